@@ -1,0 +1,25 @@
+//! The one place where clocks are read. Everything else takes a time as an argument.
+#![allow(clippy::disallowed_methods, reason = "this is the one file that reads clocks")]
+
+use std::time::{Duration, Instant, SystemTime};
+
+/// Wall clock: milliseconds since the Unix epoch. 0 if the clock stands before it.
+#[must_use]
+pub fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Monotonic clock, for deadlines and durations.
+#[must_use]
+pub fn instant() -> Instant {
+    Instant::now()
+}
+
+/// Milliseconds by the monotonic clock since the process first asked: a plain number for pure code.
+#[must_use]
+pub fn monotonic_ms() -> u64 {
+    static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+    let elapsed = START.get_or_init(Instant::now).elapsed();
+    u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,18 @@
+//! The Meridian node: listeners and the spine of a request, origins, DNS, peers, ledger, admin. The binary is
+//! `main.rs`; this library exists so that tests and benches can reach the parts.
+
+pub mod admin;
+pub mod cli;
+pub mod clock;
+pub mod demo;
+pub mod dns;
+pub mod edge;
+pub mod fill;
+pub mod geo;
+pub mod ledger;
+pub mod observe;
+pub mod origin;
+pub mod peers;
+pub mod snapshot;
+pub mod tasks;
+pub mod wiring;

@@ -1,0 +1,8 @@
+//! Decides, never acts. Every function here is pure: time, chance and the world come in as arguments.
+
+pub mod caching;
+pub mod health;
+pub mod key;
+pub mod purge;
+pub mod residency;
+pub mod steering;

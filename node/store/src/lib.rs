@@ -1,0 +1,4 @@
+//! Keeps it: objects in memory and on disk (foyer), ledger and node state (redb).
+
+pub mod ledger;
+pub mod objects;

@@ -1,0 +1,6 @@
+//! Bytes to values and back: versioned, bounded, and never trusting what comes in.
+
+pub mod dns;
+pub mod entry;
+pub mod message;
+pub mod purge;

@@ -1,0 +1,349 @@
+//! The checked configuration: what the rest of the house works with. Immutable; swapped whole.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+};
+
+use crate::ids::{JurisdictionId, NodeId, RealmId, RegionId, SiteId, TenantId};
+
+/// Most regions a fleet may have: one bit each in a [`RegionMask`].
+pub const REGIONS_MAX: usize = 64;
+
+/// A set of regions, one bit per index in [`Config::regions`].
+pub type RegionMask = u64;
+
+/// Everything an operator has said, checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// This node.
+    pub node: NodeConfig,
+    /// Legal areas, by name.
+    pub jurisdictions: Vec<Jurisdiction>,
+    /// Places, in the order they were written: at most [`REGIONS_MAX`], at least one.
+    pub regions: Vec<Region>,
+    /// DNS zones this fleet answers for.
+    pub zones: Vec<Zone>,
+    /// Customers.
+    pub tenants: Vec<TenantId>,
+    /// What is served, each by a tenant.
+    pub sites: Vec<Arc<Site>>,
+    /// Witness sets that the operator named; a realm that is not here gets the default ones.
+    pub witnesses: Vec<(RealmId, Vec<NodeId>)>,
+    /// blake3 over the fleet's part (everything but `node`), in canonical form: nodes with the same one agree.
+    pub fingerprint: [u8; 32],
+}
+
+/// What belongs to this node alone.
+#[derive(Debug, Clone)]
+pub struct NodeConfig {
+    /// Its name; unique in the fleet.
+    pub name: NodeId,
+    /// The region it stands in.
+    pub region: RegionId,
+    /// Where it keeps ledger, cache, identity and admin token.
+    pub state_dir: PathBuf,
+    /// HTTP listeners, clear text.
+    pub http: Vec<SocketAddr>,
+    /// HTTPS listeners.
+    pub https: Vec<SocketAddr>,
+    /// DNS listeners, UDP and TCP each.
+    pub dns: Vec<SocketAddr>,
+    /// Admin listener.
+    pub admin: Option<SocketAddr>,
+    /// Mesh listener (QUIC); none for a node that stands alone.
+    pub peer: Option<SocketAddr>,
+    /// Certificate for the mesh; needed exactly when `peer` is given.
+    pub identity: Option<Identity>,
+    /// Edge threads; 0 means one per core.
+    pub workers: usize,
+    /// Memory for cached objects, in bytes.
+    pub memory_bytes: u64,
+    /// Disk for cached objects, in bytes; 0 means memory only.
+    pub disk_bytes: u64,
+    /// MaxMind-format city or country file; none means the embedded country-level default.
+    pub geo_file: Option<PathBuf>,
+    /// Access log file; none means no access log.
+    pub access_log: Option<PathBuf>,
+    /// Limits on clients.
+    pub limits: Limits,
+}
+
+/// Files that say who this node is to other nodes.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// The cluster's CA certificate, PEM.
+    pub ca: PathBuf,
+    /// The node's certificate, PEM.
+    pub certificate: PathBuf,
+    /// The node's private key, PEM.
+    pub key: PathBuf,
+}
+
+/// Limits on what a client may send and how long it may take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Total time for a request's head, in ms.
+    pub head_ms: u64,
+    /// Idle time of a kept-alive connection, in ms.
+    pub idle_ms: u64,
+    /// Longest silence while a request body is read or a response body is written, in ms.
+    pub stall_ms: u64,
+    /// Size of a request's head, in bytes.
+    pub head_bytes: usize,
+    /// Number of fields in a request's head.
+    pub fields_max: usize,
+    /// Length of a request's target, in bytes.
+    pub target_bytes: usize,
+    /// Size of a request's body, in bytes.
+    pub body_bytes: u64,
+    /// Concurrent streams on one HTTP/2 connection.
+    pub streams_max: u32,
+    /// Concurrent client connections.
+    pub connections_max: usize,
+    /// Largest object that is stored, in bytes.
+    pub object_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            head_ms: 10_000,
+            idle_ms: 60_000,
+            stall_ms: 30_000,
+            head_bytes: 64 * 1024,
+            fields_max: 100,
+            target_bytes: 8 * 1024,
+            body_bytes: 64 * 1024 * 1024,
+            streams_max: 128,
+            connections_max: 20_000,
+            object_bytes: 256 * 1024 * 1024,
+        }
+    }
+}
+
+/// A legal area, as the operator defines it.
+#[derive(Debug, Clone)]
+pub struct Jurisdiction {
+    /// Its name.
+    pub name: JurisdictionId,
+    /// The countries in it, ISO 3166-1 alpha-2, upper case, sorted.
+    pub countries: Vec<[u8; 2]>,
+}
+
+/// A place that nodes stand in.
+#[derive(Debug, Clone)]
+pub struct Region {
+    /// Its name.
+    pub name: RegionId,
+    /// Degrees north.
+    pub latitude: f64,
+    /// Degrees east.
+    pub longitude: f64,
+    /// The legal area it lies in.
+    pub jurisdiction: JurisdictionId,
+    /// The nodes in it, at least one.
+    pub nodes: Vec<Node>,
+}
+
+/// A node as the others see it.
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// Its name.
+    pub name: NodeId,
+    /// Where its mesh listener is; none only in a fleet of one.
+    pub peer: Option<SocketAddr>,
+    /// The addresses that DNS gives out for it.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// A DNS zone.
+#[derive(Debug, Clone)]
+pub struct Zone {
+    /// Apex, lower case, without the last dot.
+    pub name: String,
+    /// Name servers, lower case, without the last dot, each with its addresses (glue) if it is inside the zone.
+    pub name_servers: Vec<NameServer>,
+    /// Mailbox for SOA RNAME, as a domain name.
+    pub mailbox: String,
+    /// TTL of SOA and NS records, in seconds.
+    pub ttl_s: u32,
+    /// TTL of negative answers (SOA MINIMUM, RFC 2308), in seconds.
+    pub negative_ttl_s: u32,
+}
+
+/// A name server of a zone.
+#[derive(Debug, Clone)]
+pub struct NameServer {
+    /// Its host name, lower case, without the last dot.
+    pub name: String,
+    /// Its addresses, given when it lies inside the zone.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// What a tenant serves.
+#[derive(Debug, Clone)]
+pub struct Site {
+    /// Its name.
+    pub name: SiteId,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// The hosts it answers for.
+    pub hosts: Vec<HostPattern>,
+    /// The jurisdiction that its data may not leave.
+    pub pin: Option<JurisdictionId>,
+    /// Where its responses come from; at least one.
+    pub origins: Vec<Origin>,
+    /// Paths and their policies, most specific first; the last one matches everything.
+    pub routes: Vec<Route>,
+    /// Its certificate for HTTPS.
+    pub tls: Option<CertificateFiles>,
+    /// TTL of its DNS answers, in seconds: 5 to 300.
+    pub dns_ttl_s: u32,
+}
+
+impl Site {
+    /// The realm that its data and purges stay in.
+    #[must_use]
+    pub fn realm(&self) -> RealmId {
+        self.pin.as_ref().map_or_else(RealmId::global, RealmId::pinned)
+    }
+}
+
+/// A host name or a pattern of host names; lower case, no port, no last dot.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum HostPattern {
+    /// Just this host; also an IP address as text (IPv6 in brackets).
+    Exact(String),
+    /// `*.example.com`: any host with one or more labels before this suffix (kept without `*.`).
+    Suffix(String),
+    /// `*`: any host that no other site names.
+    Any,
+}
+
+/// A server that a site's responses come from.
+#[derive(Debug, Clone)]
+pub struct Origin {
+    /// Name for logs and metrics; unique in the site.
+    pub name: String,
+    /// Whether to speak TLS to it.
+    pub tls: bool,
+    /// Host to connect to: a name or an IP address (IPv6 without brackets).
+    pub host: String,
+    /// Port to connect to.
+    pub port: u16,
+    /// `Host` to send; none means the client's.
+    pub host_header: Option<String>,
+    /// Protocol to speak.
+    pub protocol: OriginProtocol,
+    /// CA certificates to trust for it, PEM; none means the public ones.
+    pub ca: Option<PathBuf>,
+    /// How long each step may take.
+    pub deadlines: Deadlines,
+    /// Open connections to it at a time, per node.
+    pub connections_max: usize,
+    /// How its health is asked for; none means passively only.
+    pub health: Option<HealthCheck>,
+}
+
+/// Which HTTP an origin speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OriginProtocol {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2, by prior knowledge in clear text or by ALPN.
+    Http2,
+    /// Over TLS whichever ALPN gives; in clear text HTTP/1.1.
+    Auto,
+}
+
+/// How long each step towards an origin may take, in ms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deadlines {
+    /// TCP and TLS.
+    pub connect_ms: u64,
+    /// From the request's last byte to the response's head.
+    pub first_byte_ms: u64,
+    /// Between two pieces of the body.
+    pub between_bytes_ms: u64,
+    /// From start to end, retries included.
+    pub total_ms: u64,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self { connect_ms: 3_000, first_byte_ms: 15_000, between_bytes_ms: 15_000, total_ms: 600_000 }
+    }
+}
+
+/// How an origin is asked for its health.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// Target of the GET.
+    pub path: String,
+    /// Time between two questions, in ms.
+    pub interval_ms: u64,
+    /// Time for an answer, in ms.
+    pub timeout_ms: u64,
+    /// Of the last `window` answers, so many bad ones make it down.
+    pub down_after: u32,
+    /// Consecutive good answers that make it up again.
+    pub up_after: u32,
+}
+
+/// A path pattern with its policy.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// What it matches.
+    pub path: PathPattern,
+    /// What is done there.
+    pub policy: Policy,
+}
+
+/// Which paths a route is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PathPattern {
+    /// Just this path.
+    Exact(String),
+    /// `/a/*`: this path (kept without `/*`) and everything below it, on `/` borders. Empty matches everything.
+    Prefix(String),
+}
+
+/// What is done on a route.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// Whether responses are kept.
+    pub cache: CacheMode,
+    /// Lifetime for responses that name none, in seconds; none means they are not reused without asking.
+    pub default_ttl_s: Option<u32>,
+    /// Whether a lifetime is guessed from `Last-Modified` (RFC 9111 section 4.2.2) where none is named.
+    pub heuristic: bool,
+    /// For how long past its lifetime a response may be served when the origin cannot be reached, in seconds,
+    /// where the response itself does not say (RFC 5861 section 4); RFC 9111 section 4.2.4 allows it.
+    pub stale_if_error_s: u32,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self { cache: CacheMode::Origin, default_ttl_s: None, heuristic: false, stale_if_error_s: 86_400 }
+    }
+}
+
+/// Whether a route keeps responses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CacheMode {
+    /// As the origin's own headers say.
+    Origin,
+    /// Never; everything passes.
+    Off,
+}
+
+/// A certificate chain and its key, PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The chain, leaf first.
+    pub certificate: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
+}
