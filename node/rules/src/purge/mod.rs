@@ -1,5 +1,27 @@
-//! Purges.
+//! The purge ledger's rules: what an event is, who keeps it, in which order a node applies it, what another node's
+//! answer has heard, and whether a stored object still stands. Everything here is a value or a machine that is told
+//! what happened (`handle_*`) and asked what is next (`poll_*`); the realm in the node does the carrying and writing.
+//!
+//! ```text
+//! Event ──> Witness   append-only log, durable head, epochs          (one per witness)
+//!   │  └──> Receipts  who stored it, who applied it; outbox          (at the node that took it)
+//!   └─────> Apply     local order, dedup, cursors, floor, ring
+//!             └─────> SiteGuard   what a hit asks: `standing(stamp)` (one per site)
+//! ```
+//!
+//! Two events with one idempotency key and different bodies are *different events* with different ids: where the
+//! conflict is seen at the door it is refused, and where two nodes took them at the same moment both come true. A
+//! conflict found late must never lose a purge.
 
-/// A node's own counter of applied events: `boot << 40 | n`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Position(pub u64);
+mod event;
+mod guard;
+mod keys;
+mod position;
+
+pub use event::{
+    Event, EventFault, HOST_BYTES_MAX, IDEMPOTENCY_BYTES_MAX, KEYS_MAX, Mode, PurgeId, PurgeKey, TAG_BYTES_MAX,
+    TARGET_BYTES_MAX,
+};
+pub use guard::{Gate, Marks, SiteFloors, SiteGuard, Standing};
+pub use keys::{RealmSecret, SiteKeys};
+pub use position::Position;

@@ -1,0 +1,161 @@
+#![allow(clippy::unwrap_used, reason = "tests")]
+use super::*;
+
+fn site() -> SiteId {
+    SiteId::parse("shop").unwrap()
+}
+
+fn guard() -> SiteGuard {
+    SiteGuard::new(RealmSecret([3; 16]), &site(), Position::ZERO, Arc::default())
+}
+
+/// Purges tags at a position, as the apply machine does.
+fn purge(guard: &SiteGuard, position: u64, mode: Mode, tags: &[&str]) {
+    let keys: Vec<u64> = tags.iter().map(|tag| guard.hashes().tag(tag)).collect();
+    guard.mark(Position(position), mode, &keys);
+    guard.publish(Position(position));
+}
+
+struct Stored {
+    stamp: Position,
+    verified: AtomicU64,
+    keys: Box<[u64]>,
+}
+
+fn stored(guard: &SiteGuard, stamp: u64, tags: &[&str]) -> Stored {
+    let keys = guard.keys("a.test", "/x", Some("q"), tags);
+    Stored { stamp: Position(stamp), verified: AtomicU64::new(0), keys }
+}
+
+fn standing(guard: &SiteGuard, object: &Stored) -> Standing {
+    guard.standing(object.stamp, &object.verified, &object.keys)
+}
+
+#[test]
+fn a_purge_makes_stale_what_was_filled_before_it_and_only_that() {
+    let guard = guard();
+    let (before, after) = (stored(&guard, 6, &["t"]), stored(&guard, 7, &["t"]));
+    purge(&guard, 7, Mode::Hard, &["t"]);
+    assert_eq!(standing(&guard, &before), Standing::Stale);
+    assert_eq!(standing(&guard, &after), Standing::Valid);
+    assert_eq!(standing(&guard, &stored(&guard, 6, &["other"])), Standing::Valid);
+}
+
+#[test]
+fn every_way_of_judging_gives_the_same_answer() {
+    for others in [0, 1, 7, 8, 9, 40, 63, 64, 65, 500] {
+        let guard = guard();
+        purge(&guard, 10, Mode::Hard, &["t"]);
+        for i in 0..others {
+            purge(&guard, 11 + i, Mode::Hard, &[&format!("other{i}")]);
+        }
+        assert_eq!(standing(&guard, &stored(&guard, 9, &["t"])), Standing::Stale, "{others} later purges");
+        assert_eq!(standing(&guard, &stored(&guard, 10, &["t"])), Standing::Valid, "{others} later purges");
+        assert_eq!(standing(&guard, &stored(&guard, 9, &["u"])), Standing::Valid, "{others} later purges");
+    }
+}
+
+#[test]
+fn an_object_that_stood_is_not_judged_by_the_same_purges_again() {
+    let guard = guard();
+    let object = stored(&guard, 1, &["t"]);
+    purge(&guard, 5, Mode::Hard, &["other"]);
+    assert_eq!(standing(&guard, &object), Standing::Valid);
+    assert_eq!(object.verified.load(Relaxed), 5);
+    purge(&guard, 6, Mode::Hard, &["t"]);
+    assert_eq!(standing(&guard, &object), Standing::Stale);
+}
+
+#[test]
+fn a_soft_purge_stays_seen_until_a_refill_and_a_hard_one_overrides_it() {
+    let guard = guard();
+    let object = stored(&guard, 1, &["t"]);
+    purge(&guard, 5, Mode::Soft, &["t"]);
+    assert_eq!(standing(&guard, &object), Standing::Soft);
+    for i in 0..20 {
+        purge(&guard, 6 + i, Mode::Hard, &[&format!("other{i}")]);
+        assert_eq!(standing(&guard, &object), Standing::Soft);
+    }
+    assert_eq!(standing(&guard, &stored(&guard, 5, &["t"])), Standing::Valid);
+    purge(&guard, 40, Mode::Hard, &["t"]);
+    assert_eq!(standing(&guard, &object), Standing::Stale);
+    purge(&guard, 41, Mode::Soft, &["t"]);
+    assert_eq!(standing(&guard, &object), Standing::Stale);
+}
+
+#[test]
+fn a_purge_of_the_site_is_a_floor() {
+    let guard = guard();
+    purge(&guard, 3, Mode::Hard, &["t"]);
+    guard.raise(Mode::Soft, Position(5));
+    guard.publish(Position(5));
+    assert_eq!(standing(&guard, &stored(&guard, 4, &[])), Standing::Soft);
+    assert_eq!(standing(&guard, &stored(&guard, 2, &["t"])), Standing::Stale);
+    assert_eq!(guard.raise(Mode::Hard, Position(8)), 1, "the marks below the floor are needless");
+    guard.publish(Position(8));
+    assert_eq!(standing(&guard, &stored(&guard, 7, &[])), Standing::Stale);
+    assert_eq!(standing(&guard, &stored(&guard, 8, &[])), Standing::Valid);
+}
+
+#[test]
+fn giving_up_marks_purges_too_much_and_never_too_little() {
+    let guard = guard();
+    for i in 1..=100 {
+        purge(&guard, i, Mode::Hard, &[&format!("t{i}")]);
+    }
+    let gone = guard.shed();
+    assert!((40..=60).contains(&gone), "{gone}");
+    assert_eq!(guard.marks(), 100 - gone);
+    for i in 1..=100 {
+        let tag = format!("t{i}");
+        assert_eq!(standing(&guard, &stored(&guard, i - 1, &[&tag])), Standing::Stale, "{i}");
+    }
+    assert_eq!(standing(&guard, &stored(&guard, 99, &["u"])), Standing::Valid);
+}
+
+#[test]
+fn what_was_stored_before_this_boot_waits_behind_the_gate() {
+    let start = Position::first(2);
+    let gate = Arc::new(Gate::closed_below(start));
+    let guard = SiteGuard::restored(RealmSecret([3; 16]), &site(), start, SiteFloors::default(), Arc::clone(&gate));
+    let (marked, free) = (stored(&guard, 3, &["t"]), stored(&guard, 3, &["u"]));
+    guard.restore(guard.hashes().tag("t"), Marks { hard: Position(4), soft: Position::ZERO });
+    for object in [&marked, &free] {
+        assert_eq!(standing(&guard, object), Standing::Stale);
+    }
+    let fresh = Stored { stamp: start, ..stored(&guard, 0, &["t"]) };
+    assert_eq!(standing(&guard, &fresh), Standing::Valid);
+    gate.open();
+    assert_eq!(standing(&guard, &marked), Standing::Stale, "marks outlive a restart");
+    assert_eq!(standing(&guard, &free), Standing::Valid);
+}
+
+#[test]
+fn readers_never_miss_a_purge_that_was_published() {
+    let guard = Arc::new(guard());
+    let published = Arc::new(AtomicU64::new(0));
+    let writer = {
+        let (guard, published) = (Arc::clone(&guard), Arc::clone(&published));
+        std::thread::spawn(move || {
+            for i in 1..=20_000 {
+                purge(&guard, i, Mode::Hard, &[&format!("t{}", i % 50)]);
+                if i % 5_000 == 0 {
+                    guard.shed();
+                }
+                published.store(i, Release);
+            }
+        })
+    };
+    let mut rounds = 0;
+    while published.load(Acquire) < 20_000 {
+        let seen = published.load(Acquire);
+        if seen == 0 {
+            continue;
+        }
+        let object = stored(&guard, seen - 1, &[&format!("t{}", seen % 50)]);
+        assert_eq!(standing(&guard, &object), Standing::Stale, "purged at {seen}");
+        rounds += 1;
+    }
+    writer.join().unwrap();
+    assert!(rounds > 0);
+}
