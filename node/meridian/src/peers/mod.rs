@@ -1,1 +1,14 @@
-//! peers
+//! The mesh of nodes: who they are (certificates of the cluster's own CA), how they talk (QUIC with mutual TLS), what
+//! they tell each other about health (gossip), and whether they answer (probes).
+//!
+//! A peer's identity is what its certificate says, and nothing else: not what it gossips, not what its config claims.
+//!
+//! A fleet of one has no mesh; everything above takes an `Option<Arc<Mesh>>`.
+
+pub mod ca;
+mod error;
+mod identity;
+mod trust;
+
+pub use error::{IdentityFault, PeerError};
+pub use identity::{LoadedIdentity, PeerIdentity};
