@@ -1,24 +1,80 @@
-//! HTTP caching rules.
+//! What HTTP lets a shared cache do (RFC 9111, RFC 9110, RFC 5861, RFC 9211, RFC 9213): facts in, an answer out.
+//!
+//! A request's way: [`fields::framing_fault`] at the door, [`intent`], then with what is stored [`decide`],
+//! [`conditional`] and [`ranges`]; with what comes from the origin [`storing`], [`conditional::freshen`] and
+//! [`invalidates`]. All of the way to a hit is free of allocation.
 
-use http::HeaderName;
+pub mod conditional;
+mod date;
+mod directives;
+pub mod fields;
+mod freshness;
+mod invalidation;
+mod lists;
+pub mod ranges;
+mod reason;
+mod reuse;
+pub mod status;
+mod storing;
+mod tags;
+mod vary;
 
-/// How long a stored response is fresh, and what may be done with it afterwards (RFC 9111 section 4.2).
+use http::{
+    HeaderMap, Method,
+    header::{CONTENT_LENGTH, TRANSFER_ENCODING},
+};
+use region_config::{CacheMode, Policy};
+
+pub use date::parse as parse_date;
+pub use directives::Directives;
+pub use freshness::Freshness;
+pub use invalidation::{also_invalidated, invalidates};
+pub use reason::Reason;
+pub use reuse::{Decision, decide, stale_on_error};
+pub use status::CacheStatus;
+pub use storing::{Exchange, Storing, storing};
+pub use tags::Tags;
+pub(crate) use vary::write_normalised;
+pub use vary::{Vary, VarySpec};
+
+/// Longest method that is passed on, in bytes; the longest registered one has 17.
+const METHOD_BYTES_MAX: usize = 32;
+
+/// What a request asks of the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Freshness {
-    /// Freshness lifetime, in seconds.
-    pub lifetime_s: u32,
-    /// The moment at which the response was of age zero, in ms since the Unix epoch.
-    pub age_zero_unix_ms: u64,
-    /// RFC 5861 section 3, in seconds.
-    pub stale_while_revalidate_s: u32,
-    /// RFC 5861 section 4, in seconds; none where the response does not say.
-    pub stale_if_error_s: Option<u32>,
-    /// `must-revalidate` and its kin.
-    pub must_revalidate: bool,
-    /// `no-cache`: never reused without asking.
-    pub always_revalidate: bool,
+pub enum Intent {
+    /// An answer, stored or to be stored.
+    Lookup,
+    /// To be passed to the origin.
+    Pass(Reason),
+    /// What is not done here: answer [`Reason::MethodRefused`] with 405, [`Reason::MethodUnknown`] with 501.
+    Refuse(Reason),
 }
 
-/// The request fields that select a variant: sorted, deduplicated.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct VarySpec(pub Box<[HeaderName]>);
+/// Decides what a request asks of the cache. GET and HEAD look up; whatever else passes, unknown methods as unsafe
+/// ones; CONNECT and TRACE are refused. (Over HTTP/2 a body may come without `Content-Length`: whoever sees one on a
+/// GET passes it too.)
+#[must_use]
+pub fn intent(method: &Method, headers: &HeaderMap, policy: &Policy) -> Intent {
+    let looks_up = *method == Method::GET || *method == Method::HEAD;
+    if !looks_up {
+        return if *method == Method::CONNECT || *method == Method::TRACE {
+            Intent::Refuse(Reason::MethodRefused)
+        } else if method.as_str().len() > METHOD_BYTES_MAX {
+            Intent::Refuse(Reason::MethodUnknown)
+        } else {
+            Intent::Pass(Reason::Method)
+        };
+    }
+    if policy.cache == CacheMode::Off {
+        return Intent::Pass(Reason::CacheOff);
+    }
+    let has_length = headers.get(CONTENT_LENGTH).is_some_and(|length| length.as_bytes() != b"0");
+    if has_length || headers.contains_key(TRANSFER_ENCODING) {
+        return Intent::Pass(Reason::RequestBody);
+    }
+    Intent::Lookup
+}
+
+#[cfg(test)]
+mod tests;

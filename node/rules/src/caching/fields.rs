@@ -1,0 +1,180 @@
+//! Which fields may come in, and which go on (RFC 9110 section 7.6.1, RFC 9112 sections 3.2 and 6).
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Version,
+    header::{
+        CONNECTION, CONTENT_LENGTH, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING,
+        UPGRADE,
+    },
+    request::Parts,
+};
+
+pub use super::tags::surrogate_tags;
+use super::{
+    Reason,
+    lists::{is_token, members},
+};
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const PROXY_AUTHENTICATION_INFO: HeaderName = HeaderName::from_static("proxy-authentication-info");
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+
+/// Fields that speak of one connection only.
+const HOP_BY_HOP: [HeaderName; 10] = [
+    KEEP_ALIVE,
+    PROXY_CONNECTION,
+    PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION,
+    PROXY_AUTHENTICATION_INFO,
+    HTTP2_SETTINGS,
+    TE,
+    TRAILER,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
+/// Longest host that is taken, port included, in bytes.
+const HOST_BYTES_MAX: usize = 261;
+
+/// Takes out of a request what is meant for this connection only, and what `Connection` names. A request that
+/// [`framing_fault`] has passed keeps its `Host` and `Content-Length`.
+pub fn strip_request(headers: &mut HeaderMap) {
+    strip(headers);
+}
+
+/// Takes out of a response what is meant for this connection only, and what `Connection` names. If there is a
+/// `Transfer-Encoding`, `Content-Length` goes too: kept, it would frame what another writer sends (RFC 9112 section 6.3).
+pub fn strip_response(headers: &mut HeaderMap) {
+    if headers.contains_key(TRANSFER_ENCODING) {
+        headers.remove(CONTENT_LENGTH);
+    }
+    strip(headers);
+}
+
+fn strip(headers: &mut HeaderMap) {
+    let lines: Vec<HeaderValue> = headers.get_all(CONNECTION).iter().cloned().collect();
+    for name in lines.iter().flat_map(|line| members(line.as_bytes())) {
+        // what frames and routes a message cannot be named away
+        if let Ok(name) = HeaderName::from_bytes(name)
+            && name != HOST
+            && name != CONTENT_LENGTH
+        {
+            headers.remove(name);
+        }
+    }
+    headers.remove(CONNECTION);
+    for name in HOP_BY_HOP {
+        headers.remove(name);
+    }
+}
+
+/// What is wrong with how a request is framed or routed, if anything: such a request is answered with 400 and its
+/// connection closed, since the next server might read it otherwise.
+#[must_use]
+pub fn framing_fault(request: &Parts) -> Option<Reason> {
+    let mut seen = Seen::default();
+    for (name, value) in &request.headers {
+        if let Some(fault) = seen.field(name, value) {
+            return Some(fault);
+        }
+    }
+    host_fault(request, &seen).or_else(|| body_fault(request.version, &seen))
+}
+
+/// What was met among the fields.
+#[derive(Default)]
+struct Seen<'a> {
+    host: Option<&'a HeaderValue>,
+    content_length: Option<&'a HeaderValue>,
+    transfer_encoding: bool,
+}
+
+impl<'a> Seen<'a> {
+    /// Notes one field line.
+    fn field(&mut self, name: &HeaderName, value: &'a HeaderValue) -> Option<Reason> {
+        if *name == HOST {
+            return self.host.replace(value).map(|_| Reason::HostRepeated);
+        }
+        if *name == CONTENT_LENGTH {
+            let digits = value.as_bytes();
+            let number = !digits.is_empty() && digits.len() <= 19 && digits.iter().all(u8::is_ascii_digit);
+            let repeated = self.content_length.replace(value).is_some();
+            return (repeated || !number).then_some(Reason::ContentLength);
+        }
+        if *name == TRANSFER_ENCODING {
+            let repeated = std::mem::replace(&mut self.transfer_encoding, true);
+            let chunked = value.as_bytes().eq_ignore_ascii_case(b"chunked");
+            return (repeated || !chunked).then_some(Reason::TransferEncoding);
+        }
+        if *name == CONNECTION {
+            return members(value.as_bytes()).any(frames_or_routes).then_some(Reason::ConnectionNames);
+        }
+        looks_like_framing(name).then_some(Reason::FieldName)
+    }
+}
+
+/// Whether a name in `Connection` is of a field that frames or routes the message, or is no name.
+fn frames_or_routes(name: &[u8]) -> bool {
+    let forbidden: [&[u8]; 5] = [b"host", b"content-length", b"transfer-encoding", b"connection", b"authorization"];
+    !name.iter().all(|byte| is_token(*byte)) || forbidden.iter().any(|field| name.eq_ignore_ascii_case(field))
+}
+
+/// Names that servers which turn `_` into `-` take for a framing field.
+fn looks_like_framing(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    match name.len() {
+        14 => name == "content_length",
+        17 => name.starts_with("transfer") && name.ends_with("encoding") && name.as_bytes().get(8) == Some(&b'_'),
+        _ => false,
+    }
+}
+
+/// Exactly one valid host (RFC 9112 section 3.2): from `Host`, from an absolute target, or from both if they agree.
+fn host_fault(request: &Parts, seen: &Seen<'_>) -> Option<Reason> {
+    let field = seen.host.map(HeaderValue::as_bytes);
+    let authority = request.uri.authority().map(|authority| authority.as_str().as_bytes());
+    match (field, authority) {
+        (None, None) if request.version == Version::HTTP_10 => None,
+        (None, None) => Some(Reason::HostMissing),
+        (Some(host), None) | (None, Some(host)) => (!is_host(host)).then_some(Reason::HostInvalid),
+        (Some(host), Some(authority)) if !is_host(host) || !is_host(authority) => Some(Reason::HostInvalid),
+        (Some(host), Some(authority)) => {
+            (!host.eq_ignore_ascii_case(authority)).then_some(Reason::HostRepeated)
+        }
+    }
+}
+
+/// `name`, `1.2.3.4` or `[::1]`, with or without `:port`.
+fn is_host(host: &[u8]) -> bool {
+    if host.is_empty() || host.len() > HOST_BYTES_MAX {
+        return false;
+    }
+    let (name, port): (&[u8], &[u8]) = if host.starts_with(b"[") {
+        let Some(end) = host.iter().position(|byte| *byte == b']') else { return false };
+        let (inside, rest) = (host.get(1..end).unwrap_or_default(), host.get(end + 1..).unwrap_or_default());
+        let address = inside.iter().all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.'));
+        if !address || inside.is_empty() {
+            return false;
+        }
+        (b"x", rest)
+    } else {
+        let end = host.iter().position(|byte| *byte == b':').unwrap_or(host.len());
+        host.split_at(end)
+    };
+    let named = !name.is_empty() && name.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'));
+    let ported = match port {
+        [] => true,
+        [b':', digits @ ..] => (1..=5).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit),
+        _ => false,
+    };
+    named && ported
+}
+
+/// One way only of telling where the body ends (RFC 9112 section 6.1).
+fn body_fault(version: Version, seen: &Seen<'_>) -> Option<Reason> {
+    if seen.transfer_encoding && version != Version::HTTP_11 {
+        return Some(Reason::TransferEncoding);
+    }
+    (seen.transfer_encoding && seen.content_length.is_some()).then_some(Reason::ContentLength)
+}
