@@ -1,6 +1,85 @@
 //! Health of nodes and regions: what was observed, and the verdict that all nodes with the same view reach.
+//!
+//! Three steps, each pure: [`Probed`] turns answers and silences of one node into a [`NodeState`]; [`judge`] turns the
+//! reports of all regions into what should be said of a region; [`Verdicts`] holds that against flapping and against the
+//! view of a minority, and gives the [`Fleet`].
+
+mod course;
+mod judge;
+mod probed;
+mod verdicts;
+
+use std::collections::BTreeMap;
 
 use region_config::{NodeId, RegionId};
+
+pub use course::Course;
+pub use judge::{Judgement, Layout, judge, minority};
+pub use probed::Probed;
+pub use verdicts::Verdicts;
+
+/// The constants of the verdict.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// How often a node's report is confirmed, in ms.
+    pub heartbeat_ms: u64,
+    /// After so many heartbeats without a confirmation a report no longer counts.
+    pub fresh_heartbeats: u64,
+    /// So many failed probes in a row make a node down.
+    pub misses_down: u32,
+    /// So many answered probes in a row make a node that was down up again.
+    pub answers_up: u32,
+    /// How long a region must look degraded before it is called so, in ms: longer than the reports of a region that was
+    /// cut off stay fresh beyond its own failed probes, so that being cut off oneself changes no verdict.
+    pub settle_ms: u64,
+    /// How long a region must look better without a break before it is called so, in ms.
+    pub hold_ms: u64,
+    /// What going down adds to a region's penalty.
+    pub flap_penalty: f64,
+    /// The time in which a penalty halves, in ms.
+    pub half_life_ms: u64,
+    /// Above this penalty a region that went down stays down ...
+    pub suppress_above: f64,
+    /// ... until its penalty is below this.
+    pub reuse_below: f64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            heartbeat_ms: 1000,
+            fresh_heartbeats: 3,
+            misses_down: 3,
+            answers_up: 2,
+            settle_ms: 2000,
+            hold_ms: 3000,
+            flap_penalty: 1000.0,
+            half_life_ms: 60_000,
+            suppress_above: 2000.0,
+            reuse_below: 750.0,
+        }
+    }
+}
+
+/// What a node says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Readiness {
+    /// Not ready for clients yet.
+    Starting,
+    /// Ready for clients.
+    Ready,
+    /// Told to give up its clients.
+    Draining,
+}
+
+/// What one node says: of itself, and of the nodes that it probes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// Of itself.
+    pub readiness: Readiness,
+    /// Of the others: true if it answers. A node that is not in here is not known yet.
+    pub answers: BTreeMap<NodeId, bool>,
+}
 
 /// A region's standing, best first: the order in which steering prefers them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

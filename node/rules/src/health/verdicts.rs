@@ -1,0 +1,194 @@
+//! The machine that a node runs: its own probes and everybody's reports in, the fleet's health out.
+
+use region_config::{Config, NodeId};
+
+use super::{
+    Course, Fleet, Layout, NodeState, NodeView, Probed, Readiness, RegionState, RegionView, Report, Settings, judge,
+    minority,
+};
+
+/// A node's view of the fleet. Feed it with `handle_*`, ask it with [`Verdicts::poll`].
+#[derive(Debug, Clone)]
+pub struct Verdicts {
+    settings: Settings,
+    layout: Layout,
+    here: (usize, usize),
+    readiness: Readiness,
+    regions: Vec<Watched>,
+    epoch: u64,
+}
+
+/// A region, as watched.
+#[derive(Debug, Clone)]
+struct Watched {
+    course: Course,
+    since_unix_ms: u64,
+    nodes: Vec<Member>,
+}
+
+/// A node, as watched: by our own probes, and by what it said last.
+#[derive(Debug, Clone, Default)]
+struct Member {
+    probed: Probed,
+    said: Option<(Report, u64)>,
+}
+
+impl Verdicts {
+    /// The view of `config.node`, which has seen nothing yet. Its own region begins as up, for it runs there.
+    #[must_use]
+    pub fn new(config: &Config, settings: Settings) -> Self {
+        let layout = Layout::of(config);
+        let here = layout.place(&config.node.name).unwrap_or((0, 0));
+        let regions = layout.regions.iter().enumerate();
+        let regions = regions.map(|(index, (_, nodes))| Watched::new(nodes.len(), index == here.0)).collect();
+        let mut verdicts = Self { settings, layout, here, readiness: Readiness::Ready, regions, epoch: 0 };
+        if let Some(ourselves) = verdicts.member_mut(here) {
+            ourselves.probed = Probed::ourselves();
+        }
+        verdicts
+    }
+
+    /// Takes a new config: what is known of nodes and regions that are still there is kept.
+    pub fn replace(&mut self, config: &Config) {
+        let mut new = Self::new(config, self.settings.clone());
+        (new.readiness, new.epoch) = (self.readiness, self.epoch + 1);
+        for (region, (name, nodes)) in new.regions.iter_mut().zip(&new.layout.regions) {
+            let Some(old) = self.layout.regions.iter().position(|(known, _)| known == name) else { continue };
+            let Some(watched) = self.regions.get(old) else { continue };
+            (region.course, region.since_unix_ms) = (watched.course.clone(), watched.since_unix_ms);
+            for (member, node) in region.nodes.iter_mut().zip(nodes) {
+                let known = self.layout.place(node).filter(|(region, _)| *region == old);
+                if let Some(known) = known.and_then(|(_, index)| watched.nodes.get(index)) {
+                    *member = known.clone();
+                }
+            }
+        }
+        *self = new;
+    }
+
+    /// What this node says of itself from now on.
+    pub fn handle_readiness(&mut self, readiness: Readiness) {
+        self.readiness = readiness;
+    }
+
+    /// A node answered a probe. True if its state changed. Unknown nodes change nothing.
+    pub fn handle_answer(&mut self, node: &NodeId, rtt_us: u32) -> bool {
+        let settings = self.settings.clone();
+        self.other_mut(node).is_some_and(|member| member.probed.handle_answer(rtt_us, &settings))
+    }
+
+    /// A node did not answer a probe. True if its state changed. Unknown nodes change nothing.
+    pub fn handle_miss(&mut self, node: &NodeId) -> bool {
+        let settings = self.settings.clone();
+        self.other_mut(node).is_some_and(|member| member.probed.handle_miss(&settings))
+    }
+
+    /// A node said something new, heard at `now_ms`.
+    pub fn handle_report(&mut self, node: &NodeId, report: Report, now_ms: u64) {
+        if let Some(member) = self.other_mut(node) {
+            member.said = Some((report, now_ms));
+        }
+    }
+
+    /// A node confirmed at `now_ms` that its last report still stands.
+    pub fn handle_confirmation(&mut self, node: &NodeId, now_ms: u64) {
+        if let Some((_, heard_ms)) = self.other_mut(node).and_then(|member| member.said.as_mut()) {
+            *heard_ms = now_ms;
+        }
+    }
+
+    /// A node began anew: what it said before no longer counts.
+    pub fn handle_restart(&mut self, node: &NodeId) {
+        if let Some(member) = self.other_mut(node) {
+            member.said = None;
+        }
+    }
+
+    /// What this node has to say to the others.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        let members = self.regions.iter().zip(&self.layout.regions);
+        let members = members.flat_map(|(watched, (_, nodes))| nodes.iter().zip(&watched.nodes));
+        let answers = members.filter_map(|(node, member)| match member.probed.state() {
+            NodeState::Up => Some((node.clone(), true)),
+            NodeState::Down => Some((node.clone(), false)),
+            NodeState::Unknown => None,
+        });
+        Report { readiness: self.readiness, answers: answers.collect() }
+    }
+
+    /// A node's standing by our own probes.
+    #[must_use]
+    pub fn node(&self, node: &NodeId) -> NodeState {
+        let place = self.layout.place(node);
+        let member = place.and_then(|(region, index)| self.regions.get(region)?.nodes.get(index));
+        member.map_or(NodeState::Unknown, |member| member.probed.state())
+    }
+
+    /// Judges all regions anew. `now_ms` is monotonic; `now_unix_ms` only goes into [`RegionView::since_unix_ms`].
+    pub fn poll(&mut self, now_ms: u64, now_unix_ms: u64) -> Fleet {
+        let own = self.report();
+        let reports = self.fresh(&own, now_ms);
+        let frozen = minority(&reports);
+        let judgements: Vec<_> = (0..self.regions.len()).map(|region| judge(&self.layout, &reports, region)).collect();
+        let mut views = Vec::with_capacity(self.regions.len());
+        for ((watched, (_, names)), judgement) in self.regions.iter_mut().zip(&self.layout.regions).zip(judgements) {
+            if frozen {
+                watched.course.freeze();
+            } else if watched.course.handle_judgement(judgement.state, now_ms, &self.settings) {
+                watched.since_unix_ms = now_unix_ms;
+                self.epoch += 1;
+            }
+            let nodes = names.iter().zip(&watched.nodes).map(|(name, member)| NodeView {
+                name: name.clone(),
+                state: member.probed.state(),
+                rtt_us: member.probed.rtt_us(),
+            });
+            views.push(RegionView {
+                state: watched.course.state(),
+                since_unix_ms: watched.since_unix_ms,
+                pending: watched.course.pending(),
+                nodes: nodes.collect(),
+                votes: judgement.votes,
+            });
+        }
+        Fleet { epoch: self.epoch, minority: frozen, regions: views }
+    }
+
+    /// The reports that count now: our own; and of others those that are recent, from nodes that we do not find down.
+    fn fresh<'a>(&'a self, own: &'a Report, now_ms: u64) -> Vec<Vec<Option<&'a Report>>> {
+        let window_ms = self.settings.heartbeat_ms * self.settings.fresh_heartbeats;
+        let counts = |member: &'a Member| match &member.said {
+            Some((report, heard_ms)) => {
+                let fresh = now_ms.saturating_sub(*heard_ms) <= window_ms && member.probed.state() != NodeState::Down;
+                fresh.then_some(report)
+            }
+            None => None,
+        };
+        let mut reports: Vec<Vec<_>> =
+            self.regions.iter().map(|watched| watched.nodes.iter().map(counts).collect()).collect();
+        if let Some(ourselves) = reports.get_mut(self.here.0).and_then(|region| region.get_mut(self.here.1)) {
+            *ourselves = Some(own);
+        }
+        reports
+    }
+
+    fn member_mut(&mut self, (region, index): (usize, usize)) -> Option<&mut Member> {
+        self.regions.get_mut(region)?.nodes.get_mut(index)
+    }
+
+    fn other_mut(&mut self, node: &NodeId) -> Option<&mut Member> {
+        let place = self.layout.place(node)?;
+        if place == self.here { None } else { self.member_mut(place) }
+    }
+}
+
+impl Watched {
+    fn new(nodes: usize, ours: bool) -> Self {
+        let state = if ours { RegionState::Up } else { RegionState::Unknown };
+        Self { course: Course::new(state), since_unix_ms: 0, nodes: vec![Member::default(); nodes] }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,302 @@
+#![allow(clippy::unwrap_used, reason = "tests")]
+use std::{collections::BTreeMap, path::PathBuf};
+
+use proptest::prelude::*;
+use region_config::{JurisdictionId, Limits, Node, NodeConfig, Region, RegionId};
+
+use super::*;
+
+fn node(region: usize, index: usize) -> NodeId {
+    NodeId::parse(&format!("r{region}-{index}")).unwrap()
+}
+
+/// A fleet of `regions` x `nodes`, seen from one of them.
+fn config(regions: usize, nodes: usize, here: (usize, usize)) -> Config {
+    let region = |r: usize| RegionId::parse(&format!("r{r}")).unwrap();
+    Config {
+        node: NodeConfig {
+            name: node(here.0, here.1),
+            region: region(here.0),
+            state_dir: PathBuf::new(),
+            http: vec![],
+            https: vec![],
+            dns: vec![],
+            admin: None,
+            peer: None,
+            identity: None,
+            workers: 1,
+            memory_bytes: 0,
+            disk_bytes: 0,
+            geo_file: None,
+            access_log: None,
+            limits: Limits::default(),
+        },
+        jurisdictions: vec![],
+        regions: (0..regions)
+            .map(|r| Region {
+                name: region(r),
+                latitude: 0.0,
+                longitude: 0.0,
+                jurisdiction: JurisdictionId::parse("x").unwrap(),
+                nodes: (0..nodes).map(|i| Node { name: node(r, i), peer: None, addresses: vec![] }).collect(),
+            })
+            .collect(),
+        zones: vec![],
+        tenants: vec![],
+        sites: vec![],
+        witnesses: vec![],
+        fingerprint: [0; 32],
+    }
+}
+
+/// A whole fleet run in lockstep: who reaches whom is a function of the two regions or nodes.
+struct World {
+    regions: usize,
+    nodes: usize,
+    now_ms: u64,
+    views: BTreeMap<(usize, usize), Verdicts>,
+}
+
+impl World {
+    fn new(regions: usize, nodes: usize) -> Self {
+        let places = (0..regions).flat_map(|r| (0..nodes).map(move |i| (r, i)));
+        let views = places.map(|place| (place, Verdicts::new(&config(regions, nodes, place), Settings::default())));
+        let mut world = Self { regions, nodes, now_ms: 0, views: views.collect() };
+        world.run(5_000, |_, _| true);
+        world
+    }
+
+    /// Half a second per round: everyone probes everyone and hears what those who answered have to say.
+    fn run(&mut self, ms: u64, reaches: impl Fn((usize, usize), (usize, usize)) -> bool) {
+        let end = self.now_ms + ms;
+        while self.now_ms < end {
+            self.now_ms += 500;
+            let reports: BTreeMap<_, _> = self.views.iter().map(|(place, view)| (*place, view.report())).collect();
+            for (observer, view) in &mut self.views {
+                for (target, report) in &reports {
+                    let name = node(target.0, target.1);
+                    if reaches(*observer, *target) && reaches(*target, *observer) {
+                        view.handle_answer(&name, 100);
+                        view.handle_report(&name, report.clone(), self.now_ms);
+                    } else {
+                        view.handle_miss(&name);
+                    }
+                }
+                view.poll(self.now_ms, self.now_ms);
+            }
+        }
+    }
+
+    fn states(&mut self, observer: (usize, usize)) -> Vec<RegionState> {
+        let now_ms = self.now_ms;
+        let fleet = self.views.get_mut(&observer).unwrap().poll(now_ms, now_ms);
+        fleet.regions.iter().map(|region| region.state).collect()
+    }
+
+    fn minority(&mut self, observer: (usize, usize)) -> bool {
+        let now_ms = self.now_ms;
+        self.views.get_mut(&observer).unwrap().poll(now_ms, now_ms).minority
+    }
+
+    fn places(&self) -> Vec<(usize, usize)> {
+        (0..self.regions).flat_map(|r| (0..self.nodes).map(move |i| (r, i))).collect()
+    }
+}
+
+use RegionState::{Degraded, Down, Draining, Unknown, Up};
+
+#[test]
+fn a_dead_region_is_down_for_all_others_within_two_seconds_and_back_after_the_hold() {
+    let mut world = World::new(3, 2);
+    let alive = |a: (usize, usize), b: (usize, usize)| a.0 != 0 && b.0 != 0 || a == b;
+    world.run(2_000, alive);
+    for observer in [(1, 0), (1, 1), (2, 0), (2, 1)] {
+        assert_eq!(world.states(observer), [Down, Up, Up]);
+    }
+    world.run(2_500, |_, _| true);
+    assert_eq!(world.states((1, 0)), [Down, Up, Up]);
+    world.run(2_500, |_, _| true);
+    for observer in world.places() {
+        assert_eq!(world.states(observer), [Up, Up, Up]);
+    }
+}
+
+#[test]
+fn a_region_with_one_of_two_nodes_down_is_degraded() {
+    let mut world = World::new(3, 2);
+    world.run(6_000, |a, b| a == b || (a != (0, 0) && b != (0, 0)));
+    for observer in [(0, 1), (1, 0), (2, 1)] {
+        assert_eq!(world.states(observer), [Degraded, Up, Up]);
+    }
+}
+
+#[test]
+fn a_draining_region_counts_at_once() {
+    let mut world = World::new(3, 2);
+    world.views.get_mut(&(0, 0)).unwrap().handle_readiness(Readiness::Draining);
+    world.run(1_000, |_, _| true);
+    assert_eq!(world.states((1, 0))[0], Up, "half a region must settle as degraded first");
+    world.views.get_mut(&(0, 1)).unwrap().handle_readiness(Readiness::Draining);
+    world.run(1_000, |_, _| true);
+    for observer in world.places() {
+        assert_eq!(world.states(observer), [Draining, Up, Up]);
+    }
+}
+
+#[test]
+fn of_two_regions_one_vote_is_enough() {
+    let mut world = World::new(2, 2);
+    world.run(2_000, |a, b| a.0 == b.0);
+    assert_eq!(world.states((0, 0)), [Up, Down]);
+    assert_eq!(world.states((1, 0)), [Down, Up]);
+}
+
+#[test]
+fn a_fleet_of_one_is_up() {
+    let mut view = Verdicts::new(&config(1, 1, (0, 0)), Settings::default());
+    let fleet = view.poll(0, 0);
+    assert_eq!((fleet.regions[0].state, fleet.minority), (Up, false));
+}
+
+#[test]
+fn the_only_region_judges_itself() {
+    let mut world = World::new(1, 3);
+    world.run(6_000, |a, b| a == b || (a.1 != 2 && b.1 != 2));
+    assert_eq!(world.states((0, 0)), [Degraded]);
+}
+
+#[test]
+fn one_region_cut_off_freezes_and_changes_no_verdict_of_its_own() {
+    let mut world = World::new(3, 2);
+    let together = |a: (usize, usize), b: (usize, usize)| (a.0 == 0) == (b.0 == 0);
+    for _ in 0..40 {
+        world.run(500, together);
+        for observer in [(0, 0), (0, 1)] {
+            assert_eq!(world.states(observer), [Up, Up, Up]);
+        }
+    }
+    assert!(world.minority((0, 0)) && !world.minority((1, 0)));
+    assert_eq!(world.states((1, 0)), [Down, Up, Up]);
+}
+
+#[test]
+fn a_node_that_starts_alone_calls_nobody_down() {
+    let mut view = Verdicts::new(&config(3, 2, (0, 0)), Settings::default());
+    for now_ms in (0..20_000).step_by(500) {
+        for (region, index) in [(0, 1), (1, 0), (1, 1), (2, 0), (2, 1)] {
+            view.handle_miss(&node(region, index));
+        }
+        let fleet = view.poll(now_ms, now_ms);
+        assert!(fleet.minority);
+        assert_eq!(fleet.regions.iter().map(|region| region.state).collect::<Vec<_>>(), [Up, Unknown, Unknown]);
+    }
+}
+
+#[test]
+fn nobody_can_speak_of_us_but_our_own_probes() {
+    let mut view = Verdicts::new(&config(3, 1, (0, 0)), Settings::default());
+    let slander = Report { readiness: Readiness::Draining, answers: BTreeMap::new() };
+    view.handle_report(&node(0, 0), slander, 0);
+    for _ in 0..5 {
+        view.handle_miss(&node(0, 0));
+    }
+    assert_eq!(view.node(&node(0, 0)), NodeState::Up);
+    assert_eq!(view.report().readiness, Readiness::Ready);
+}
+
+#[test]
+fn a_new_config_keeps_what_is_known() {
+    let mut world = World::new(3, 2);
+    let view = world.views.get_mut(&(0, 0)).unwrap();
+    view.replace(&config(4, 2, (0, 0)));
+    let fleet = view.poll(5_000, 5_000);
+    assert_eq!(fleet.regions.iter().map(|region| region.state).collect::<Vec<_>>(), [Up, Up, Up, Unknown]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// However one node's links fail, no other node changes a verdict about anything but that node's region, and
+    /// nobody calls a region down of which another node still answers.
+    #[test]
+    fn one_cut_off_observer_moves_no_one(cut in 0usize..6, lost in proptest::collection::vec(any::<bool>(), 6)) {
+        let mut world = World::new(3, 2);
+        let cut = (cut / 2, cut % 2);
+        let broken = |a: (usize, usize), b: (usize, usize)| a == cut && a != b && lost[b.0 * 2 + b.1];
+        for _ in 0..20 {
+            world.run(500, |a, b| !broken(a, b) && !broken(b, a));
+            for observer in world.places() {
+                for (region, state) in world.states(observer).into_iter().enumerate() {
+                    prop_assert_ne!(state, Down);
+                    if region != cut.0 && observer != cut {
+                        prop_assert_eq!(state, Up, "of {} as seen by {:?}", region, observer);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The verdict depends on what was said, not on who looks or in which order it was heard.
+    #[test]
+    fn the_same_reports_give_the_same_verdict(
+        opinions in proptest::collection::vec(proptest::collection::vec(proptest::option::of(any::<bool>()), 8), 8),
+        order in Just((0..8usize).collect::<Vec<_>>()).prop_shuffle(),
+        from in 0usize..8, other in 0usize..8,
+    ) {
+        let place = |n: usize| (n / 2, n % 2);
+        let name = |n: usize| node(place(n).0, place(n).1);
+        // the two that look find all others up, so they listen to all; the rest says what it likes
+        let says = |n: usize, m: usize| if n == from || n == other || n == m { Some(true) } else { opinions[n][m] };
+        let report = |n: usize| Report {
+            readiness: Readiness::Ready,
+            answers: (0..8).filter_map(|m| says(n, m).map(|answers| (name(m), answers))).collect(),
+        };
+        let layout = Layout::of(&config(4, 2, place(from)));
+        let all: Vec<Report> = (0..8).map(report).collect();
+        let table: Vec<Vec<Option<&Report>>> = all.chunks(2).map(|pair| pair.iter().map(Some).collect()).collect();
+        let expected: Vec<_> = (0..4).map(|region| judge(&layout, &table, region)).collect();
+        for here in [from, other] {
+            let mut view = Verdicts::new(&config(4, 2, place(here)), Settings::default());
+            for n in &order {
+                view.handle_answer(&name(*n), 1);
+                view.handle_report(&name(*n), all[*n].clone(), 0);
+            }
+            let fleet = view.poll(0, 0);
+            for (judged, seen) in expected.iter().zip(&fleet.regions) {
+                prop_assert_eq!(&judged.votes, &seen.votes);
+            }
+            let own = view.report();
+            let judged: Vec<_> = (0..4).map(|region| judge(&view.layout, &view.fresh(&own, 0), region)).collect();
+            prop_assert_eq!(&judged, &expected);
+        }
+    }
+
+    /// While a node sees fewer than half of the regions, no report and no probe changes a verdict.
+    #[test]
+    fn a_minority_freezes(events in proptest::collection::vec((0usize..2, any::<bool>(), 0u64..2000), 1..60)) {
+        let mut world = World::new(5, 2);
+        let mut view = world.views.remove(&(0, 0)).unwrap();
+        let mut now_ms = world.now_ms;
+        // every other region falls silent at once
+        for _ in 0..3 {
+            for (region, index) in world.places() {
+                if region > 0 { view.handle_miss(&node(region, index)); }
+            }
+        }
+        let before: Vec<_> = view.poll(now_ms, 0).regions.iter().map(|region| region.state).collect();
+        for (index, up, ms) in events {
+            now_ms += ms;
+            // one other region flickers: two of five are still fewer than half
+            if up {
+                view.handle_answer(&node(1, index), 1);
+                let report = Report { readiness: Readiness::Ready, answers: BTreeMap::from([(node(2, 0), false), (node(2, 1), false)]) };
+                view.handle_report(&node(1, index), report, now_ms);
+            } else {
+                view.handle_miss(&node(1, index));
+            }
+            let fleet = view.poll(now_ms, 0);
+            prop_assert!(fleet.minority);
+            prop_assert_eq!(fleet.regions.iter().map(|region| region.state).collect::<Vec<_>>(), before.clone());
+        }
+    }
+}
