@@ -168,14 +168,7 @@ fn without_dot_segments(path: &str) -> Option<String> {
 
 /// The key of what is stored for a target, or of the index of its variants. `host` is compared without letter case.
 #[must_use]
-pub fn primary(
-    secret: &Secret,
-    tenant: &TenantId,
-    site: &SiteId,
-    https: bool,
-    host: &str,
-    target: &Target<'_>,
-) -> Key {
+pub fn primary(secret: &Secret, tenant: &TenantId, site: &SiteId, https: bool, host: &str, target: &Target<'_>) -> Key {
     let mut feed = Feed::new(&secret.0, b'P');
     feed.address(tenant, site, https, host, target);
     Key(feed.finish())

@@ -139,9 +139,7 @@ fn host_fault(request: &Parts, seen: &Seen<'_>) -> Option<Reason> {
         (None, None) => Some(Reason::HostMissing),
         (Some(host), None) | (None, Some(host)) => (!is_host(host)).then_some(Reason::HostInvalid),
         (Some(host), Some(authority)) if !is_host(host) || !is_host(authority) => Some(Reason::HostInvalid),
-        (Some(host), Some(authority)) => {
-            (!host.eq_ignore_ascii_case(authority)).then_some(Reason::HostRepeated)
-        }
+        (Some(host), Some(authority)) => (!host.eq_ignore_ascii_case(authority)).then_some(Reason::HostRepeated),
     }
 }
 
@@ -162,7 +160,8 @@ fn is_host(host: &[u8]) -> bool {
         let end = host.iter().position(|byte| *byte == b':').unwrap_or(host.len());
         host.split_at(end)
     };
-    let named = !name.is_empty() && name.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'));
+    let named =
+        !name.is_empty() && name.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'));
     let ported = match port {
         [] => true,
         [b':', digits @ ..] => (1..=5).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit),

@@ -97,6 +97,8 @@ mod tests {
             assert_eq!(surrogate_tags(&headers(&[("surrogate-key", &line)])), Tags::Oversize, "{line}");
         }
         let just: Vec<_> = (0..50).map(|n| n.to_string()).collect();
-        assert!(matches!(surrogate_tags(&headers(&[("xkey", &just.join(" "))])), Tags::Listed(tags) if tags.len() == 50));
+        assert!(
+            matches!(surrogate_tags(&headers(&[("xkey", &just.join(" "))])), Tags::Listed(tags) if tags.len() == 50)
+        );
     }
 }

@@ -105,7 +105,9 @@ mod tests {
 
     #[test]
     fn a_star_anywhere_means_anything() {
-        for lines in [&["*"][..], &["*, *"], &["*", "*"], &[", *"], &["", "*"], &["*, Foo"], &["Foo, *"], &["Foo", "a,*"]] {
+        for lines in
+            [&["*"][..], &["*, *"], &["*", "*"], &[", *"], &["", "*"], &["*, Foo"], &["Foo, *"], &["Foo", "a,*"]]
+        {
             assert_eq!(vary(lines), Vary::Anything, "{lines:?}");
         }
     }

@@ -273,10 +273,7 @@ impl SiteGuard {
     /// The lines under everything.
     #[must_use]
     pub fn floors(&self) -> SiteFloors {
-        SiteFloors {
-            hard: Position(self.floor_hard.load(Acquire)),
-            soft: Position(self.floor_soft.load(Acquire)),
-        }
+        SiteFloors { hard: Position(self.floor_hard.load(Acquire)), soft: Position(self.floor_soft.load(Acquire)) }
     }
 
     /// How many purged keys it remembers.
