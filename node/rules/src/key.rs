@@ -111,31 +111,46 @@ fn query(query: &str) -> Result<Cow<'_, str>, TargetFault> {
     }
 }
 
-/// Decodes what need not be encoded. None if there is nothing to change.
+/// Decodes what need not be encoded, and writes the rest in upper case. None if there is nothing to change.
 fn decode(text: &str) -> Result<Option<String>, TargetFault> {
-    if !text.contains('%') {
+    let mut changes = false;
+    for piece in text.split('%').skip(1) {
+        let (digits, octet) = encoded(piece)?;
+        if octet == 0 {
+            return Err(TargetFault::Nul);
+        }
+        changes |= is_unreserved(octet) || digits.bytes().any(|digit| digit.is_ascii_lowercase());
+    }
+    if !changes {
         return Ok(None);
     }
     let mut decoded = String::with_capacity(text.len());
     let mut pieces = text.split('%');
     decoded.push_str(pieces.next().unwrap_or_default());
     for piece in pieces {
-        let digits = piece.get(..2).ok_or(TargetFault::Percent)?;
-        let octet = u8::from_str_radix(digits, 16).map_err(|_| TargetFault::Percent)?;
-        if digits.starts_with('+') {
-            return Err(TargetFault::Percent);
-        }
-        match octet {
-            0 => return Err(TargetFault::Nul),
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => decoded.push(char::from(octet)),
-            _ => {
-                decoded.push('%');
-                decoded.extend(digits.chars().map(|digit| digit.to_ascii_uppercase()));
-            }
+        let (digits, octet) = encoded(piece)?;
+        if is_unreserved(octet) {
+            decoded.push(char::from(octet));
+        } else {
+            decoded.push('%');
+            decoded.extend(digits.chars().map(|digit| digit.to_ascii_uppercase()));
         }
         decoded.push_str(piece.get(2..).unwrap_or_default());
     }
-    Ok((decoded != text).then_some(decoded))
+    Ok(Some(decoded))
+}
+
+/// The two digits behind a `%`, and the octet that they stand for.
+fn encoded(piece: &str) -> Result<(&str, u8), TargetFault> {
+    let digits = piece.get(..2).filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
+    let digits = digits.ok_or(TargetFault::Percent)?;
+    let octet = u8::from_str_radix(digits, 16).map_err(|_| TargetFault::Percent)?;
+    Ok((digits, octet))
+}
+
+/// RFC 3986 section 2.3.
+const fn is_unreserved(octet: u8) -> bool {
+    octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'.' | b'_' | b'~')
 }
 
 /// Removes `.` and `..` segments (RFC 3986 section 5.2.4). None if there are none.
@@ -302,5 +317,187 @@ impl Feed {
     fn finish_64(mut self) -> u64 {
         self.flush();
         self.hasher.finish128().h1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use http::HeaderName;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SECRET: Secret = Secret(*b"0123456789abcdef");
+
+    fn check(uri: &str, expected: &str) {
+        let uri: Uri = uri.parse().unwrap();
+        assert_eq!(target(&uri).unwrap().to_string(), expected, "{uri}");
+    }
+
+    #[test]
+    fn a_target_in_normal_form_is_borrowed() {
+        for uri in ["/", "/a/b.c/..d/.e?f=%2F&g", "/a%2Fb", "//a//", "/a?", "/a?b?c=/../d"] {
+            let parsed: Uri = uri.parse().unwrap();
+            let target = target(&parsed).unwrap();
+            assert_eq!(target.to_string(), uri);
+            assert!(matches!(target.path, Cow::Borrowed(_)), "{uri}");
+            assert!(!matches!(target.query, Some(Cow::Owned(_))), "{uri}");
+        }
+    }
+
+    #[test]
+    fn only_what_is_equal_by_rfc_3986_section_6_2_2_becomes_equal() {
+        check("/%7euser/%41?%62=%2f", "/~user/A?b=%2F");
+        check("/a/./b/../c", "/a/c");
+        check("/a/%2e%2E/b", "/b");
+        check("/../../a", "/a");
+        check("/a/..", "/");
+        check("/a/b/.", "/a/b/");
+        check("/a/b/..", "/a/");
+        check("/a//../b", "/a/b");
+        check("/%c3%a4", "/%C3%A4");
+        check("http://example.com", "/");
+        check("http://example.com?x", "/?x");
+        check("/?q=100%", "/?q=100%");
+        check("*", "*");
+    }
+
+    #[test]
+    fn what_servers_read_differently_is_refused() {
+        let refused = |uri: &str| target(&uri.parse().unwrap()).unwrap_err();
+        assert_eq!(refused("/a%00b"), TargetFault::Nul);
+        assert_eq!(refused("/a?b=%00"), TargetFault::Nul);
+        assert_eq!(refused("/a%zzb"), TargetFault::Percent);
+        assert_eq!(refused("/a%"), TargetFault::Percent);
+        assert_eq!(refused("/a%4"), TargetFault::Percent);
+        assert_eq!(refused("/%%341"), TargetFault::Percent);
+        assert_eq!(refused("/%+1"), TargetFault::Percent);
+        assert_eq!(refused("example.com:443"), TargetFault::NoPath);
+        if let Ok(uri) = "/a\\b".parse() {
+            assert_eq!(target(&uri), Err(TargetFault::Octet));
+        }
+    }
+
+    fn key(tenant: &str, site: &str, https: bool, host: &str, uri: &str) -> Key {
+        let (tenant, site) = (TenantId::parse(tenant).unwrap(), SiteId::parse(site).unwrap());
+        let uri: Uri = uri.parse().unwrap();
+        primary(&SECRET, &tenant, &site, https, host, &target(&uri).unwrap())
+    }
+
+    #[test]
+    fn each_part_of_an_address_counts_and_letter_case_of_the_host_does_not() {
+        let base = key("a", "b", true, "c", "/d");
+        assert_eq!(base, key("a", "b", true, "C", "/d"));
+        for other in [
+            key("b", "a", true, "c", "/d"),
+            key("ab", "b", true, "c", "/d"),
+            key("a", "b", false, "c", "/d"),
+            key("a", "b", true, "cd", "/d"),
+            key("a", "b", true, "c", "/D"),
+            key("a", "b", true, "c", "/d?"),
+            key("a", "b", true, "c", "/d/"),
+        ] {
+            assert_ne!(base, other);
+        }
+        assert_ne!(key("a", "b", true, "c", "/a?b"), key("a", "b", true, "c", "/ab"));
+        let long = format!("/{}", "x".repeat(1000));
+        assert_ne!(key("a", "b", true, "c", &long), key("a", "b", true, "c", &format!("{long}x")));
+    }
+
+    fn headers(lines: &[(&str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), value.parse().unwrap());
+        }
+        headers
+    }
+
+    #[test]
+    fn a_variant_is_named_by_the_normalised_values_of_its_fields() {
+        let spec = VarySpec(Box::new([HeaderName::from_static("bar"), HeaderName::from_static("foo")]));
+        let of = |lines: &[(&str, &str)]| variant(&SECRET, Key(7), &spec, &headers(lines));
+        assert_eq!(of(&[("foo", "1, 2"), ("x", "y")]), of(&[("foo", "1"), ("foo", " 2")]));
+        assert_ne!(of(&[("foo", "1")]), of(&[("foo", "2")]));
+        assert_ne!(of(&[("foo", "1")]), of(&[("bar", "1")]));
+        assert_ne!(of(&[("foo", "")]), of(&[]));
+        assert_ne!(of(&[("foo", "12")]), of(&[("foo", "1"), ("foo", "2")]));
+        assert_ne!(variant(&SECRET, Key(8), &spec, &headers(&[])), of(&[]));
+        let one = [spec.clone()];
+        let request = headers(&[]);
+        assert_eq!(variants(&SECRET, Key(7), &one, &request).collect::<Vec<_>>(), [of(&[])]);
+    }
+
+    #[test]
+    fn chunks_of_a_body_have_names_of_their_own() {
+        assert_ne!(body_chunk(BodyId(1), 0), body_chunk(BodyId(1), 1));
+        assert_ne!(body_chunk(BodyId(1), 0), body_chunk(BodyId(2), 0));
+    }
+
+    #[test]
+    fn when_a_node_goes_only_what_was_its_own_moves() {
+        let nodes: Vec<_> = (0..5).map(|n| NodeId::parse(&format!("n{n}")).unwrap()).collect();
+        let mut shares = [0; 5];
+        for placement in 0..2000u64 {
+            let owner = rendezvous(placement, nodes.iter()).unwrap();
+            assert_eq!(rendezvous(placement, nodes.iter().rev()), Some(owner));
+            let without_first = rendezvous(placement, nodes.iter().skip(1)).unwrap();
+            if *owner != nodes[0] {
+                assert_eq!(without_first, owner);
+            }
+            shares[nodes.iter().position(|node| node == owner).unwrap()] += 1;
+        }
+        assert!(shares.iter().all(|share| (300..500).contains(share)), "{shares:?}");
+        assert_eq!(rendezvous(1, [].iter()), None);
+    }
+
+    #[test]
+    fn placement_is_the_same_on_every_node_and_every_version() {
+        let (tenant, site) = (TenantId::parse("acme").unwrap(), SiteId::parse("shop").unwrap());
+        let uri: Uri = "/a?b".parse().unwrap();
+        let place = placement(&tenant, &site, true, "Shop.Example.com", &target(&uri).unwrap());
+        assert_eq!(place, PLACED, "nodes of two versions would disagree on owners");
+    }
+
+    /// What the first release gave.
+    const PLACED: u64 = 11_154_823_061_615_861_717;
+
+    proptest! {
+        #[test]
+        fn no_two_tenants_form_equal_keys(
+            one in "[a-z0-9]{1,6}", other in "[a-z0-9]{1,6}", sites in ("[a-z0-9]{1,6}", "[a-z0-9]{1,6}"),
+            hosts in ("[a-z0-9.]{0,6}", "[a-z0-9.]{0,6}"), paths in ("/[a-z0-9/]{0,8}", "/[a-z0-9/]{0,8}"),
+        ) {
+            prop_assume!(one != other);
+            prop_assert_ne!(key(&one, &sites.0, true, &hosts.0, &paths.0), key(&other, &sites.1, true, &hosts.1, &paths.1));
+        }
+
+        /// The octets that are hashed, split anywhere else, are other octets: what makes the key injective.
+        #[test]
+        fn moving_a_border_between_parts_makes_another_key(text in "[a-z]{2,20}", at in 1usize..19) {
+            let at = at % (text.len() - 1) + 1;
+            let (host, path) = text.split_at(at);
+            let moved = at % (text.len() - 1) + 1;
+            prop_assume!(moved != at);
+            let (host2, path2) = text.split_at(moved);
+            prop_assert_ne!(key("t", "s", true, host, &format!("/{path}")), key("t", "s", true, host2, &format!("/{path2}")));
+        }
+
+        #[test]
+        fn normal_form_is_stable(uri in "/[a-zA-Z0-9%./~_-]{0,30}(\\?[a-zA-Z0-9%./=&-]{0,20})?") {
+            if let Ok(parsed) = uri.parse::<Uri>()
+                && let Ok(once) = target(&parsed)
+            {
+                let again: Uri = once.to_string().parse().unwrap();
+                prop_assert_eq!(target(&again).unwrap(), once);
+            }
+        }
+
+        #[test]
+        fn no_target_makes_it_panic(uri in proptest::collection::vec(any::<u8>(), 0..60)) {
+            if let Ok(uri) = Uri::try_from(uri) {
+                let _ = target(&uri);
+            }
+        }
     }
 }

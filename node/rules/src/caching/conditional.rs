@@ -176,3 +176,188 @@ pub(super) fn parse_date(value: &HeaderValue) -> Option<i64> {
     // 2020: two-digit years from 1971 to 2070
     date::parse(value.as_bytes(), 1_577_836_800)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn fields(fields: &[(&str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_str(value).unwrap());
+        }
+        headers
+    }
+
+    const OLDER: &str = "Sat, 21 Nov 2026 00:00:00 GMT";
+    const NEWER: &str = "Sun, 22 Nov 2026 00:00:00 GMT";
+
+    fn check(request: &[(&str, &str)], stored: &[(&str, &str)], expected: bool) {
+        assert_eq!(not_modified(&fields(request), StatusCode::OK, &fields(stored)), expected, "{request:?} {stored:?}");
+    }
+
+    #[test]
+    fn if_none_match_is_compared_weakly_over_all_its_tags() {
+        let stored = [("etag", "\"abc\"")];
+        for line in ["\"abc\"", "W/\"abc\"", "\"x\", \"abc\"", "\"abc\",\"x\"", "*", " * ", "\"x,\", W/\"abc\", \"y\""]
+        {
+            check(&[("if-none-match", line)], &stored, true);
+        }
+        for line in ["\"abcd\"", "abc", "\"x,abc\"", "w/\"abc\"", "\"ABC\"", "", "\"abc"] {
+            check(&[("if-none-match", line)], &stored, false);
+        }
+        check(&[("if-none-match", "\"x\""), ("if-none-match", "\"abc\"")], &stored, true);
+        check(&[("if-none-match", "\"abc\"")], &[("etag", "W/\"abc\"")], true);
+        check(&[("if-none-match", "\"abc\"")], &[], false);
+        check(&[("if-none-match", "\"a\\\", \"abc\"")], &stored, true);
+    }
+
+    #[test]
+    fn if_none_match_wins_over_if_modified_since() {
+        let stored = [("etag", "\"abc\""), ("last-modified", NEWER)];
+        check(&[("if-none-match", "\"abc\""), ("if-modified-since", OLDER)], &stored, true);
+        check(&[("if-none-match", "\"x\""), ("if-modified-since", NEWER)], &stored, false);
+    }
+
+    #[test]
+    fn if_modified_since_is_compared_with_last_modified_else_with_date() {
+        check(&[("if-modified-since", NEWER)], &[("last-modified", NEWER)], true);
+        check(&[("if-modified-since", NEWER)], &[("last-modified", OLDER)], true);
+        check(&[("if-modified-since", OLDER)], &[("last-modified", NEWER)], false);
+        check(&[("if-modified-since", NEWER)], &[("date", OLDER)], true);
+        check(&[("if-modified-since", OLDER)], &[("date", NEWER)], false);
+        check(&[("if-modified-since", "yesterday")], &[("last-modified", OLDER)], false);
+        check(&[("if-modified-since", NEWER), ("if-modified-since", NEWER)], &[("last-modified", OLDER)], false);
+        check(&[("if-modified-since", NEWER)], &[], false);
+    }
+
+    #[test]
+    fn only_a_200_becomes_a_304() {
+        let (request, stored) = (fields(&[("if-none-match", "*")]), fields(&[("etag", "\"a\"")]));
+        for status in [204, 301, 404, 500] {
+            assert!(!not_modified(&request, StatusCode::from_u16(status).unwrap(), &stored), "{status}");
+        }
+    }
+
+    #[test]
+    fn if_match_is_compared_strongly_and_wins_over_if_unmodified_since() {
+        let stored = fields(&[("etag", "\"a\""), ("last-modified", NEWER)]);
+        let failed = |request: &[(&str, &str)]| precondition_failed(&fields(request), StatusCode::OK, &stored);
+        assert!(!failed(&[("if-match", "\"a\"")]));
+        assert!(!failed(&[("if-match", "*")]));
+        assert!(!failed(&[("if-match", "\"a\""), ("if-unmodified-since", OLDER)]));
+        assert!(failed(&[("if-match", "\"b\"")]));
+        assert!(failed(&[("if-match", "W/\"a\"")]));
+        assert!(failed(&[("if-unmodified-since", OLDER)]));
+        assert!(!failed(&[("if-unmodified-since", NEWER)]));
+        assert!(!failed(&[]));
+    }
+
+    #[test]
+    fn a_revalidation_carries_the_stored_validators_and_nothing_of_the_clients() {
+        let mut request =
+            fields(&[("if-none-match", "\"client\""), ("if-match", "*"), ("range", "bytes=0-1"), ("a", "b")]);
+        let stored = fields(&[("etag", "W/\"abc\""), ("last-modified", OLDER)]);
+        assert!(validators(&stored, &mut request));
+        let expected = fields(&[("if-none-match", "W/\"abc\""), ("if-modified-since", OLDER), ("a", "b")]);
+        assert_eq!(request, expected);
+        assert!(!validators(&fields(&[("last-modified", "rubbish")]), &mut request));
+        assert_eq!(request, fields(&[("a", "b")]));
+    }
+
+    #[test]
+    fn a_304_with_other_validators_renews_nothing() {
+        let stored = fields(&[("etag", "\"a\""), ("last-modified", OLDER)]);
+        assert!(selects(&stored, &fields(&[("etag", "\"a\"")])));
+        assert!(selects(&stored, &fields(&[("etag", "W/\"a\"")])));
+        assert!(selects(&stored, &fields(&[])));
+        assert!(selects(&stored, &fields(&[("last-modified", OLDER)])));
+        assert!(!selects(&stored, &fields(&[("etag", "\"b\"")])));
+        assert!(!selects(&stored, &fields(&[("last-modified", NEWER)])));
+        assert!(!selects(&fields(&[]), &fields(&[("etag", "\"b\"")])));
+    }
+
+    #[test]
+    fn a_304_updates_all_but_what_speaks_of_the_body_or_the_connection() {
+        let stored = fields(&[
+            ("a", "old"),
+            ("a", "old too"),
+            ("b", "kept"),
+            ("content-length", "36"),
+            ("content-encoding", "gzip"),
+            ("cache-control", "max-age=1"),
+        ]);
+        let answer = fields(&[
+            ("a", "new"),
+            ("content-length", "10"),
+            ("content-encoding", "br"),
+            ("cache-control", "max-age=60"),
+            ("connection", "x, close"),
+            ("x", "1"),
+            ("keep-alive", "1"),
+            ("set-cookie", "s=1"),
+            ("age", "7"),
+        ]);
+        let expected = fields(&[
+            ("a", "new"),
+            ("b", "kept"),
+            ("content-length", "36"),
+            ("content-encoding", "gzip"),
+            ("cache-control", "max-age=60"),
+            ("age", "7"),
+        ]);
+        assert_eq!(freshen(&stored, &answer), expected);
+    }
+
+    #[test]
+    fn a_304_carries_what_guides_caches_and_nothing_about_the_body() {
+        let stored = fields(&[
+            ("etag", "\"a\""),
+            ("date", NEWER),
+            ("vary", "a"),
+            ("cache-control", "max-age=1"),
+            ("content-location", "/x"),
+            ("content-length", "36"),
+            ("content-type", "text/plain"),
+        ]);
+        let mut expected = stored.clone();
+        expected.remove(CONTENT_LENGTH);
+        expected.remove(CONTENT_TYPE);
+        assert_eq!(headers_of_304(&stored), expected);
+    }
+
+    proptest! {
+        #[test]
+        fn no_octets_make_it_panic(
+            request in proptest::collection::vec(32u8..=255, 0..80), stored in proptest::collection::vec(32u8..=255, 0..40),
+        ) {
+            if let (Ok(request), Ok(stored)) = (HeaderValue::from_bytes(&request), HeaderValue::from_bytes(&stored)) {
+                let mut asked = HeaderMap::new();
+                let mut kept = HeaderMap::new();
+                for name in [IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_MATCH, IF_UNMODIFIED_SINCE] {
+                    asked.insert(name, request.clone());
+                }
+                for name in [ETAG, LAST_MODIFIED, DATE] {
+                    kept.insert(name, stored.clone());
+                }
+                let _ = not_modified(&asked, StatusCode::OK, &kept);
+                asked.remove(IF_NONE_MATCH);
+                asked.remove(IF_MATCH);
+                let _ = not_modified(&asked, StatusCode::OK, &kept);
+                let _ = precondition_failed(&asked, StatusCode::OK, &kept);
+                let _ = selects(&kept, &asked);
+            }
+        }
+
+        #[test]
+        fn a_tag_is_found_wherever_it_stands(tags in proptest::collection::vec("[!#-~]{0,6}", 1..6), at in 0usize..6) {
+            let at = at % tags.len();
+            let line = tags.iter().map(|tag| format!("\"{tag}\"")).collect::<Vec<_>>().join(", ");
+            let ours = format!("\"{}\"", tags[at]);
+            prop_assert!(not_modified(&fields(&[("if-none-match", &line)]), StatusCode::OK, &fields(&[("etag", &ours)])));
+        }
+    }
+}

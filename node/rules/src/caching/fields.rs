@@ -177,3 +177,156 @@ fn body_fault(version: Version, seen: &Seen<'_>) -> Option<Reason> {
     }
     (seen.transfer_encoding && seen.content_length.is_some()).then_some(Reason::ContentLength)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use http::Request;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn fields(fields: &[(&str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(
+                HeaderName::from_bytes(name.as_bytes()).unwrap(),
+                HeaderValue::from_bytes(value.as_bytes()).unwrap(),
+            );
+        }
+        headers
+    }
+
+    fn fault(version: Version, uri: &str, lines: &[(&str, &str)]) -> Option<Reason> {
+        let (mut parts, ()) = Request::builder().version(version).uri(uri).body(()).unwrap().into_parts();
+        parts.headers = fields(lines);
+        framing_fault(&parts)
+    }
+
+    /// Over HTTP/1.1, with a good host besides.
+    fn check(lines: &[(&str, &str)], expected: Option<Reason>) {
+        let mut with_host = vec![("host", "example.com")];
+        with_host.extend_from_slice(lines);
+        assert_eq!(fault(Version::HTTP_11, "/", &with_host), expected, "{lines:?}");
+    }
+
+    #[test]
+    fn what_is_meant_for_one_connection_goes_with_what_connection_names() {
+        let mut headers = fields(&[
+            ("host", "a"),
+            ("connection", "X-One, close"),
+            ("connection", "x-two,,Host, content-length"),
+            ("x-one", "1"),
+            ("x-two", "2"),
+            ("x-three", "3"),
+            ("content-length", "5"),
+            ("keep-alive", "1"),
+            ("proxy-connection", "1"),
+            ("proxy-authorization", "1"),
+            ("proxy-authenticate", "1"),
+            ("proxy-authentication-info", "1"),
+            ("te", "trailers"),
+            ("trailer", "x"),
+            ("upgrade", "h2c"),
+            ("http2-settings", "x"),
+        ]);
+        strip_request(&mut headers);
+        assert_eq!(headers, fields(&[("host", "a"), ("content-length", "5"), ("x-three", "3")]));
+    }
+
+    #[test]
+    fn a_responses_length_beside_a_transfer_coding_goes_too() {
+        let mut headers = fields(&[("transfer-encoding", "chunked"), ("content-length", "5"), ("a", "b")]);
+        strip_response(&mut headers);
+        assert_eq!(headers, fields(&[("a", "b")]));
+        let mut headers = fields(&[("content-length", "5")]);
+        strip_response(&mut headers);
+        assert_eq!(headers, fields(&[("content-length", "5")]));
+    }
+
+    #[test]
+    fn a_request_has_exactly_one_valid_host() {
+        let http11 = |uri, lines: &[(&str, &str)]| fault(Version::HTTP_11, uri, lines);
+        for host in ["example.com", "a", "127.0.0.1:8080", "[::1]", "[::1]:443", "under_score.example", "EXAMPLE.com."]
+        {
+            assert_eq!(http11("/", &[("host", host)]), None, "{host}");
+        }
+        for host in
+            ["", "a, b", "a b", "a@b", "a/b", "a:b", "a:123456", "a:", "[::1", "[]", "[x]", "[::1]x", "a\u{e4}", ":80"]
+        {
+            assert_eq!(http11("/", &[("host", host)]), Some(Reason::HostInvalid), "{host}");
+        }
+        assert_eq!(http11("/", &[]), Some(Reason::HostMissing));
+        assert_eq!(fault(Version::HTTP_10, "/", &[]), None);
+        assert_eq!(http11("/", &[("host", "a"), ("host", "a")]), Some(Reason::HostRepeated));
+    }
+
+    #[test]
+    fn an_absolute_target_and_host_must_agree() {
+        let check = |uri, lines: &[(&str, &str)], expected| {
+            assert_eq!(fault(Version::HTTP_2, uri, lines), expected, "{uri} {lines:?}");
+        };
+        check("http://a/", &[], None);
+        check("http://a/", &[("host", "A")], None);
+        check("http://a/", &[("host", "b")], Some(Reason::HostRepeated));
+        check("http://user@a/", &[], Some(Reason::HostInvalid));
+    }
+
+    #[test]
+    fn a_body_ends_in_one_way_only() {
+        check(&[("content-length", "5")], None);
+        check(&[("transfer-encoding", "Chunked")], None);
+        for lines in [
+            &[("content-length", "5"), ("transfer-encoding", "chunked")][..],
+            &[("content-length", "5"), ("content-length", "5")],
+            &[("content-length", "5, 5")],
+            &[("content-length", "+5")],
+            &[("content-length", "-1")],
+            &[("content-length", "")],
+            &[("content-length", "0x5")],
+            &[("content-length", "99999999999999999999")],
+        ] {
+            check(lines, Some(Reason::ContentLength));
+        }
+        for coding in
+            ["identity", "chunked, chunked", "gzip, chunked", "identity, chunked", "chunked;a=b", "xchunked", ""]
+        {
+            check(&[("transfer-encoding", coding)], Some(Reason::TransferEncoding));
+        }
+        check(&[("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")], Some(Reason::TransferEncoding));
+        let old = fault(Version::HTTP_10, "/", &[("host", "a"), ("transfer-encoding", "chunked")]);
+        assert_eq!(old, Some(Reason::TransferEncoding));
+    }
+
+    #[test]
+    fn connection_may_not_name_what_frames_or_routes() {
+        check(&[("connection", "keep-alive, X-Foo")], None);
+        for name in
+            ["Host", "close, content-length", "TRANSFER-ENCODING", "connection", "authorization", "a b", "\"x\""]
+        {
+            check(&[("connection", name)], Some(Reason::ConnectionNames));
+        }
+    }
+
+    #[test]
+    fn names_that_some_take_for_framing_are_refused() {
+        for name in ["transfer_encoding", "content_length"] {
+            check(&[(name, "x")], Some(Reason::FieldName));
+        }
+        check(&[("x_content_length", "1"), ("transfer-encodings", "1")], None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_octets_make_it_panic(value in proptest::collection::vec(32u8..=255, 0..60)) {
+            if let Ok(value) = HeaderValue::from_bytes(&value) {
+                for name in [HOST, CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION] {
+                    let (mut parts, ()) = Request::new(()).into_parts();
+                    parts.headers.insert(name, value.clone());
+                    let _ = framing_fault(&parts);
+                    strip_request(&mut parts.headers);
+                }
+            }
+        }
+    }
+}

@@ -104,3 +104,117 @@ fn number(digits: &[u8]) -> Option<u64> {
     }
     Some(digits.iter().fold(0u64, |sum, digit| sum.saturating_mul(10).saturating_add(u64::from(digit - b'0'))))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use http::{HeaderName, HeaderValue};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn fields(fields: &[(&str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_str(value).unwrap());
+        }
+        headers
+    }
+
+    fn check(range: &str, length: u64, expected: Selection) {
+        let found = select(&fields(&[("range", range)]), StatusCode::OK, &fields(&[]), length);
+        assert_eq!(found, expected, "{range} of {length}");
+    }
+
+    const fn part(first: u64, last: u64) -> Selection {
+        Selection::Part { first, last }
+    }
+
+    #[test]
+    fn a_single_range_is_cut_to_the_body() {
+        check("bytes=0-0", 10, part(0, 0));
+        check("bytes=4-9", 10, part(4, 9));
+        check("bytes=4-", 10, part(4, 9));
+        check("bytes=4-99999999999999999999999", 10, part(4, 9));
+        check("bytes=-3", 10, part(7, 9));
+        check("bytes=-30", 10, part(0, 9));
+        check("BYTES = 1-2 ", 10, part(1, 2));
+    }
+
+    #[test]
+    fn a_range_that_begins_behind_the_end_is_unsatisfiable() {
+        check("bytes=10-", 10, Selection::Unsatisfiable);
+        check("bytes=10-20", 10, Selection::Unsatisfiable);
+        check("bytes=-0", 10, Selection::Unsatisfiable);
+        check("bytes=0-", 0, Selection::Unsatisfiable);
+        check("bytes=-5", 0, Selection::Unsatisfiable);
+    }
+
+    #[test]
+    fn what_is_not_one_good_range_gets_the_whole() {
+        for range in [
+            "bytes=0-1,3-4",
+            "bytes=",
+            "bytes=-",
+            "bytes=4-3",
+            "bytes=a-b",
+            "bytes=1",
+            "lines=0-1",
+            "0-1",
+            "bytes=+1-2",
+            "bytes=--1",
+        ] {
+            check(range, 10, Selection::Whole);
+        }
+        let many = format!("bytes={}", "0-,".repeat(1000));
+        check(&many, 10, Selection::Whole);
+        let twice = fields(&[("range", "bytes=0-1"), ("range", "bytes=0-1")]);
+        assert_eq!(select(&twice, StatusCode::OK, &fields(&[]), 10), Selection::Whole);
+    }
+
+    #[test]
+    fn only_a_200_has_parts_and_only_if_it_is_not_refused() {
+        let request = fields(&[("range", "bytes=0-1")]);
+        assert_eq!(select(&request, StatusCode::NOT_FOUND, &fields(&[]), 10), Selection::Whole);
+        assert_eq!(select(&request, StatusCode::OK, &fields(&[("accept-ranges", "none")]), 10), Selection::Whole);
+        assert_eq!(select(&fields(&[]), StatusCode::OK, &fields(&[]), 10), Selection::Whole);
+    }
+
+    #[test]
+    fn if_range_needs_a_strong_match() {
+        const CHANGED: &str = "Sat, 21 Nov 2026 00:00:00 GMT";
+        let check = |condition: &str, stored: &[(&str, &str)], held: bool| {
+            let request = fields(&[("range", "bytes=0-1"), ("if-range", condition)]);
+            let expected = if held { part(0, 1) } else { Selection::Whole };
+            assert_eq!(select(&request, StatusCode::OK, &fields(stored), 10), expected, "{condition} {stored:?}");
+        };
+        check("\"a\"", &[("etag", "\"a\"")], true);
+        check("\"a\"", &[("etag", "\"b\"")], false);
+        check("W/\"a\"", &[("etag", "W/\"a\"")], false);
+        check("\"a\"", &[], false);
+        let later = ("date", "Sat, 21 Nov 2026 00:00:01 GMT");
+        check(CHANGED, &[("last-modified", CHANGED), later], true);
+        check(CHANGED, &[("last-modified", CHANGED), ("date", CHANGED)], false);
+        check(CHANGED, &[("last-modified", CHANGED)], false);
+        check("Sun, 22 Nov 2026 00:00:00 GMT", &[("last-modified", CHANGED), later], false);
+    }
+
+    proptest! {
+        #[test]
+        fn a_part_always_lies_in_the_body(range in "bytes=[0-9]{0,21}-[0-9]{0,21}", length: u64) {
+            if let Selection::Part { first, last } = select(&fields(&[("range", &range)]), StatusCode::OK, &fields(&[]), length) {
+                prop_assert!(first <= last && last < length);
+            }
+        }
+
+        #[test]
+        fn no_octets_make_it_panic(range in proptest::collection::vec(32u8..=255, 0..60), length: u64) {
+            if let Ok(range) = HeaderValue::from_bytes(&range) {
+                let mut request = HeaderMap::new();
+                request.insert(RANGE, range.clone());
+                request.insert(IF_RANGE, range);
+                let _ = select(&request, StatusCode::OK, &fields(&[("etag", "\"a\"")]), length);
+            }
+        }
+    }
+}

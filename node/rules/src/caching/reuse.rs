@@ -82,3 +82,86 @@ pub fn stale_on_error(freshness: &Freshness, standing: Standing, now_unix_ms: u6
     let window_s = freshness.stale_if_error_s.unwrap_or(policy.stale_if_error_s);
     (age_s < freshness.lifetime_s.saturating_add(window_s)).then_some(age_s)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STORED: u64 = 1_000_000;
+    const FRESH: Freshness = Freshness {
+        lifetime_s: 10,
+        age_zero_unix_ms: STORED,
+        stale_while_revalidate_s: 0,
+        stale_if_error_s: None,
+        must_revalidate: false,
+        always_revalidate: false,
+    };
+
+    fn check(freshness: &Freshness, standing: Standing, after_ms: u64, expected: Decision) {
+        assert_eq!(decide(freshness, standing, STORED + after_ms), expected, "{freshness:?} {standing:?} {after_ms}");
+    }
+
+    #[test]
+    fn it_is_served_strictly_within_its_lifetime() {
+        check(&FRESH, Standing::Valid, 0, Decision::Serve { age_s: 0, ttl_s: 10 });
+        check(&FRESH, Standing::Valid, 9_999, Decision::Serve { age_s: 9, ttl_s: 1 });
+        check(&FRESH, Standing::Valid, 10_000, Decision::Revalidate { reason: Reason::Stale });
+        let zero = Freshness { lifetime_s: 0, ..FRESH };
+        check(&zero, Standing::Valid, 0, Decision::Revalidate { reason: Reason::Stale });
+    }
+
+    #[test]
+    fn a_stale_response_is_served_only_within_a_window_that_was_given() {
+        let window = Freshness { stale_while_revalidate_s: 5, ..FRESH };
+        let stale = |age_s| Decision::ServeAndRefresh {
+            age_s,
+            ttl_s: 10 - i64::from(age_s),
+            reason: Reason::StaleWhileRevalidate,
+        };
+        check(&window, Standing::Valid, 10_000, stale(10));
+        check(&window, Standing::Valid, 14_999, stale(14));
+        check(&window, Standing::Valid, 15_000, Decision::Revalidate { reason: Reason::Stale });
+    }
+
+    #[test]
+    fn no_cache_always_asks() {
+        let no_cache = Freshness { always_revalidate: true, stale_while_revalidate_s: 99, ..FRESH };
+        check(&no_cache, Standing::Valid, 0, Decision::Revalidate { reason: Reason::NoCache });
+        check(&no_cache, Standing::Valid, 20_000, Decision::Revalidate { reason: Reason::NoCache });
+    }
+
+    #[test]
+    fn a_purge_beats_every_lifetime() {
+        for freshness in [FRESH, Freshness { always_revalidate: true, ..FRESH }] {
+            check(&freshness, Standing::Stale, 0, Decision::Refetch { reason: Reason::Purged });
+        }
+    }
+
+    #[test]
+    fn a_soft_purge_serves_the_old_one_while_it_is_refreshed_unless_that_is_forbidden() {
+        let refresh = Decision::ServeAndRefresh { age_s: 1, ttl_s: 9, reason: Reason::SoftPurged };
+        check(&FRESH, Standing::Soft, 1_000, refresh);
+        check(&FRESH, Standing::Soft, 10_000, Decision::Revalidate { reason: Reason::Stale });
+        let strict = Freshness { must_revalidate: true, ..FRESH };
+        check(&strict, Standing::Soft, 1_000, Decision::Revalidate { reason: Reason::SoftPurged });
+    }
+
+    #[test]
+    fn when_the_origin_fails_a_stale_response_is_served_unless_that_is_forbidden() {
+        let policy = Policy { stale_if_error_s: 60, ..Policy::default() };
+        let served = |freshness: Freshness, standing, after_s: u64| {
+            stale_on_error(&freshness, standing, STORED + after_s * 1000, &policy)
+        };
+        assert_eq!(served(FRESH, Standing::Valid, 69), Some(69));
+        assert_eq!(served(FRESH, Standing::Valid, 70), None);
+        assert_eq!(served(FRESH, Standing::Soft, 5), Some(5));
+        assert_eq!(served(FRESH, Standing::Stale, 5), None);
+        let own = Freshness { stale_if_error_s: Some(1), ..FRESH };
+        assert_eq!(served(own, Standing::Valid, 10), Some(10));
+        assert_eq!(served(own, Standing::Valid, 11), None);
+        let strict = Freshness { must_revalidate: true, stale_if_error_s: Some(60), ..FRESH };
+        assert_eq!(served(strict, Standing::Valid, 11), None);
+        assert_eq!(served(strict, Standing::Soft, 5), None);
+        assert_eq!(served(Freshness { always_revalidate: true, ..FRESH }, Standing::Valid, 1), None);
+    }
+}

@@ -90,7 +90,8 @@ fn keep(exchange: &Exchange<'_>) -> Result<(Freshness, Option<VarySpec>), Reason
         return Err(Reason::TagsOversize);
     }
     let (freshness, has_lifetime) = Freshness::of(exchange, &directives, targeted.is_some());
-    if !has_lifetime && !(cacheable_by_default(exchange.status) || directives.public) {
+    let storable = has_lifetime || directives.public || cacheable_by_default(exchange.status);
+    if !storable {
         return Err(Reason::Status);
     }
     worth_keeping(exchange, &freshness, has_lifetime)?;
@@ -187,5 +188,156 @@ const fn hit_for_miss_s(reason: Reason) -> u32 {
         | Reason::Status
         | Reason::TagsOversize => UNKEPT_S,
         _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+    use super::*;
+
+    /// 2026-11-22T00:00:00Z
+    const NOW_MS: u64 = 1_795_305_600_000;
+
+    fn fields(fields: &[(&str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), value.parse().unwrap());
+        }
+        headers
+    }
+
+    fn decide(method: &str, request: &[(&str, &str)], status: u16, response: &[(&str, &str)]) -> Storing {
+        storing(&Exchange {
+            method: &Method::from_bytes(method.as_bytes()).unwrap(),
+            request: &fields(request),
+            status: StatusCode::from_u16(status).unwrap(),
+            response: &fields(response),
+            request_unix_ms: NOW_MS,
+            response_unix_ms: NOW_MS,
+            policy: &Policy::default(),
+            object_bytes_max: 1000,
+        })
+    }
+
+    fn check(request: &[(&str, &str)], status: u16, response: &[(&str, &str)], expected: Result<(), Reason>) {
+        let found = match decide("GET", request, status, response) {
+            Storing::Keep { .. } => Ok(()),
+            Storing::Refuse { reason, .. } => Err(reason),
+        };
+        assert_eq!(found, expected, "{request:?} {status} {response:?}");
+    }
+
+    #[test]
+    fn an_explicit_lifetime_makes_any_final_status_storable() {
+        for status in [200, 203, 204, 299, 301, 302, 303, 307, 308, 400, 404, 410, 499, 500, 502, 503, 504, 599, 999] {
+            check(&[], status, &[("cache-control", "max-age=60")], Ok(()));
+            check(&[], status, &[("expires", "Sun, 22 Nov 2026 00:01:00 GMT")], Ok(()));
+        }
+    }
+
+    #[test]
+    fn a_status_that_answers_only_this_request_is_never_stored() {
+        let fresh = [("cache-control", "max-age=60")];
+        check(&[], 206, &fresh, Err(Reason::Partial));
+        check(&[], 304, &fresh, Err(Reason::RequestSpecific));
+        check(&[], 412, &fresh, Err(Reason::RequestSpecific));
+        check(&[], 416, &fresh, Err(Reason::RequestSpecific));
+        check(&[], 103, &fresh, Err(Reason::Interim));
+        check(&[("range", "bytes=0-1")], 200, &fresh, Ok(()));
+    }
+
+    #[test]
+    fn only_get_fills() {
+        let refused = |method| match decide(method, &[], 200, &[("cache-control", "max-age=60")]) {
+            Storing::Refuse { reason, hit_for_miss_s: 0 } => reason,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(refused("HEAD"), Reason::Head);
+        assert_eq!(refused("POST"), Reason::Method);
+        assert_eq!(refused("M-SEARCH"), Reason::Method);
+    }
+
+    #[test]
+    fn prohibitions_win_over_every_lifetime() {
+        check(&[], 200, &[("cache-control", "max-age=60, no-store")], Err(Reason::NoStore));
+        check(&[], 200, &[("cache-control", "max-age=60, private")], Err(Reason::Private));
+        check(&[], 200, &[("cache-control", "max-age=60, private=\"x\"")], Err(Reason::Private));
+        check(&[], 200, &[("cache-control", "max-age=60"), ("vary", "a"), ("vary", "*")], Err(Reason::VaryStar));
+        check(&[], 200, &[("cache-control", "public, max-age=60"), ("set-cookie", "a=b")], Err(Reason::SetCookie));
+        check(&[("cache-control", "no-store")], 200, &[("cache-control", "max-age=60")], Err(Reason::RequestNoStore));
+    }
+
+    #[test]
+    fn a_targeted_field_decides_alone() {
+        let cdn = |value| ("cdn-cache-control", value);
+        check(&[], 200, &[("cache-control", "no-store"), cdn("max-age=60")], Ok(()));
+        check(&[], 200, &[("cache-control", "max-age=60"), cdn("no-store")], Err(Reason::NoStore));
+        check(&[], 200, &[("cache-control", "max-age=60"), cdn("private")], Err(Reason::Private));
+        check(&[], 200, &[("cache-control", "max-age=60"), cdn("no-cache")], Err(Reason::NoLifetime));
+        check(&[], 200, &[("cache-control", "no-store"), cdn("max-age=60, &&&")], Err(Reason::NoStore));
+        check(&[], 200, &[("cache-control", "no-store"), cdn("max-age=\"60\"")], Err(Reason::NoStore));
+    }
+
+    #[test]
+    fn must_understand_overrules_no_store_for_a_known_status_only() {
+        let fields = [("cache-control", "max-age=60, no-store, must-understand")];
+        check(&[], 200, &fields, Ok(()));
+        check(&[], 599, &fields, Err(Reason::MustUnderstand));
+        check(&[], 599, &[("cache-control", "max-age=60, must-understand")], Err(Reason::MustUnderstand));
+    }
+
+    #[test]
+    fn an_authenticated_response_is_shared_only_if_it_says_so() {
+        let request = [("authorization", "x")];
+        check(&request, 200, &[("cache-control", "max-age=60")], Err(Reason::Authorization));
+        check(&request, 200, &[("cache-control", "max-age=60, proxy-revalidate")], Err(Reason::Authorization));
+        for line in ["max-age=60, public", "max-age=60, must-revalidate", "s-maxage=60"] {
+            check(&request, 200, &[("cache-control", line)], Ok(()));
+        }
+    }
+
+    #[test]
+    fn without_a_lifetime_only_what_can_be_revalidated_is_kept() {
+        check(&[], 200, &[], Err(Reason::NoLifetime));
+        check(&[], 200, &[("etag", "\"a\"")], Ok(()));
+        check(&[], 200, &[("last-modified", "Sun, 22 Nov 2026 00:00:00 GMT")], Ok(()));
+        check(&[], 200, &[("last-modified", "rubbish")], Err(Reason::NoLifetime));
+        check(&[], 200, &[("cache-control", "no-cache"), ("etag", "\"a\"")], Ok(()));
+        check(&[], 200, &[("cache-control", "max-age=0")], Err(Reason::Expired));
+        check(&[], 200, &[("cache-control", "max-age=60"), ("age", "60")], Err(Reason::Expired));
+        check(&[], 200, &[("cache-control", "max-age=0, stale-while-revalidate=5")], Ok(()));
+        check(&[], 500, &[("etag", "\"a\"")], Err(Reason::Status));
+        check(&[], 500, &[("etag", "\"a\""), ("cache-control", "public")], Ok(()));
+    }
+
+    #[test]
+    fn what_is_too_large_or_could_escape_a_purge_is_not_kept() {
+        let fresh = ("cache-control", "max-age=60");
+        check(&[], 200, &[fresh, ("content-length", "1000")], Ok(()));
+        check(&[], 200, &[fresh, ("content-length", "1001")], Err(Reason::TooLarge));
+        let tags = "x ".repeat(300) + &"y".repeat(300);
+        check(&[], 200, &[fresh, ("surrogate-key", &tags)], Err(Reason::TagsOversize));
+    }
+
+    #[test]
+    fn a_response_that_forbids_storing_is_remembered_so_that_requests_do_not_wait() {
+        for (line, least) in [("no-store", 60), ("private", 60), ("max-age=0", 5)] {
+            let Storing::Refuse { hit_for_miss_s, .. } = decide("GET", &[], 200, &[("cache-control", line)]) else {
+                panic!("{line} was kept");
+            };
+            assert!(hit_for_miss_s >= least, "{line}");
+        }
+        let one_off = decide("GET", &[("cache-control", "no-store")], 200, &[("cache-control", "max-age=60")]);
+        assert_eq!(one_off, Storing::Refuse { reason: Reason::RequestNoStore, hit_for_miss_s: 0 });
+    }
+
+    #[test]
+    fn what_it_varies_by_is_kept_with_it() {
+        let response = [("cache-control", "max-age=60"), ("vary", "Foo, accept"), ("vary", "foo")];
+        let Storing::Keep { vary: Some(VarySpec(names)), .. } = decide("GET", &[], 200, &response) else {
+            panic!("not kept");
+        };
+        assert_eq!(names.iter().map(HeaderName::as_str).collect::<Vec<_>>(), ["accept", "foo"]);
     }
 }
