@@ -1,12 +1,16 @@
 //! The checked configuration: what the rest of the house works with. Immutable; swapped whole.
 
 use std::{
+    fmt,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     sync::Arc,
 };
 
-use crate::ids::{JurisdictionId, NodeId, RealmId, RegionId, SiteId, TenantId};
+use crate::{
+    fault::Fault,
+    ids::{JurisdictionId, NodeId, RealmId, RegionId, SiteId, TenantId},
+};
 
 /// Most regions a fleet may have: one bit each in a [`RegionMask`].
 pub const REGIONS_MAX: usize = 64;
@@ -33,6 +37,8 @@ pub struct Config {
     pub witnesses: Vec<(RealmId, Vec<NodeId>)>,
     /// blake3 over the fleet's part (everything but `node`), in canonical form: nodes with the same one agree.
     pub fingerprint: [u8; 32],
+    /// What can be used but was probably meant otherwise.
+    pub warnings: Vec<Fault>,
 }
 
 /// What belongs to this node alone.
@@ -212,7 +218,7 @@ impl Site {
 }
 
 /// A host name or a pattern of host names; lower case, no port, no last dot.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum HostPattern {
     /// Just this host; also an IP address as text (IPv6 in brackets).
     Exact(String),
@@ -220,6 +226,17 @@ pub enum HostPattern {
     Suffix(String),
     /// `*`: any host that no other site names.
     Any,
+}
+
+/// As it is written in the files.
+impl fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(host) => f.write_str(host),
+            Self::Suffix(suffix) => write!(f, "*.{suffix}"),
+            Self::Any => f.write_str("*"),
+        }
+    }
 }
 
 /// A server that a site's responses come from.
@@ -302,12 +319,22 @@ pub struct Route {
 }
 
 /// Which paths a route is for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PathPattern {
     /// Just this path.
     Exact(String),
     /// `/a/*`: this path (kept without `/*`) and everything below it, on `/` borders. Empty matches everything.
     Prefix(String),
+}
+
+/// As it is written in the files.
+impl fmt::Display for PathPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(path) => f.write_str(path),
+            Self::Prefix(path) => write!(f, "{path}/*"),
+        }
+    }
 }
 
 /// What is done on a route.
