@@ -54,7 +54,6 @@ pub(crate) fn config(root: &Root, gatherer: &Gatherer) -> Option<Config> {
         sites,
         witnesses: witnesses(root)?,
         fingerprint: [0; 32],
-        warnings: Vec::new(),
     };
     config.fingerprint = fingerprint::of(&config);
     Some(config)

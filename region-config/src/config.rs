@@ -7,10 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::{
-    fault::Fault,
-    ids::{JurisdictionId, NodeId, RealmId, RegionId, SiteId, TenantId},
-};
+use crate::ids::{JurisdictionId, NodeId, RealmId, RegionId, SiteId, TenantId};
 
 /// Most regions a fleet may have: one bit each in a [`RegionMask`].
 pub const REGIONS_MAX: usize = 64;
@@ -37,8 +34,6 @@ pub struct Config {
     pub witnesses: Vec<(RealmId, Vec<NodeId>)>,
     /// blake3 over the fleet's part (everything but `node`), in canonical form: nodes with the same one agree.
     pub fingerprint: [u8; 32],
-    /// What can be used but was probably meant otherwise.
-    pub warnings: Vec<Fault>,
 }
 
 /// What belongs to this node alone.

@@ -25,11 +25,28 @@ const FILES_MAX: usize = 1_000;
 /// Where sites may stand, below the folder.
 const SITES: &str = "sites";
 
+/// A configuration that can be used, and what in it was probably meant otherwise.
+#[derive(Debug, Clone)]
+pub struct Checked {
+    /// The configuration.
+    pub config: Config,
+    /// What was probably meant otherwise.
+    pub warnings: Vec<Fault>,
+}
+
 /// Reads all `*.toml` files of a folder and of its `sites` folder, and likewise those of the folder that `shared` names.
 ///
 /// # Errors
 /// Everything that is wrong with them, also across files.
 pub fn load(dir: &Path) -> Result<Config, Faults> {
+    examine(dir).map(|checked| checked.config)
+}
+
+/// As [`load`], and with the warnings.
+///
+/// # Errors
+/// As [`load`].
+pub fn examine(dir: &Path) -> Result<Checked, Faults> {
     let mut gatherer = Gatherer::default();
     let mut files = folder(dir, &mut gatherer);
     if files.is_empty() && !gatherer.failed() {
@@ -46,12 +63,12 @@ pub fn load(dir: &Path) -> Result<Config, Faults> {
 ///
 /// # Errors
 /// Everything that is wrong with them, also across files.
-pub fn check(files: &[(&str, &str)]) -> Result<Config, Faults> {
+pub fn check(files: &[(&str, &str)]) -> Result<Checked, Faults> {
     let files: Vec<_> = files.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
     checked(&files, Gatherer::default())
 }
 
-fn checked(files: &[(String, String)], mut gatherer: Gatherer) -> Result<Config, Faults> {
+fn checked(files: &[(String, String)], mut gatherer: Gatherer) -> Result<Checked, Faults> {
     let unread = gatherer.failed();
     let mut merged: Option<Root> = None;
     let mut torn = false;
@@ -73,10 +90,7 @@ fn checked(files: &[(String, String)], mut gatherer: Gatherer) -> Result<Config,
         if gatherer.failed() { None } else { build::config(&root, &gatherer) }
     });
     match config {
-        Some(mut config) => {
-            config.warnings = gatherer.warnings();
-            Ok(config)
-        }
+        Some(config) => Ok(Checked { config, warnings: gatherer.warnings() }),
         None => {
             if !gatherer.failed() {
                 gatherer.push(Fault::of_file(

@@ -21,7 +21,7 @@ mod written;
 
 pub use config::*;
 pub use fault::{Fault, Faults, Severity, Style, draw};
-pub use files::{check, load};
+pub use files::{Checked, check, examine, load};
 pub use ids::*;
 
 /// The JSON schema (draft 2020-12) of what an operator may write; made from the description that the files are read by.

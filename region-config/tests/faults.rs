@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use region_config::{Config, Severity, Style, check, draw, load};
+use region_config::{Checked, Severity, Style, check, draw, load};
 
 /// A node and a listener.
 const NODE: &str = "[node]\nname = \"a\"\n[http]\nlisten = \"127.0.0.1:8080\"\n";
@@ -46,7 +46,7 @@ fn one(beside: &[(&str, &str)], text: &str, expected: &str) {
     assert_eq!(said(beside, text), [expected], "{text}");
 }
 
-fn good(files: &[(&str, &str)]) -> Config {
+fn good(files: &[(&str, &str)]) -> Checked {
     check(files).unwrap_or_else(|faults| panic!("{faults}"))
 }
 
@@ -403,8 +403,8 @@ fn a_torn_file_does_not_bring_faults_upon_the_others() {
 fn what_is_odd_but_usable_is_a_warning() {
     let zone =
         "[dns]\nlisten = \"127.0.0.1:5300\"\n[[zones]]\nname = \"demo.test\"\n[https]\nlisten = \"127.0.0.1:8443\"\n";
-    let config = good(&[("n.toml", NODE), ("s.toml", SITE), ("z.toml", zone)]);
-    let said: Vec<_> = config.warnings.iter().map(ToString::to_string).collect();
+    let checked = good(&[("n.toml", NODE), ("s.toml", SITE), ("z.toml", zone)]);
+    let said: Vec<_> = checked.warnings.iter().map(ToString::to_string).collect();
     assert_eq!(
         said,
         [
@@ -414,7 +414,7 @@ fn what_is_odd_but_usable_is_a_warning() {
              and `key` at a site",
         ]
     );
-    assert!(config.warnings.iter().all(|it| it.severity() == Severity::Warning));
+    assert!(checked.warnings.iter().all(|it| it.severity() == Severity::Warning));
 }
 
 #[test]
