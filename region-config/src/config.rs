@@ -1,6 +1,7 @@
 //! The checked configuration: what the rest of the house works with. Immutable; swapped whole.
 
 use std::{
+    fmt,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     sync::Arc,
@@ -212,7 +213,7 @@ impl Site {
 }
 
 /// A host name or a pattern of host names; lower case, no port, no last dot.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum HostPattern {
     /// Just this host; also an IP address as text (IPv6 in brackets).
     Exact(String),
@@ -220,6 +221,17 @@ pub enum HostPattern {
     Suffix(String),
     /// `*`: any host that no other site names.
     Any,
+}
+
+/// As it is written in the files.
+impl fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(host) => f.write_str(host),
+            Self::Suffix(suffix) => write!(f, "*.{suffix}"),
+            Self::Any => f.write_str("*"),
+        }
+    }
 }
 
 /// A server that a site's responses come from.
@@ -302,12 +314,22 @@ pub struct Route {
 }
 
 /// Which paths a route is for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PathPattern {
     /// Just this path.
     Exact(String),
     /// `/a/*`: this path (kept without `/*`) and everything below it, on `/` borders. Empty matches everything.
     Prefix(String),
+}
+
+/// As it is written in the files.
+impl fmt::Display for PathPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(path) => f.write_str(path),
+            Self::Prefix(path) => write!(f, "{path}/*"),
+        }
+    }
 }
 
 /// What is done on a route.

@@ -2,9 +2,33 @@
 //!
 //! Pure: names no sockets, clocks, randomness or async runtime. Reading files is the one thing it does to the world,
 //! and only in `files`.
+//!
+//! The way of a file: `files` reads it, `shape` walks it by the description in `written`, `check` looks at what it
+//! means together with the others, `build` makes the [`Config`], `fingerprint` sums up the fleet's part.
 
+mod build;
+mod check;
 pub mod config;
+mod country;
+mod fault;
+mod files;
+mod fingerprint;
+mod host;
 pub mod ids;
+mod leaf;
+mod shape;
+mod written;
 
 pub use config::*;
+pub use fault::{Fault, Faults, Severity, Style, draw};
+pub use files::{Checked, check, examine, load};
 pub use ids::*;
+
+/// The JSON schema (draft 2020-12) of what an operator may write; made from the description that the files are read by.
+#[must_use]
+pub fn schema() -> serde_json::Value {
+    let mut schema = <written::Root as shape::Shape>::schema();
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema".into();
+    schema["title"] = "Meridian".into();
+    schema
+}

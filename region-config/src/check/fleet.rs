@@ -1,0 +1,153 @@
+//! Jurisdictions, regions, nodes, zones and witnesses.
+
+use std::{collections::BTreeSet, net::SocketAddr};
+
+use super::{Known, unique, unknown};
+use crate::{
+    config::REGIONS_MAX,
+    fault::Gatherer,
+    host::HostName,
+    ids::{NodeId, RealmId},
+    shape::At,
+    written::{RegionSection, Root, WitnessSection, ZoneSection},
+};
+
+pub(super) fn check(root: &Root, known: &Known<'_>, gatherer: &mut Gatherer) {
+    jurisdictions(root, gatherer);
+    regions(root, known, gatherer);
+    zones(root, gatherer);
+    witnesses(root, known, gatherer);
+}
+
+fn jurisdictions(root: &Root, gatherer: &mut Gatherer) {
+    let global = RealmId::global();
+    for section in &root.jurisdictions {
+        let Some(name) = &section.value.name else { continue };
+        let about = format!("jurisdiction `{}`", name.value);
+        if name.value.as_str() == global.as_str() {
+            gatherer.error(name.place, &about, "`global` means the sites that are not pinned", "another name");
+        }
+        if !["countries", "preset"].iter().any(|key| section.value.written.contains(key)) {
+            let found = "neither `countries` nor `preset`";
+            gatherer.error(section.place, &about, found, "the countries in it, such as `countries = [\"US\"]`");
+        }
+    }
+}
+
+fn regions(root: &Root, known: &Known<'_>, gatherer: &mut Gatherer) {
+    let sections = || root.regions.iter().map(|it| &it.value);
+    unique(sections().filter_map(|it| it.name.as_ref()), "region", "", gatherer);
+    let nodes = sections().flat_map(|it| it.nodes.iter().filter_map(|node| node.value.name.as_ref()));
+    unique(nodes, "node", "", gatherer);
+    if let Some(section) = root.regions.get(REGIONS_MAX) {
+        let found = format!("{} regions", root.regions.len());
+        gatherer.error(section.place, "", found, format!("at most {REGIONS_MAX}"));
+    }
+    for section in sections() {
+        if let Some(jurisdiction) = &section.jurisdiction
+            && known.jurisdictions_whole
+            && !known.jurisdictions.contains_key(&jurisdiction.value)
+        {
+            let names = known.jurisdictions.keys().map(|it| it.as_str());
+            unknown(jurisdiction, "jurisdiction", &about(section), names, gatherer);
+        }
+        if !root.zones.is_empty() && section.nodes.iter().all(|node| node.value.addresses.is_empty()) {
+            let found = "no node of it has `addresses`, so DNS cannot send anyone here";
+            gatherer.error(section.place, &about(section), found, "the addresses that clients reach its nodes at");
+        }
+    }
+    mesh_addresses(root, gatherer);
+}
+
+/// As soon as there are two nodes, they have to find each other.
+fn mesh_addresses(root: &Root, gatherer: &mut Gatherer) {
+    let nodes = || root.regions.iter().flat_map(|it| it.value.nodes.iter());
+    if nodes().count() < 2 {
+        return;
+    }
+    for section in nodes().filter(|it| it.value.peer.is_none()) {
+        let name = section.value.name.as_ref().map_or_else(String::new, |it| format!("node `{}`", it.value));
+        let expected = "where other nodes reach it, such as `peer = \"192.0.2.1:7400\"`";
+        gatherer.error(section.place, &name, "no `peer`, though there are other nodes", expected);
+    }
+    let addresses: Vec<&At<SocketAddr>> = nodes().filter_map(|it| it.value.peer.as_ref()).collect();
+    for address in addresses.iter().filter(|it| it.value.ip().is_unspecified() || it.value.port() == 0) {
+        let found = format!("`peer` is `{}`, which nobody can reach", address.value);
+        gatherer.error(address.place, "", found, "the address and port that other nodes reach it at");
+    }
+    unique(addresses, "peer address", "", gatherer);
+}
+
+fn about(section: &RegionSection) -> String {
+    section.name.as_ref().map_or_else(String::new, |it| format!("region `{}`", it.value))
+}
+
+fn zones(root: &Root, gatherer: &mut Gatherer) {
+    unique(root.zones.iter().filter_map(|it| it.value.name.as_ref()), "zone", "", gatherer);
+    for section in &root.zones {
+        name_servers(&section.value, gatherer);
+    }
+}
+
+fn name_servers(zone: &ZoneSection, gatherer: &mut Gatherer) {
+    let Some(apex) = &zone.name else { return };
+    let about = format!("zone `{}`", apex.value);
+    unique(zone.name_servers.iter().filter_map(|it| it.value.name.as_ref()), "name server", &about, gatherer);
+    for server in &zone.name_servers {
+        let Some(name) = &server.value.name else { continue };
+        let inside = HostName::within(&name.value.0, &apex.value.0);
+        if inside && server.value.addresses.is_empty() {
+            let found = format!("name server `{}` lies inside the zone but has no `addresses`", name.value);
+            gatherer.error(server.place, &about, found, "its addresses, which the parent zone needs too (glue)");
+        }
+    }
+}
+
+fn witnesses(root: &Root, known: &Known<'_>, gatherer: &mut Gatherer) {
+    unique(root.witnesses.iter().filter_map(|it| it.value.realm.as_ref()), "realm", "", gatherer);
+    for section in &root.witnesses {
+        let Some(realm) = &section.value.realm else { continue };
+        let about = format!("witnesses of realm `{}`", realm.value);
+        let global = RealmId::global();
+        let populated = known.jurisdictions.iter().filter(|(_, populated)| **populated).map(|(name, _)| name.as_str());
+        let mut realms = populated.chain([global.as_str()]);
+        if known.jurisdictions_whole && !realms.clone().any(|name| name == realm.value.as_str()) {
+            unknown(realm, "realm", &about, realms.by_ref(), gatherer);
+            continue;
+        }
+        witnesses_of(&section.value, realm, &about, known, gatherer);
+    }
+}
+
+fn witnesses_of(
+    section: &WitnessSection,
+    realm: &At<RealmId>,
+    about: &str,
+    known: &Known<'_>,
+    gatherer: &mut Gatherer,
+) {
+    let different: BTreeSet<&NodeId> = unique(&section.nodes, "node", about, gatherer).into_keys().collect();
+    let count = different.len();
+    if count > 0 && ![1, 3, 5].contains(&count) {
+        gatherer.error(section.place, about, format!("{count} nodes"), "1, 3 or 5, so that a majority is one");
+    }
+    for node in &section.nodes {
+        match known.nodes.get(&node.value) {
+            Some((_, Some(jurisdiction)))
+                if realm.value != RealmId::global() && realm.value != RealmId::pinned(jurisdiction) =>
+            {
+                let found = format!("node `{}` stands in jurisdiction `{jurisdiction}`", node.value);
+                gatherer.error(node.place, about, found, "a node of the realm: no other may hear of its purges");
+            }
+            None if known.nodes_whole && !root_is_one_node(known) => {
+                unknown(node, "node", about, known.nodes.keys().map(|it| it.as_str()), gatherer);
+            }
+            Some(_) | None => {}
+        }
+    }
+}
+
+/// Whether no regions are written, so that the fleet is just this node.
+fn root_is_one_node(known: &Known<'_>) -> bool {
+    known.nodes.is_empty()
+}

@@ -1,0 +1,134 @@
+//! A sum over the fleet's part of a config: nodes with the same one agree on regions, zones, sites and witnesses.
+//!
+//! Canonical form: every text and every list with its length in front, numbers little-endian, sites by name, an absent
+//! value as one zero byte. What each node keeps for itself (`[node]`, listeners, where certificates lie) is not in it.
+//! The first bytes name the form, so that a change of it changes every sum.
+
+use std::fmt::Display;
+
+use crate::config::{CacheMode, Config, HealthCheck, Jurisdiction, Origin, OriginProtocol, Region, Route, Site, Zone};
+
+const FORM: &str = "meridian fleet 1";
+
+/// The sum.
+pub(crate) fn of(config: &Config) -> [u8; 32] {
+    let mut sum = Sum(blake3::Hasher::new());
+    sum.text(FORM);
+    sum.list(&config.jurisdictions, jurisdiction);
+    sum.list(&config.regions, region);
+    sum.list(&config.zones, zone);
+    let mut sites: Vec<&Site> = config.sites.iter().map(AsRef::as_ref).collect();
+    sites.sort_by(|a, b| a.name.cmp(&b.name));
+    sum.list(&sites, |sum, it| site(sum, it));
+    sum.list(&config.witnesses, |sum, (realm, nodes)| {
+        sum.text(realm);
+        sum.list(nodes, |sum, node| sum.text(node));
+    });
+    *sum.0.finalize().as_bytes()
+}
+
+struct Sum(blake3::Hasher);
+
+impl Sum {
+    fn text(&mut self, text: impl Display) {
+        let text = text.to_string();
+        self.number(text.len() as u64);
+        self.0.update(text.as_bytes());
+    }
+
+    fn number(&mut self, number: u64) {
+        self.0.update(&number.to_le_bytes());
+    }
+
+    fn list<T>(&mut self, list: &[T], each: impl Fn(&mut Self, &T)) {
+        self.number(list.len() as u64);
+        for one in list {
+            each(self, one);
+        }
+    }
+
+    fn optional<T>(&mut self, value: Option<&T>, each: impl Fn(&mut Self, &T)) {
+        self.0.update(&[u8::from(value.is_some())]);
+        if let Some(value) = value {
+            each(self, value);
+        }
+    }
+}
+
+fn jurisdiction(sum: &mut Sum, it: &Jurisdiction) {
+    sum.text(&it.name);
+    sum.list(&it.countries, |sum, country| sum.text(country.escape_ascii()));
+}
+
+fn region(sum: &mut Sum, it: &Region) {
+    sum.text(&it.name);
+    sum.number(it.latitude.to_bits());
+    sum.number(it.longitude.to_bits());
+    sum.text(&it.jurisdiction);
+    sum.list(&it.nodes, |sum, node| {
+        sum.text(&node.name);
+        sum.optional(node.peer.as_ref(), |sum, peer| sum.text(peer));
+        sum.list(&node.addresses, |sum, address| sum.text(address));
+    });
+}
+
+fn zone(sum: &mut Sum, it: &Zone) {
+    sum.text(&it.name);
+    sum.list(&it.name_servers, |sum, server| {
+        sum.text(&server.name);
+        sum.list(&server.addresses, |sum, address| sum.text(address));
+    });
+    sum.text(&it.mailbox);
+    sum.number(it.ttl_s.into());
+    sum.number(it.negative_ttl_s.into());
+}
+
+fn site(sum: &mut Sum, it: &Site) {
+    sum.text(&it.name);
+    sum.text(&it.tenant);
+    sum.list(&it.hosts, |sum, host| sum.text(host));
+    sum.optional(it.pin.as_ref(), |sum, pin| sum.text(pin));
+    sum.list(&it.origins, origin);
+    sum.list(&it.routes, route);
+    sum.optional(it.tls.as_ref(), |_, _| {});
+    sum.number(it.dns_ttl_s.into());
+}
+
+fn origin(sum: &mut Sum, it: &Origin) {
+    sum.text(&it.name);
+    sum.number(it.tls.into());
+    sum.text(&it.host);
+    sum.number(it.port.into());
+    sum.optional(it.host_header.as_ref(), |sum, host| sum.text(host));
+    sum.text(match it.protocol {
+        OriginProtocol::Http1 => "http1",
+        OriginProtocol::Http2 => "http2",
+        OriginProtocol::Auto => "auto",
+    });
+    sum.optional(it.ca.as_ref(), |_, _| {});
+    for ms in
+        [it.deadlines.connect_ms, it.deadlines.first_byte_ms, it.deadlines.between_bytes_ms, it.deadlines.total_ms]
+    {
+        sum.number(ms);
+    }
+    sum.number(it.connections_max as u64);
+    sum.optional(it.health.as_ref(), health);
+}
+
+fn health(sum: &mut Sum, it: &HealthCheck) {
+    sum.text(&it.path);
+    for number in [it.interval_ms, it.timeout_ms, it.down_after.into(), it.up_after.into()] {
+        sum.number(number);
+    }
+}
+
+fn route(sum: &mut Sum, it: &Route) {
+    sum.text(&it.path);
+    sum.text(match it.policy.cache {
+        CacheMode::Origin => "origin",
+        CacheMode::Off => "off",
+    });
+    sum.optional(it.policy.default_ttl_s.as_ref(), |sum, ttl| sum.number((*ttl).into()));
+    sum.number(it.policy.heuristic.into());
+    sum.number(it.policy.stale_if_error_s.into());
+}

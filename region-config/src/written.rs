@@ -1,0 +1,316 @@
+//! What an operator may write, table by table: the one description that reader and schema are made from.
+
+use std::net::{IpAddr, SocketAddr};
+
+use crate::{
+    config::{CacheMode, HostPattern, OriginProtocol, PathPattern},
+    country::Preset,
+    host::{HostHeader, HostName, Mailbox, OriginUrl, Target},
+    ids::{JurisdictionId, NodeId, RealmId, RegionId, SiteId, TenantId},
+    leaf::{Country, Degrees, FilePath, Size, Time, Whole, Words},
+    shape::section,
+};
+
+const S: u64 = 1_000;
+const HOUR: u64 = 3_600 * S;
+const DAY: u64 = 24 * HOUR;
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const TIB: u64 = 1 << 40;
+
+section! {
+    /// Meridian's configuration: one file, or all files of a folder together. What is the same on every node (jurisdictions,
+    /// regions, zones, sites, witnesses) may stand in a folder of its own that each node's `shared` names.
+    Root {
+        /// A folder with the files that all nodes share.
+        may shared: FilePath,
+        /// This node.
+        may node: NodeSection,
+        /// Where HTTP is served in clear text.
+        may http: Listener,
+        /// Where HTTPS is served.
+        may https: Listener,
+        /// Where DNS is answered, over UDP and TCP.
+        may dns: Listener,
+        /// Where the admin API and the web interface are served.
+        may admin: Listener,
+        /// Where other nodes are talked to, and how this one proves who it is.
+        may peer: PeerSection,
+        /// How much is cached.
+        may cache: CacheSection,
+        /// Where clients are on the map.
+        may geo: GeoSection,
+        /// Limits on clients.
+        may limits: LimitsSection,
+        /// Legal areas.
+        many jurisdictions: JurisdictionSection,
+        /// Places that nodes stand in; without any, there is one, `local`, with this node.
+        many regions: RegionSection,
+        /// DNS zones that this fleet answers for.
+        many zones: ZoneSection,
+        /// What is served.
+        many sites: SiteSection,
+        /// The nodes that keep the durable log of purges, for realms that shall not have the default ones.
+        many witnesses: WitnessSection,
+    }
+}
+
+section! {
+    /// This node.
+    NodeSection {
+        /// Its name; one of those in the regions.
+        need name: NodeId,
+        /// The region it stands in; may be left out, since the regions list their nodes.
+        may region: RegionId,
+        /// Where it keeps ledger, cache, identity and admin token; `state` beside this file if left out.
+        may state_dir: FilePath,
+        /// Edge threads; one per core if left out.
+        may workers: Whole<1, 1024>,
+        /// Access log; none is written if left out.
+        may access_log: FilePath,
+    }
+}
+
+section! {
+    /// A listener.
+    Listener {
+        /// Addresses to listen on.
+        some listen: SocketAddr,
+    }
+}
+
+section! {
+    /// Where other nodes are talked to (QUIC, over UDP), and how this one proves who it is.
+    PeerSection {
+        /// Address to listen on.
+        need listen: SocketAddr,
+        /// The cluster's CA certificate, PEM.
+        need ca: FilePath,
+        /// This node's certificate, PEM.
+        need certificate: FilePath,
+        /// This node's private key, PEM.
+        need key: FilePath,
+    }
+}
+
+section! {
+    /// How much is cached.
+    CacheSection {
+        /// Memory for objects; 256MiB if left out.
+        may memory: Size<MIB, { 16 * TIB }>,
+        /// Disk for objects, under `state_dir`; 0, which is also the default, keeps them in memory only.
+        may disk: Size<0, { 1024 * TIB }>,
+    }
+}
+
+section! {
+    /// Where clients are on the map.
+    GeoSection {
+        /// A MaxMind-format city or country file (.mmdb); the built-in country-level one if left out.
+        may file: FilePath,
+    }
+}
+
+section! {
+    /// Limits on clients.
+    LimitsSection {
+        /// Time for a request's head; 10s if left out.
+        may head_time: Time<100, { 10 * 60 * S }>,
+        /// Idle time of a kept connection; 60s if left out.
+        may idle_time: Time<100, HOUR>,
+        /// Longest silence within a body, in either direction; 30s if left out.
+        may stall_time: Time<100, HOUR>,
+        /// Size of a request's head; 64KiB if left out.
+        may head_size: Size<KIB, MIB>,
+        /// Fields of a request's head; 100 if left out.
+        may fields: Whole<8, 1000>,
+        /// Length of a request's target; 8KiB if left out.
+        may target_size: Size<64, { 64 * KIB }>,
+        /// Size of a request's body; 64MiB if left out.
+        may body_size: Size<0, TIB>,
+        /// Concurrent streams of an HTTP/2 connection; 128 if left out.
+        may streams: Whole<1, 10_000>,
+        /// Concurrent connections of clients; 20000 if left out.
+        may connections: Whole<1, 10_000_000>,
+        /// Largest object that is cached; 256MiB if left out.
+        may object_size: Size<KIB, { TIB }>,
+    }
+}
+
+section! {
+    /// A legal area, such as the European Union.
+    JurisdictionSection("jurisdiction" by "name") {
+        /// Its name.
+        need name: JurisdictionId,
+        /// The countries in it, besides those of `preset`.
+        many countries: Country,
+        /// A well-known set of countries.
+        may preset: Preset,
+    }
+}
+
+section! {
+    /// A place that nodes stand in.
+    RegionSection("region" by "name") {
+        /// Its name.
+        need name: RegionId,
+        /// Degrees north.
+        need latitude: Degrees<90>,
+        /// Degrees east.
+        need longitude: Degrees<180>,
+        /// The legal area it lies in.
+        need jurisdiction: JurisdictionId,
+        /// The nodes in it.
+        some nodes: RegionNode,
+    }
+}
+
+section! {
+    /// A node, as the others and the clients see it.
+    RegionNode("node" by "name") {
+        /// Its name; unique in the fleet.
+        need name: NodeId,
+        /// Where other nodes reach it; needed as soon as there are two nodes.
+        may peer: SocketAddr,
+        /// The addresses that DNS gives out for it.
+        many addresses: IpAddr,
+    }
+}
+
+section! {
+    /// A DNS zone that this fleet answers for.
+    ZoneSection("zone" by "name") {
+        /// Its apex.
+        need name: HostName,
+        /// Its name servers; one per region, `ns-<region>` with the addresses of its nodes, if left out.
+        many name_servers: NameServerSection,
+        /// Who answers for it; `hostmaster` at the zone if left out.
+        may mailbox: Mailbox,
+        /// Lifetime of SOA and NS records; 1h if left out.
+        may ttl: Time<{ 60 * S }, { 7 * DAY }>,
+        /// Lifetime of negative answers; 30s if left out.
+        may negative_ttl: Time<{ S }, { HOUR }>,
+    }
+}
+
+section! {
+    /// A name server of a zone.
+    NameServerSection("name server" by "name") {
+        /// Its host name.
+        need name: HostName,
+        /// Its addresses; needed if it lies inside the zone.
+        many addresses: IpAddr,
+    }
+}
+
+section! {
+    /// What a tenant serves.
+    SiteSection("site" by "name") {
+        /// Its name; unique in the fleet.
+        need name: SiteId,
+        /// Whose it is; `default` if left out.
+        may tenant: TenantId,
+        /// The hosts it answers for.
+        some hosts: HostPattern,
+        /// The jurisdiction that its data must not leave.
+        may pin: JurisdictionId,
+        /// Where its responses come from: the short form of one of `origins`.
+        may origin: OriginUrl,
+        /// Where its responses come from.
+        many origins: OriginSection,
+        /// What is done with which path; the most specific path counts.
+        many routes: RouteSection,
+        /// Its certificate for HTTPS.
+        may tls: TlsSection,
+        /// Lifetime of its DNS answers; 30s if left out.
+        may dns_ttl: Time<{ 5 * S }, { 300 * S }>,
+    }
+}
+
+section! {
+    /// A server that a site's responses come from.
+    OriginSection("origin" by "name") {
+        /// Name for logs and metrics; host and port if left out.
+        may name: Words,
+        /// Scheme, host and port.
+        need url: OriginUrl,
+        /// `Host` to send; the client's if left out.
+        may host_header: HostHeader,
+        /// The HTTP it speaks: `auto` takes what TLS agrees on, and HTTP/1.1 in clear text.
+        may protocol: OriginProtocol,
+        /// CA certificates to trust for it, PEM; the public ones if left out.
+        may ca: FilePath,
+        /// How long each step may take.
+        may deadlines: DeadlinesSection,
+        /// Open connections to it at a time, per node; 256 if left out.
+        may connections: Whole<1, 65_535>,
+        /// How its health is asked for; it is judged by its answers to clients alone if left out.
+        may health: HealthSection,
+    }
+}
+
+section! {
+    /// How long each step towards an origin may take.
+    DeadlinesSection {
+        /// TCP and TLS; 3s if left out.
+        may connect: Time<10, { 10 * 60 * S }>,
+        /// From the end of the request to the head of the response; 15s if left out.
+        may first_byte: Time<10, HOUR>,
+        /// Between two pieces of the body; 15s if left out.
+        may between_bytes: Time<10, HOUR>,
+        /// From start to end, tries that failed included; 10m if left out.
+        may total: Time<10, DAY>,
+    }
+}
+
+section! {
+    /// How an origin's health is asked for.
+    HealthSection {
+        /// What is asked for.
+        need path: Target,
+        /// Time between two questions; 5s if left out.
+        may interval: Time<100, HOUR>,
+        /// Time for an answer; 2s if left out.
+        may timeout: Time<10, { 60 * S }>,
+        /// So many bad answers of the last five make it down; 3 if left out.
+        may down_after: Whole<1, 5>,
+        /// So many good answers in a row make it up again; 2 if left out.
+        may up_after: Whole<1, 100>,
+    }
+}
+
+section! {
+    /// What is done with a path.
+    RouteSection("route" by "path") {
+        /// What it is for.
+        need path: PathPattern,
+        /// Whether responses are kept: `origin` as the origin's headers say, `off` never.
+        may cache: CacheMode,
+        /// Lifetime of responses that name none.
+        may default_ttl: Time<0, { 366 * DAY }>,
+        /// Whether a lifetime is guessed from `Last-Modified` where none is named; `false` if left out.
+        may heuristic: bool,
+        /// How long past its lifetime a response may be served while the origin is not reached; 1d if left out.
+        may stale_if_error: Time<0, { 366 * DAY }>,
+    }
+}
+
+section! {
+    /// A certificate and its key, PEM.
+    TlsSection {
+        /// The chain, leaf first.
+        need certificate: FilePath,
+        /// The private key.
+        need key: FilePath,
+    }
+}
+
+section! {
+    /// The nodes that keep a realm's durable log of purges.
+    WitnessSection("witnesses of realm" by "realm") {
+        /// `global` for sites that are not pinned, or a jurisdiction.
+        need realm: RealmId,
+        /// 1, 3 or 5 of the realm's nodes.
+        some nodes: NodeId,
+    }
+}
