@@ -205,8 +205,9 @@ impl SiteGuard {
         &self.keys
     }
 
-    /// Marks keys as purged at `position`. Returns how many keys are new. [`SiteGuard::publish`] makes it seen.
-    pub(super) fn mark(&self, position: Position, mode: Mode, keys: &[u64]) -> usize {
+    /// Marks keys as purged at `position`, telling their new marks. Returns how many keys are new.
+    /// [`SiteGuard::publish`] makes it seen.
+    pub(super) fn mark(&self, position: Position, mode: Mode, keys: &[u64], mut told: impl FnMut(u64, Marks)) -> usize {
         if keys.is_empty() {
             return 0;
         }
@@ -214,7 +215,9 @@ impl SiteGuard {
         let mut marks = self.marks.write().unwrap_or_else(PoisonError::into_inner);
         let before = marks.len();
         for key in keys {
-            marks.entry(*key).or_default().raise(mode, position);
+            let mark = marks.entry(*key).or_default();
+            mark.raise(mode, position);
+            told(*key, *mark);
             bits[word(*key)].fetch_or(bit(*key), Relaxed);
         }
         let added = marks.len() - before;

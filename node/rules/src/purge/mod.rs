@@ -13,15 +13,27 @@
 //! conflict is seen at the door it is refused, and where two nodes took them at the same moment both come true. A
 //! conflict found late must never lose a purge.
 
+mod apply;
+mod covered;
 mod event;
 mod guard;
 mod keys;
+mod members;
 mod position;
+mod receipt;
+mod saved;
+mod witness;
 
+pub use apply::{Apply, Heard, Limits, MARKS_MAX, Source, Terms, UIDS_MAX};
+pub use covered::{HAVE_IDS_MAX, Have, RING_MAX};
 pub use event::{
     Event, EventFault, HOST_BYTES_MAX, IDEMPOTENCY_BYTES_MAX, KEYS_MAX, Mode, PurgeId, PurgeKey, TAG_BYTES_MAX,
     TARGET_BYTES_MAX,
 };
 pub use guard::{Gate, Marks, SiteFloors, SiteGuard, Standing};
 pub use keys::{RealmSecret, SiteKeys};
+pub use members::{WITNESSES_MAX, majority, members, witnesses};
 pub use position::Position;
+pub use receipt::{Acknowledged, NodeReceipt, OUTBOX_MAX, RECEIPTS_MAX, Receipt, Receipts, Wait};
+pub use saved::{Delta, Saved, SavedWitness, WitnessState};
+pub use witness::{Append, Cursor, LOG_KEEP, LogHead, Reader, Record, Tail, TailStart, WINDOW_MAX, Witness};

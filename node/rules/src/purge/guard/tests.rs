@@ -12,7 +12,7 @@ fn guard() -> SiteGuard {
 /// Purges tags at a position, as the apply machine does.
 fn purge(guard: &SiteGuard, position: u64, mode: Mode, tags: &[&str]) {
     let keys: Vec<u64> = tags.iter().map(|tag| guard.hashes().tag(tag)).collect();
-    guard.mark(Position(position), mode, &keys);
+    guard.mark(Position(position), mode, &keys, |_, _| ());
     guard.publish(Position(position));
 }
 

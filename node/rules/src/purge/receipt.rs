@@ -1,0 +1,308 @@
+//! What became of the purges that this node took: who stored them, who applied them.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
+
+use region_config::{NodeId, RegionId, SiteId};
+
+use super::{
+    event::{Event, Mode, PurgeId, PurgeKey},
+    members::majority,
+};
+
+/// Receipts that are kept.
+pub const RECEIPTS_MAX: usize = 10_000;
+/// Events that wait for a majority, at most.
+pub const OUTBOX_MAX: usize = 50_000;
+
+/// What an application wants to wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// The purge is on the disk of the node that took it, which sends it until a majority has it.
+    Local,
+    /// It is on the disks of a majority of the witnesses.
+    Quorum,
+    /// Every member has applied it, too.
+    All,
+}
+
+/// How far a purge has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Acknowledged {
+    /// Taken.
+    Accepted,
+    /// On the disks of a majority of the witnesses: it cannot be lost any more.
+    Quorum,
+    /// And in effect on every member.
+    All,
+}
+
+impl Acknowledged {
+    /// The word for it in API, logs and screens.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Quorum => "quorum",
+            Self::All => "all",
+        }
+    }
+}
+
+/// What is known of one member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NodeReceipt {
+    /// It is in effect there, and stays so over a restart.
+    Applied,
+    /// The member may not serve from its cache until it has heard of it (from leases; not given yet).
+    Fenced,
+    /// Not heard from yet.
+    Pending,
+}
+
+impl NodeReceipt {
+    /// The word for it in API, logs and screens.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Applied => "applied",
+            Self::Fenced => "fenced",
+            Self::Pending => "pending",
+        }
+    }
+}
+
+/// The state of one purge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    /// Its id.
+    pub id: PurgeId,
+    /// The site it is about.
+    pub site: SiteId,
+    /// Hard or soft.
+    pub mode: Mode,
+    /// What it is about.
+    pub keys: Vec<PurgeKey>,
+    /// When it was taken, in ms since the Unix epoch (for people, never for decisions).
+    pub taken_unix_ms: u64,
+    /// How far it has come.
+    pub state: Acknowledged,
+    /// Witnesses that have it on disk, each with the ms it took to know.
+    pub stored: Vec<(NodeId, u32)>,
+    /// Every member, each with the ms it took to know.
+    pub nodes: Vec<(NodeId, RegionId, NodeReceipt, Option<u32>)>,
+}
+
+/// The purges that one node took, and the outbox of those that no majority has yet.
+#[derive(Debug)]
+pub struct Receipts {
+    witnesses: Vec<NodeId>,
+    members: Vec<(NodeId, RegionId)>,
+    taken: HashMap<PurgeId, Taken>,
+    order: VecDeque<PurgeId>,
+    waiting: usize,
+    max: usize,
+}
+
+#[derive(Debug)]
+struct Taken {
+    event: Arc<Event>,
+    unix_ms: u64,
+    started_ms: u64,
+    /// Per witness: ms until it was known to have it on disk.
+    stored: Vec<Option<u32>>,
+    /// Per member: ms until it was known to have applied it.
+    applied: Vec<Option<u32>>,
+    state: Acknowledged,
+}
+
+impl Receipts {
+    /// No purges yet.
+    #[must_use]
+    pub fn new(witnesses: Vec<NodeId>, members: Vec<(NodeId, RegionId)>, max: usize) -> Self {
+        Self { witnesses, members, taken: HashMap::new(), order: VecDeque::new(), waiting: 0, max }
+    }
+
+    /// An application's purge. False if too many wait for a majority already; taking it again changes nothing.
+    pub fn handle_taken(&mut self, event: &Arc<Event>, now_ms: u64, unix_ms: u64) -> bool {
+        if self.taken.contains_key(&event.id()) {
+            return true;
+        }
+        if self.waiting >= OUTBOX_MAX {
+            return false;
+        }
+        let taken = Taken {
+            event: Arc::clone(event),
+            unix_ms,
+            started_ms: now_ms,
+            stored: vec![None; self.witnesses.len()],
+            applied: vec![None; self.members.len()],
+            state: Acknowledged::Accepted,
+        };
+        self.taken.insert(event.id(), taken);
+        self.order.push_back(event.id());
+        self.waiting += 1;
+        self.trim();
+        true
+    }
+
+    /// A witness has it on disk. Returns the new state if that changed it; from [`Acknowledged::Quorum`] on it may
+    /// leave the outbox.
+    pub fn handle_stored(&mut self, id: PurgeId, witness: &NodeId, now_ms: u64) -> Option<Acknowledged> {
+        let index = self.witnesses.iter().position(|name| name == witness)?;
+        let taken = self.taken.get_mut(&id)?;
+        taken.stored[index].get_or_insert(since(taken.started_ms, now_ms));
+        self.advance(id)
+    }
+
+    /// A member has applied it, and will still have after a restart. Returns the new state if that changed it.
+    pub fn handle_applied(&mut self, id: PurgeId, member: &NodeId, now_ms: u64) -> Option<Acknowledged> {
+        let index = self.members.iter().position(|(name, _)| name == member)?;
+        let taken = self.taken.get_mut(&id)?;
+        taken.applied[index].get_or_insert(since(taken.started_ms, now_ms));
+        self.advance(id)
+    }
+
+    /// The state of a purge that this node took.
+    #[must_use]
+    pub fn receipt(&self, id: PurgeId) -> Option<Receipt> {
+        let taken = self.taken.get(&id)?;
+        let stored = self.witnesses.iter().zip(&taken.stored);
+        let nodes = self.members.iter().zip(&taken.applied).map(|((node, region), ms)| {
+            let state = if ms.is_some() { NodeReceipt::Applied } else { NodeReceipt::Pending };
+            (node.clone(), region.clone(), state, *ms)
+        });
+        Some(Receipt {
+            id,
+            site: taken.event.site().clone(),
+            mode: taken.event.mode(),
+            keys: taken.event.keys().to_vec(),
+            taken_unix_ms: taken.unix_ms,
+            state: taken.state,
+            stored: stored.filter_map(|(witness, ms)| ms.map(|ms| (witness.clone(), ms))).collect(),
+            nodes: nodes.collect(),
+        })
+    }
+
+    /// The newest ones, newest first.
+    #[must_use]
+    pub fn recent(&self, limit: usize) -> Vec<Receipt> {
+        self.order.iter().rev().filter_map(|id| self.receipt(*id)).take(limit).collect()
+    }
+
+    /// How far a purge has come.
+    #[must_use]
+    pub fn state(&self, id: PurgeId) -> Option<Acknowledged> {
+        self.taken.get(&id).map(|taken| taken.state)
+    }
+
+    /// How many wait for a majority.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    fn advance(&mut self, id: PurgeId) -> Option<Acknowledged> {
+        let needed = majority(self.witnesses.len());
+        let taken = self.taken.get_mut(&id)?;
+        let quorum = taken.stored.iter().flatten().count() >= needed;
+        let everywhere = taken.applied.iter().all(Option::is_some);
+        let state = match (quorum, everywhere) {
+            (false, _) => Acknowledged::Accepted,
+            (true, false) => Acknowledged::Quorum,
+            (true, true) => Acknowledged::All,
+        };
+        if state == taken.state {
+            return None;
+        }
+        if taken.state == Acknowledged::Accepted {
+            self.waiting -= 1;
+        }
+        taken.state = state;
+        Some(state)
+    }
+
+    /// Forgets the oldest ones that have left the outbox.
+    fn trim(&mut self) {
+        let mut kept = 0;
+        while self.order.len() > self.max + self.waiting && kept <= self.waiting {
+            let Some(oldest) = self.order.pop_front() else { return };
+            if self.state(oldest) == Some(Acknowledged::Accepted) {
+                self.order.push_back(oldest);
+                kept += 1;
+            } else {
+                self.taken.remove(&oldest);
+            }
+        }
+    }
+}
+
+fn since(start_ms: u64, now_ms: u64) -> u32 {
+    u32::try_from(now_ms.saturating_sub(start_ms)).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    fn node(name: &str) -> NodeId {
+        NodeId::parse(name).unwrap()
+    }
+
+    fn receipts(max: usize) -> Receipts {
+        let members = ["a", "b", "c", "d"].map(|name| (node(name), RegionId::parse("r").unwrap()));
+        Receipts::new(["a", "b", "c"].map(node).to_vec(), members.to_vec(), max)
+    }
+
+    fn event(key: usize) -> Arc<Event> {
+        let site = SiteId::parse("shop").unwrap();
+        Arc::new(Event::new(site, Mode::Hard, vec![PurgeKey::Site], key.to_string()).unwrap())
+    }
+
+    #[test]
+    fn a_majority_of_witnesses_acknowledges_and_one_does_not() {
+        let mut receipts = receipts(10);
+        let id = event(1).id();
+        assert!(receipts.handle_taken(&event(1), 100, 0));
+        assert_eq!(receipts.handle_stored(id, &node("a"), 101), None, "one copy is no acknowledgement");
+        assert_eq!(receipts.handle_stored(id, &node("a"), 102), None, "nor is the same one twice");
+        assert_eq!(receipts.handle_stored(id, &node("d"), 102), None, "nor is one by a node that is no witness");
+        assert_eq!(receipts.waiting(), 1);
+        assert_eq!(receipts.handle_stored(id, &node("c"), 105), Some(Acknowledged::Quorum));
+        assert_eq!(receipts.waiting(), 0);
+        let receipt = receipts.receipt(id).unwrap();
+        assert_eq!(receipt.stored, [(node("a"), 1), (node("c"), 5)]);
+        assert!(receipt.nodes.iter().all(|(.., state, ms)| *state == NodeReceipt::Pending && ms.is_none()));
+    }
+
+    #[test]
+    fn all_means_every_member_and_a_majority_of_disks() {
+        let mut receipts = receipts(10);
+        let id = event(1).id();
+        receipts.handle_taken(&event(1), 0, 0);
+        for name in ["a", "b", "c", "d"] {
+            assert_eq!(receipts.handle_applied(id, &node(name), 9), None);
+        }
+        assert_eq!(receipts.handle_stored(id, &node("b"), 9), None);
+        assert_eq!(receipts.handle_stored(id, &node("c"), 9), Some(Acknowledged::All));
+    }
+
+    #[test]
+    fn old_receipts_are_forgotten_but_never_what_waits_for_a_majority() {
+        let mut receipts = receipts(3);
+        receipts.handle_taken(&event(0), 0, 0);
+        for key in 1..100 {
+            receipts.handle_taken(&event(key), 0, 0);
+            for witness in ["a", "b"] {
+                receipts.handle_stored(event(key).id(), &node(witness), 0);
+            }
+        }
+        assert!(receipts.receipt(event(0).id()).is_some());
+        assert!(receipts.receipt(event(99).id()).is_some());
+        assert!(receipts.receipt(event(50).id()).is_none());
+        assert!(receipts.order.len() <= 5 && receipts.taken.len() <= 5);
+    }
+}

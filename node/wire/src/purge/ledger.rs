@@ -1,0 +1,172 @@
+//! What nodes ask of each other about events, and the answers.
+
+use std::sync::Arc;
+
+use region_config::RealmId;
+use rules::purge::{Event, PurgeId};
+
+use super::{
+    VERSION,
+    event::{encode_event, take_event},
+    version,
+};
+use crate::message::{MESSAGE_BYTES_MAX, MessageFault, Reader, put_count, put_text};
+
+/// Events in one request, at most.
+pub const BATCH_EVENTS_MAX: usize = 4_096;
+
+/// Events for another node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// The realm that they belong to.
+    pub realm: RealmId,
+    /// Whether the receiver is to append them to its log as a witness. It applies them in any case.
+    pub store: bool,
+    /// The events, at most [`BATCH_EVENTS_MAX`].
+    pub events: Vec<Arc<Event>>,
+}
+
+/// What became of them. Sent when all of it is on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// They are applied.
+    Applied(Vec<PurgeId>),
+    /// They are applied, and in the witness's log at these places.
+    Stored {
+        /// The log's epoch.
+        epoch: u64,
+        /// Id and place.
+        places: Vec<(PurgeId, u64)>,
+    },
+    /// Nothing of it can be promised.
+    Refused(Refusal),
+}
+
+/// Why a node promises nothing. The events may be applied there all the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// One of the two is no member of the realm.
+    #[error("not a member of the realm")]
+    NotMember,
+    /// The node could not write, and writes no more.
+    #[error("the node cannot write its ledger")]
+    Stopped,
+    /// It is no witness, or one that has not recovered yet.
+    #[error("the witness does not vote yet")]
+    NotVoting,
+    /// Its log is full.
+    #[error("the witness's log is full")]
+    Full,
+    /// The request could not be read.
+    #[error("the request is malformed")]
+    Malformed,
+}
+
+/// Writes a request.
+#[must_use]
+pub fn encode_request(request: &Request) -> Vec<u8> {
+    let mut out = vec![VERSION, if request.store { 2 } else { 1 }];
+    put_text(&mut out, request.realm.as_str());
+    put_count(&mut out, request.events.len());
+    for event in &request.events {
+        encode_event(event, &mut out);
+    }
+    out
+}
+
+/// Reads a request.
+///
+/// # Errors
+/// [`MessageFault`] if it is none, or breaks a limit.
+pub fn decode_request(bytes: &[u8]) -> Result<Request, MessageFault> {
+    let mut reader = sized(bytes)?;
+    let store = match reader.u8("kind of request")? {
+        1 => false,
+        2 => true,
+        other => return Err(MessageFault::Unknown { what: "kind of request", found: other.into() }),
+    };
+    let realm = realm(&mut reader)?;
+    let count = reader.count("events", BATCH_EVENTS_MAX)?;
+    let events = (0..count).map(|_| take_event(&mut reader).map(Arc::new)).collect::<Result<_, _>>()?;
+    reader.end()?;
+    Ok(Request { realm, store, events })
+}
+
+/// Writes an answer.
+#[must_use]
+pub fn encode_answer(answer: &Answer) -> Vec<u8> {
+    let mut out = vec![VERSION];
+    match answer {
+        Answer::Applied(ids) => {
+            out.push(1);
+            put_count(&mut out, ids.len());
+            ids.iter().for_each(|id| out.extend_from_slice(&id.0.to_be_bytes()));
+        }
+        Answer::Stored { epoch, places } => {
+            out.push(2);
+            out.extend_from_slice(&epoch.to_be_bytes());
+            put_count(&mut out, places.len());
+            for (id, seq) in places {
+                out.extend_from_slice(&id.0.to_be_bytes());
+                out.extend_from_slice(&seq.to_be_bytes());
+            }
+        }
+        Answer::Refused(why) => out.extend([
+            3,
+            match why {
+                Refusal::NotMember => 1,
+                Refusal::Stopped => 2,
+                Refusal::NotVoting => 3,
+                Refusal::Full => 4,
+                Refusal::Malformed => 5,
+            },
+        ]),
+    }
+    out
+}
+
+/// Reads an answer.
+///
+/// # Errors
+/// [`MessageFault`] if it is none.
+pub fn decode_answer(bytes: &[u8]) -> Result<Answer, MessageFault> {
+    let mut reader = sized(bytes)?;
+    let answer = match reader.u8("kind of answer")? {
+        1 => {
+            let count = reader.count("ids", BATCH_EVENTS_MAX)?;
+            let ids = (0..count).map(|_| reader.u128("id").map(PurgeId));
+            Answer::Applied(ids.collect::<Result<_, _>>()?)
+        }
+        2 => {
+            let epoch = reader.u64("epoch")?;
+            let count = reader.count("places", BATCH_EVENTS_MAX)?;
+            let places = (0..count).map(|_| Ok((PurgeId(reader.u128("id")?), reader.u64("place")?)));
+            Answer::Stored { epoch, places: places.collect::<Result<_, MessageFault>>()? }
+        }
+        3 => Answer::Refused(match reader.u8("refusal")? {
+            1 => Refusal::NotMember,
+            2 => Refusal::Stopped,
+            3 => Refusal::NotVoting,
+            4 => Refusal::Full,
+            5 => Refusal::Malformed,
+            other => return Err(MessageFault::Unknown { what: "refusal", found: other.into() }),
+        }),
+        other => return Err(MessageFault::Unknown { what: "kind of answer", found: other.into() }),
+    };
+    reader.end()?;
+    Ok(answer)
+}
+
+/// A reader behind the version.
+pub(super) fn sized(bytes: &[u8]) -> Result<Reader<'_>, MessageFault> {
+    if bytes.len() > MESSAGE_BYTES_MAX {
+        return Err(MessageFault::Limit { what: "bytes", found: bytes.len(), max: MESSAGE_BYTES_MAX });
+    }
+    let mut reader = Reader::new(bytes);
+    version(&mut reader)?;
+    Ok(reader)
+}
+
+pub(super) fn realm(reader: &mut Reader<'_>) -> Result<RealmId, MessageFault> {
+    RealmId::parse(reader.text("realm")?).map_err(|_| MessageFault::Text("realm"))
+}

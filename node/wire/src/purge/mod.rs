@@ -1,0 +1,59 @@
+//! The ledger on the wire and on disk.
+//!
+//! All numbers are big endian; `text` is a length of two bytes and UTF-8; `[x]` is a count of two bytes and so many x.
+//! Every message and every event begins with a version, so that nodes of the version before can be told apart.
+//! Ids are never sent with an event: whoever reads it computes them.
+//!
+//! ```text
+//! event    1  mode(1: 0 soft, 1 hard)  site:text  idempotency:text  [key]
+//! key      1 host:text target:text | 2 tag:text | 3 (site)                 the first byte is the scope
+//! record   seq(8) chain(8) event
+//! cursor   epoch(8) seq(8) chain(8)
+//! head     epoch(8) base(8) base_chain(8) seq(8) chain(8) voting(1)
+//!
+//! request  1  1 realm:text [event]      APPLY
+//!          1  2 realm:text [event]      STORE (and apply)
+//! answer   1  1 [id(16)]                APPLIED, and on disk there
+//!          1  2 epoch(8) [id(16) seq(8)] STORED, and on disk there
+//!          1  3 why(1)                  REFUSED
+//!
+//! tail     1  1 realm:text              TAIL     reader -> witness, first
+//!          1  2 head                    HEAD     witness -> reader, first and from time to time
+//!          1  3 cursor recovering(1)    START    reader -> witness, when it can read on
+//!          1  4 epoch(8) [record]       RECORDS  witness -> reader
+//!          1  5 head                    COMPACTED: cannot read on from there
+//!          1  6 seq(8)                  HELD     a witness that reads -> witness: on disk here, too
+//!
+//! have     1  run(8) position(8) [witness:text epoch(8) seq(8)] [id(16)]
+//! ```
+
+mod event;
+mod have;
+mod ledger;
+mod tail;
+
+pub use event::{decode_event, decode_record, encode_event, encode_record, event_bytes};
+pub use have::{decode_have, encode_have};
+pub use ledger::{
+    Answer, BATCH_EVENTS_MAX, Refusal, Request, decode_answer, decode_request, encode_answer, encode_request,
+};
+pub use tail::{TailFrame, decode_tail, encode_tail};
+
+pub use crate::message::MessageFault;
+use crate::message::Reader;
+
+/// The version of messages and events that this node writes; it reads no other yet.
+const VERSION: u8 = 1;
+
+/// Bytes of events in one message, at most: with the largest event on top it is still a message.
+pub const BATCH_BYTES: usize = 512 * 1024;
+
+fn version(reader: &mut Reader<'_>) -> Result<(), MessageFault> {
+    match reader.u8("version")? {
+        VERSION => Ok(()),
+        other => Err(MessageFault::Version(other)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

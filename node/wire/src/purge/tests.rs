@@ -1,0 +1,161 @@
+#![allow(clippy::unwrap_used, reason = "tests")]
+use std::sync::Arc;
+
+use proptest::{collection::vec, prelude::*};
+use region_config::{NodeId, RealmId, SiteId};
+use rules::purge::{Cursor, Event, Have, LogHead, Mode, Position, PurgeId, PurgeKey, Record, TailStart};
+
+use super::*;
+
+fn key() -> impl Strategy<Value = PurgeKey> {
+    prop_oneof![
+        ("[a-z0-9.]{1,40}", "/.{0,60}").prop_map(|(host, target)| PurgeKey::Url { host, target }),
+        ".{1,60}".prop_map(PurgeKey::Tag),
+        Just(PurgeKey::Site),
+    ]
+}
+
+fn event() -> impl Strategy<Value = Arc<Event>> {
+    let mode = prop_oneof![Just(Mode::Soft), Just(Mode::Hard)];
+    ("[a-z][a-z0-9]{0,20}", mode, vec(key(), 1..30), ".{1,60}").prop_map(|(site, mode, keys, idempotency)| {
+        Arc::new(Event::new(SiteId::parse(&site).unwrap(), mode, keys, idempotency).unwrap())
+    })
+}
+
+fn record() -> impl Strategy<Value = Arc<Record>> {
+    (any::<u64>(), any::<u64>(), event()).prop_map(|(seq, chain, event)| Arc::new(Record { seq, chain, event }))
+}
+
+fn realm() -> RealmId {
+    RealmId::parse("eu").unwrap()
+}
+
+fn head() -> impl Strategy<Value = LogHead> {
+    (any::<u64>(), 1..u64::MAX / 2, any::<u64>(), 0..u64::MAX / 2, any::<u64>(), any::<bool>()).prop_map(
+        |(epoch, base, base_chain, more, chain, voting)| LogHead {
+            epoch,
+            base,
+            base_chain,
+            seq: base - 1 + more,
+            chain,
+            voting,
+        },
+    )
+}
+
+fn frame() -> impl Strategy<Value = TailFrame> {
+    let start =
+        (any::<u64>(), any::<u64>(), any::<u64>(), any::<bool>()).prop_map(|(epoch, seq, chain, recovering)| {
+            TailFrame::Start(TailStart { cursor: Cursor { epoch, seq, chain }, recovering })
+        });
+    let records =
+        (any::<u64>(), vec(record(), 0..4)).prop_map(|(epoch, records)| TailFrame::Records { epoch, records });
+    prop_oneof![
+        Just(TailFrame::Tail(realm())),
+        head().prop_map(TailFrame::Head),
+        start,
+        records,
+        head().prop_map(TailFrame::Compacted),
+        any::<u64>().prop_map(TailFrame::Held),
+    ]
+}
+
+fn ids() -> impl Strategy<Value = Vec<PurgeId>> {
+    vec(any::<u128>().prop_map(PurgeId), 0..64)
+}
+
+proptest! {
+    #[test]
+    fn events_and_records_come_back(record in record()) {
+        let mut bytes = Vec::new();
+        encode_event(&record.event, &mut bytes);
+        prop_assert_eq!(bytes.len(), event_bytes(&record.event));
+        prop_assert_eq!(&decode_event(&bytes).unwrap(), &*record.event);
+        bytes.clear();
+        encode_record(&record, &mut bytes);
+        prop_assert_eq!(&decode_record(&bytes).unwrap(), &*record);
+    }
+
+    #[test]
+    fn requests_and_answers_come_back(events in vec(event(), 0..5), store: bool, epoch: u64, ids in ids()) {
+        let request = Request { realm: realm(), store, events };
+        prop_assert_eq!(decode_request(&encode_request(&request)).unwrap(), request);
+        let places = ids.iter().map(|id| (*id, id.0 as u64)).collect();
+        for answer in [Answer::Applied(ids), Answer::Stored { epoch, places }, Answer::Refused(Refusal::Full)] {
+            prop_assert_eq!(decode_answer(&encode_answer(&answer)).unwrap(), answer);
+        }
+    }
+
+    #[test]
+    fn tails_come_back(frame in frame()) {
+        prop_assert_eq!(decode_tail(&encode_tail(&frame)).unwrap(), frame);
+    }
+
+    #[test]
+    fn haves_come_back(run: u64, position: u64, places in vec(any::<(u64, u64)>(), 0..7), ids in ids()) {
+        let cursors = places.iter().enumerate();
+        let cursors = cursors.map(|(i, (epoch, seq))| (NodeId::parse(&format!("n{i}")).unwrap(), *epoch, *seq));
+        let have = Have { run, position: Position(position), cursors: cursors.collect(), ids };
+        prop_assert_eq!(decode_have(&encode_have(&have)).unwrap(), have);
+    }
+
+    #[test]
+    fn no_bytes_make_a_reader_panic(bytes in vec(any::<u8>(), 0..400)) {
+        read_all(&bytes);
+    }
+
+    #[test]
+    fn no_change_to_a_message_makes_a_reader_panic(frame in frame(), at: usize, to: u8, cut: usize) {
+        let mut bytes = encode_tail(&frame);
+        let at = at % bytes.len();
+        bytes[at] = to;
+        read_all(&bytes);
+        bytes.truncate(cut % (bytes.len() + 1));
+        read_all(&bytes);
+    }
+
+    #[test]
+    fn what_is_cut_short_or_goes_on_is_refused(event in event(), cut: usize) {
+        let mut bytes = Vec::new();
+        encode_event(&event, &mut bytes);
+        prop_assert!(decode_event(&bytes[..cut % bytes.len()]).is_err());
+        bytes.push(0);
+        prop_assert!(decode_event(&bytes).is_err());
+    }
+}
+
+fn read_all(bytes: &[u8]) {
+    let _fine = (decode_event(bytes), decode_record(bytes), decode_request(bytes));
+    let _fine = (decode_answer(bytes), decode_tail(bytes), decode_have(bytes));
+}
+
+#[test]
+fn limits_are_kept() {
+    assert_eq!(
+        decode_request(&vec![1; 1 << 21]).unwrap_err().to_string(),
+        "the message has 2097152 bytes, at most 1048576 are allowed"
+    );
+    let mut request = vec![1, 1, 0, 2, b'e', b'u'];
+    request.extend_from_slice(&5000u16.to_be_bytes());
+    assert!(matches!(decode_request(&request), Err(MessageFault::Limit { what: "events", .. })));
+    let mut have = vec![1; 17];
+    have.extend_from_slice(&[0, 8]);
+    assert!(matches!(decode_have(&have), Err(MessageFault::Limit { what: "cursors", .. })));
+}
+
+#[test]
+fn another_version_is_told_apart() {
+    assert_eq!(decode_tail(&[2, 6, 0, 0, 0, 0, 0, 0, 0, 0]), Err(MessageFault::Version(2)));
+}
+
+#[test]
+fn the_largest_event_fits_into_a_message() {
+    let url = PurgeKey::Url { host: "h".repeat(255), target: format!("/{}", "x".repeat(8191)) };
+    let site = SiteId::parse(&"s".repeat(63)).unwrap();
+    let largest = Event::new(site, Mode::Hard, vec![url; 30], "k".repeat(256)).unwrap();
+    assert!(BATCH_BYTES + event_bytes(&largest) + 1024 < crate::message::MESSAGE_BYTES_MAX);
+    assert!(
+        decode_request(&encode_request(&Request { realm: realm(), store: true, events: vec![Arc::new(largest)] }))
+            .is_ok()
+    );
+}
