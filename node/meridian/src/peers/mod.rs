@@ -7,8 +7,15 @@
 
 pub mod ca;
 mod error;
+mod frame;
 mod identity;
+mod link;
+mod mesh;
+mod probe;
+mod reload;
 mod trust;
 
 pub use error::{IdentityFault, PeerError};
+pub use frame::{Kind, read_frame, write_frame};
 pub use identity::{LoadedIdentity, PeerIdentity};
+pub use mesh::{Answer, CALL_BYTES_MAX, Mesh, Stream};
