@@ -49,8 +49,8 @@ pub trait Answer: Send + Sync + 'static {
 pub struct Mesh {
     pub(super) identity: PeerIdentity,
     pub(super) cluster: String,
-    /// Which run of this node this is: its start, in ms since the Unix epoch.
-    pub(super) generation: u64,
+    /// Which run of this node's gossip this is: its start, in ms since the Unix epoch.
+    pub(super) generation: AtomicU64,
     /// The last issue of this node's report.
     pub(super) issue: AtomicU64,
     pub(super) config: ArcSwap<Config>,
@@ -98,7 +98,7 @@ impl Mesh {
         let mesh = Arc::new(Self {
             identity: identity.peer.clone(),
             cluster: identity.cluster.clone(),
-            generation: clock::unix_ms(),
+            generation: AtomicU64::new(clock::unix_ms()),
             issue: AtomicU64::new(0),
             config: ArcSwap::from_pointee(config.clone()),
             members,

@@ -109,7 +109,8 @@ pub(super) fn handle_datagram(mesh: &Mesh, link: &Link, connection: &Connection,
     let number = |at: usize| rest.get(at..at + 8)?.try_into().ok().map(u64::from_be_bytes);
     match (what, number(0), number(8), number(16)) {
         (0, Some(nonce), ..) => {
-            let answer = encode_answer(nonce, mesh.generation, mesh.issue.load(Ordering::Acquire));
+            let answer =
+                encode_answer(nonce, mesh.generation.load(Ordering::Acquire), mesh.issue.load(Ordering::Acquire));
             // a full queue or a dying connection: the asker counts the miss
             let _dropped = connection.send_datagram(answer);
         }
