@@ -72,6 +72,12 @@ pub enum IdentityFault {
         /// What is wrong.
         why: String,
     },
+    /// Well certified, but not a node of ours, or ourselves.
+    #[error("`{who}` is no other node of this fleet's region table")]
+    NoMember {
+        /// Who it is.
+        who: String,
+    },
     /// Config and certificate disagree.
     #[error("the certificate is for {what} `{certificate}`, but the config claims {what} `{config}`")]
     Claims {
@@ -148,10 +154,20 @@ pub enum PeerError {
         /// The limit.
         max: usize,
     },
+    /// The stream ended between two messages.
+    #[error("the stream from a node ended")]
+    Ended,
     /// A message that ends early, or is not of our protocol.
     #[error("a malformed message between nodes: {why}")]
     Malformed {
         /// What is wrong.
         why: &'static str,
     },
+}
+
+impl PeerError {
+    /// The connection or stream ended, in the library's words.
+    pub(super) fn lost(why: impl std::fmt::Display) -> Self {
+        Self::Lost { why: why.to_string() }
+    }
 }

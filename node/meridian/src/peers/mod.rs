@@ -7,8 +7,20 @@
 
 pub mod ca;
 mod error;
+mod frame;
+mod gossip;
+mod health;
 mod identity;
+mod link;
+mod mesh;
+mod probe;
+mod reload;
+mod report;
+mod sieve;
 mod trust;
 
 pub use error::{IdentityFault, PeerError};
+pub use frame::{Kind, read_frame, write_frame};
+pub use health::Health;
 pub use identity::{LoadedIdentity, PeerIdentity};
+pub use mesh::{Answer, CALL_BYTES_MAX, Mesh, Stream};

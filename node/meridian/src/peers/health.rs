@@ -1,0 +1,359 @@
+//! The health of the fleet, as this node sees it: probes every node, hears what the others see, and publishes the verdict.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use region_config::{Config, NodeId};
+use rules::health::{Fleet, NodeState, NodeView, Readiness, RegionState, RegionView, Report, Settings, Verdicts};
+use tokio::{sync::Notify, task::AbortHandle};
+
+use super::{
+    Mesh,
+    gossip::{Gossip, Post},
+    link::Link,
+    probe::{Answered, probe},
+    report::{self, Names, Said},
+};
+use crate::{clock, tasks::Tasks};
+
+/// How often each node is probed.
+const PROBE_EVERY: Duration = Duration::from_millis(500);
+/// The least time between two probes of one node.
+const PROBE_GAP: Duration = Duration::from_millis(20);
+/// A miss that we notice so much too late is our own slowness ...
+const LATE: Duration = Duration::from_millis(100);
+/// ... up to so many in a row; then nobody may answer us at all.
+const EXCUSED_MAX: u32 = 8;
+/// How often verdicts are judged anew when nothing happens.
+const JUDGE_EVERY: Duration = Duration::from_millis(100);
+/// The pause before gossip is started again after it ended.
+const RESTART: Duration = Duration::from_secs(1);
+
+/// The fleet's health. Lives as long as its tasks.
+pub struct Health {
+    fleet: Arc<ArcSwap<Fleet>>,
+    meshed: Option<Meshed>,
+}
+
+/// What a node that is not alone needs besides.
+struct Meshed {
+    mesh: Arc<Mesh>,
+    post: Arc<Post>,
+    tasks: Tasks,
+    verdicts: Mutex<Verdicts>,
+    /// What was heard last from each node.
+    heard: Mutex<BTreeMap<NodeId, Heard>>,
+    /// Nodes whose report must be fetched.
+    behind: Mutex<Vec<NodeId>>,
+    probers: Mutex<BTreeMap<NodeId, AbortHandle>>,
+    changed: Notify,
+}
+
+/// The identity of a report, without what it says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Heard {
+    generation: u64,
+    issue: u64,
+    config: u64,
+}
+
+impl std::fmt::Debug for Health {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Health").field("fleet", &self.fleet.load()).finish_non_exhaustive()
+    }
+}
+
+impl Health {
+    /// Begins to watch the fleet. Without a mesh there is nobody to watch, and everything is up.
+    #[must_use]
+    #[allow(clippy::needless_pass_by_value, reason = "the watcher owns its tasks")]
+    pub fn start(config: &Config, mesh: Option<Arc<Mesh>>, tasks: Tasks) -> Arc<Self> {
+        let Some(mesh) = mesh else {
+            return Arc::new(Self { fleet: Arc::new(ArcSwap::from_pointee(all_up(config))), meshed: None });
+        };
+        let mut verdicts = Verdicts::new(config, Settings::default());
+        let fleet = verdicts.poll(clock::monotonic_ms(), clock::unix_ms());
+        let meshed = Meshed {
+            post: Post::open(&mesh),
+            mesh,
+            tasks: tasks.clone(),
+            verdicts: Mutex::new(verdicts),
+            heard: Mutex::default(),
+            behind: Mutex::default(),
+            probers: Mutex::default(),
+            changed: Notify::new(),
+        };
+        let health = Arc::new(Self { fleet: Arc::new(ArcSwap::from_pointee(fleet)), meshed: Some(meshed) });
+        health.set_probers();
+        let watching = Arc::clone(&health);
+        tasks.spawn_until_stopped("health", async move {
+            if let Some(meshed) = &watching.meshed {
+                meshed.watch(&watching.fleet).await;
+            }
+        });
+        health
+    }
+
+    /// The fleet as it stands.
+    #[must_use]
+    pub fn fleet(&self) -> Arc<Fleet> {
+        self.fleet.load_full()
+    }
+
+    /// Where the fleet's latest health can always be read.
+    #[must_use]
+    pub fn shared(&self) -> Arc<ArcSwap<Fleet>> {
+        Arc::clone(&self.fleet)
+    }
+
+    /// Whether a node answers, by our own probes. A node that has not been heard of yet does not.
+    #[must_use]
+    pub fn node_up(&self, node: &NodeId) -> bool {
+        let fleet = self.fleet.load();
+        let mut nodes = fleet.regions.iter().flat_map(|region| &region.nodes);
+        nodes.any(|view| view.name == *node && view.state == NodeState::Up)
+    }
+
+    /// Says of this node from now on that it is starting, ready (which it is from the start) or draining.
+    pub fn say(&self, readiness: Readiness) {
+        if let Some(meshed) = &self.meshed {
+            meshed.verdicts.lock().handle_readiness(readiness);
+            meshed.changed.notify_one();
+        }
+    }
+
+    /// The head of the configuration's fingerprint that a node last said it runs; ours is the first 8 bytes, big endian,
+    /// of [`Config::fingerprint`].
+    #[must_use]
+    pub fn config_of(&self, node: &NodeId) -> Option<u64> {
+        self.meshed.as_ref()?.heard.lock().get(node).map(|heard| heard.config)
+    }
+
+    /// Takes a new config, which the mesh has taken already. A fleet of one stays one until it is restarted.
+    pub fn replace(self: &Arc<Self>, config: &Config) {
+        match &self.meshed {
+            Some(meshed) => {
+                meshed.verdicts.lock().replace(config);
+                self.set_probers();
+                meshed.changed.notify_one();
+            }
+            None => self.fleet.store(Arc::new(all_up(config))),
+        }
+    }
+
+    /// One prober for each other node.
+    fn set_probers(self: &Arc<Self>) {
+        let Some(meshed) = &self.meshed else { return };
+        let members = meshed.mesh.members.load();
+        let mut probers = meshed.probers.lock();
+        probers.retain(|node, prober| {
+            let stays = members.address(node).is_some();
+            if !stays {
+                prober.abort();
+            }
+            stays
+        });
+        for (node, _) in members.others() {
+            let Ok(link) = meshed.mesh.link(node) else { continue };
+            probers.entry(node.clone()).or_insert_with(|| {
+                let health = Arc::clone(self);
+                let prober = async move {
+                    if let Some(meshed) = &health.meshed {
+                        meshed.probe_on(&link).await;
+                    }
+                };
+                meshed.tasks.spawn_until_stopped("prober", prober).abort_handle()
+            });
+        }
+    }
+}
+
+impl Meshed {
+    /// Probes one node for good: every half second, and at once when its connection comes or goes.
+    async fn probe_on(&self, link: &Arc<Link>) {
+        let mut changes = link.changes();
+        let mut excused = 0;
+        loop {
+            let began = clock::instant();
+            match probe(&self.mesh, link).await {
+                Ok(answered) => {
+                    excused = 0;
+                    self.handle_answer(&link.node, answered);
+                }
+                Err(missed) if missed.late >= LATE && excused < EXCUSED_MAX => {
+                    excused += 1;
+                    tracing::debug!(
+                        late_ms = missed.late.as_millis(),
+                        "this node is slow: a missed probe does not count"
+                    );
+                }
+                Err(missed) => {
+                    excused = 0;
+                    self.handle_miss(&link.node, &missed.why.to_string());
+                }
+            }
+            tokio::time::sleep(PROBE_GAP).await;
+            let live = link.live().is_some();
+            let due = tokio::time::sleep_until((began + PROBE_EVERY).into());
+            tokio::pin!(due);
+            loop {
+                changes.mark_unchanged();
+                let now_live = link.live().is_some();
+                if now_live != live {
+                    if !now_live {
+                        self.handle_miss(&link.node, "its connection ended");
+                    }
+                    break;
+                }
+                tokio::select! {
+                    () = &mut due => break,
+                    changed = changes.changed() => if changed.is_err() { return },
+                }
+            }
+        }
+    }
+
+    fn handle_answer(&self, node: &NodeId, answered: Answered) {
+        let heard = self.heard.lock().get(node).copied();
+        let mut verdicts = self.verdicts.lock();
+        let changed = verdicts.handle_answer(node, answered.rtt_us);
+        match heard {
+            Some(heard) if heard.generation == answered.generation && heard.issue == answered.issue => {
+                verdicts.handle_confirmation(node, clock::monotonic_ms());
+            }
+            Some(heard) if heard.generation != answered.generation => {
+                verdicts.handle_restart(node);
+                self.behind.lock().push(node.clone());
+            }
+            _ => self.behind.lock().push(node.clone()),
+        }
+        drop(verdicts);
+        if changed {
+            tracing::info!(%node, rtt_us = answered.rtt_us, "node is up");
+        }
+        self.changed.notify_one();
+    }
+
+    fn handle_miss(&self, node: &NodeId, why: &str) {
+        tracing::debug!(%node, why, "missed a probe");
+        let changed = self.verdicts.lock().handle_miss(node);
+        if changed {
+            tracing::warn!(%node, why, "node is down");
+            self.changed.notify_one();
+        }
+    }
+
+    /// Gossips and judges for good; starts gossip again should it ever end.
+    async fn watch(&self, fleet: &ArcSwap<Fleet>) {
+        loop {
+            match Gossip::start(&self.post).await {
+                Ok(gossip) => self.attend(gossip, fleet).await,
+                Err(fault) => tracing::error!(%fault, "gossip did not start"),
+            }
+            tokio::time::sleep(RESTART).await;
+            // a new run, or the others would take our new versions for old ones
+            self.mesh.generation.store(clock::unix_ms(), Ordering::Release);
+        }
+    }
+
+    async fn attend(&self, mut gossip: Gossip, fleet: &ArcSwap<Fleet>) {
+        let ended = gossip.ended();
+        tokio::pin!(ended);
+        let mut said: Option<Said> = None;
+        let mut issue = 0;
+        loop {
+            self.hear(&mut gossip).await;
+            let report = self.judge(fleet);
+            let config = fingerprint(&self.mesh.config.load());
+            if said.as_ref().is_none_or(|said| said.report != report || said.config != config) {
+                issue += 1;
+                let new = Said { issue, config, report };
+                gossip.say(issue, report::encode(&new)).await;
+                said = Some(new);
+            }
+            for node in std::mem::take(&mut *self.behind.lock()) {
+                gossip.exchange(&node);
+            }
+            tokio::select! {
+                result = &mut ended => {
+                    tracing::error!(?result, "gossip ended; starting it again");
+                    return;
+                }
+                () = self.changed.notified() => {}
+                () = tokio::time::sleep(JUDGE_EVERY) => {}
+            }
+        }
+    }
+
+    /// Takes the reports that came.
+    async fn hear(&self, gossip: &mut Gossip) {
+        let new = gossip.hear().await;
+        if new.is_empty() {
+            return;
+        }
+        let config = self.mesh.config.load();
+        let names = Names::of(config.regions.iter().flat_map(|region| &region.nodes).map(|node| &node.name));
+        for (node, generation, text) in new {
+            let Some(said) = report::decode(&text, &names) else {
+                tracing::debug!(%node, "a report that cannot be read");
+                continue;
+            };
+            self.heard.lock().insert(node.clone(), Heard { generation, issue: said.issue, config: said.config });
+            self.verdicts.lock().handle_report(&node, said.report, clock::monotonic_ms());
+        }
+    }
+
+    /// Judges anew and publishes; gives what this node has to say.
+    fn judge(&self, fleet: &ArcSwap<Fleet>) -> Report {
+        let mut verdicts = self.verdicts.lock();
+        let now = verdicts.poll(clock::monotonic_ms(), clock::unix_ms());
+        let report = verdicts.report();
+        drop(verdicts);
+        let before = fleet.load_full();
+        if now != *before {
+            tell(&self.mesh.config.load(), &before, &now);
+            fleet.store(Arc::new(now));
+        }
+        report
+    }
+}
+
+/// Says to operators what changed.
+fn tell(config: &Config, before: &Fleet, now: &Fleet) {
+    if now.minority && !before.minority {
+        tracing::warn!("this node sees fewer than half of the regions: verdicts are frozen");
+    }
+    if before.minority && !now.minority {
+        tracing::info!("this node sees at least half of the regions");
+    }
+    for ((region, before), now) in config.regions.iter().zip(&before.regions).zip(&now.regions) {
+        if before.state != now.state {
+            let against = now.votes.iter().filter(|vote| !vote.healthy).count();
+            let (region, state, was) = (&region.name, now.state.as_str(), before.state.as_str());
+            tracing::info!(%region, state, was, votes = now.votes.len(), against, "region");
+        }
+    }
+}
+
+/// The first 8 bytes of the config's fingerprint.
+fn fingerprint(config: &Config) -> u64 {
+    config.fingerprint.first_chunk().map_or(0, |head| u64::from_be_bytes(*head))
+}
+
+/// A fleet in which there is nobody to doubt.
+fn all_up(config: &Config) -> Fleet {
+    let node = |node: &region_config::Node| NodeView { name: node.name.clone(), state: NodeState::Up, rtt_us: None };
+    let region = |region: &region_config::Region| RegionView {
+        state: RegionState::Up,
+        since_unix_ms: clock::unix_ms(),
+        pending: false,
+        nodes: region.nodes.iter().map(node).collect(),
+        votes: Vec::new(),
+    };
+    Fleet { epoch: 0, minority: false, regions: config.regions.iter().map(region).collect() }
+}
