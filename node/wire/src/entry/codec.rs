@@ -19,7 +19,8 @@ use super::{
 
 /// The format that this build writes, and the only one it reads. A cache is not worth a migration.
 const FORMAT: u8 = 1;
-const HEAD_BYTES: usize = 6;
+/// The size of an entry's head, which is enough to know the size of the entry.
+pub const HEAD_BYTES: usize = 6;
 const CHECKSUM_BYTES: usize = 8;
 
 /// The most bytes that an encoded entry can have: a chunk, or an object's fields and inline body, and room to spare.
@@ -227,6 +228,23 @@ fn check_chunking(length: u64, chunk_bytes: u32) -> Result<(), EntryFault> {
     Ok(())
 }
 
+/// The whole size of the entry that begins with `head`, for those who must read it from a stream: at least
+/// [`HEAD_BYTES`], at most [`ENTRY_BYTES_MAX`].
+///
+/// # Errors
+/// [`EntryFault`] if it is another format, or no entry can have this size.
+pub fn announced_bytes(head: [u8; HEAD_BYTES]) -> Result<usize, EntryFault> {
+    let [format, _kind, length @ ..] = head;
+    if format != FORMAT {
+        return Err(EntryFault::Format(format));
+    }
+    let length = u32::from_le_bytes(length) as usize;
+    if length > ENTRY_BYTES_MAX {
+        return Err(EntryFault::Limit("size"));
+    }
+    if length < HEAD_BYTES + CHECKSUM_BYTES { Err(EntryFault::Short) } else { Ok(length) }
+}
+
 /// Reads one entry that takes up all of `bytes`.
 ///
 /// # Errors
@@ -247,16 +265,9 @@ pub fn decode_shared(bytes: &Bytes) -> Result<Entry, EntryFault> {
 
 /// Format, length, checksum: before anything else is believed.
 fn check(bytes: &[u8]) -> Result<(), EntryFault> {
-    if bytes.len() > ENTRY_BYTES_MAX {
-        return Err(EntryFault::Limit("size"));
-    }
     let (front, checksum) = bytes.split_last_chunk::<CHECKSUM_BYTES>().ok_or(EntryFault::Short)?;
     let head = front.first_chunk::<HEAD_BYTES>().ok_or(EntryFault::Short)?;
-    let [format, _kind, length @ ..] = *head;
-    if format != FORMAT {
-        return Err(EntryFault::Format(format));
-    }
-    match (u32::from_le_bytes(length) as usize).cmp(&bytes.len()) {
+    match announced_bytes(*head)?.cmp(&bytes.len()) {
         std::cmp::Ordering::Greater => return Err(EntryFault::Short),
         std::cmp::Ordering::Less => return Err(EntryFault::Long),
         std::cmp::Ordering::Equal => {}

@@ -50,7 +50,9 @@ use rules::{
     purge::Position,
 };
 
-pub use codec::{ENTRY_BYTES_MAX, EntryFault, decode, decode_shared, encode, encoded_bytes};
+pub use codec::{
+    ENTRY_BYTES_MAX, EntryFault, HEAD_BYTES, announced_bytes, decode, decode_shared, encode, encoded_bytes,
+};
 
 /// The largest body that is kept inside its object.
 pub const INLINE_BYTES_MAX: usize = 64 * 1024;
