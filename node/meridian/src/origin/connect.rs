@@ -1,0 +1,277 @@
+//! Opening a connection to an origin: addresses in turn, TLS, and whichever HTTP both sides speak.
+
+use std::{io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+
+use hyper::{
+    client::conn::{http1, http2},
+    rt::Executor,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use region_config::{Origin, OriginProtocol};
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    sync::oneshot,
+    time::Instant,
+};
+use tokio_rustls::TlsConnector;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    address::{Addresses, forbidden},
+    error::{AuthorityFault, OriginError, cause},
+    head::{FIELDS_MAX, HEAD_BYTES},
+    pool::{Http1, Http2, Slot},
+};
+use crate::{clock, tasks::Tasks};
+
+/// Least time for one address, so that a long list does not leave a moment for each.
+const ATTEMPT_MIN: Duration = Duration::from_millis(250);
+
+/// How often an HTTP/2 connection with requests on it is asked whether it lives, and for how long it may stay silent.
+const PING: Duration = Duration::from_secs(5);
+
+/// Opens connections to one origin.
+#[derive(Debug)]
+pub(super) struct Connector {
+    host: String,
+    addresses: Addresses,
+    tls: Option<Tls>,
+    protocol: OriginProtocol,
+    connect: Duration,
+    tasks: Tasks,
+}
+
+/// What is needed to speak TLS to one origin.
+struct Tls {
+    name: Result<ServerName<'static>, String>,
+    connector: Result<TlsConnector, AuthorityFault>,
+}
+
+impl std::fmt::Debug for Tls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tls").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// A connection just opened.
+#[derive(Debug)]
+pub(super) enum Opened {
+    /// HTTP/1.1.
+    Own(Http1),
+    /// HTTP/2.
+    Shared(Http2),
+}
+
+impl Connector {
+    /// Gets ready to connect to `origin`. A fault of its CA file is kept and met by each attempt.
+    ///
+    /// # Errors
+    /// [`rustls::Error`] if the cryptography provider offers no protocol version.
+    pub(super) fn new(origin: &Origin, tasks: &Tasks, retired: CancellationToken) -> Result<Self, rustls::Error> {
+        let tls = if origin.tls { Some(Tls::new(origin)?) } else { None };
+        Ok(Self {
+            host: origin.host.clone(),
+            addresses: Addresses::start(origin, tasks, retired),
+            tls,
+            protocol: origin.protocol,
+            connect: Duration::from_millis(origin.deadlines.connect_ms),
+            tasks: tasks.clone(),
+        })
+    }
+
+    /// What is wrong with the operator's files for this origin, if anything.
+    pub(super) fn fault(&self) -> Option<&AuthorityFault> {
+        self.tls.as_ref().and_then(|tls| tls.connector.as_ref().err())
+    }
+
+    /// Whether HTTP/2 is certain before a connection stands.
+    pub(super) fn multiplexes(&self) -> bool {
+        self.protocol == OriginProtocol::Http2
+    }
+
+    /// Opens a connection within `connect_ms`, or by `deadline` if that is sooner. Its driver is a task on the
+    /// current runtime and holds `slot` to its end.
+    ///
+    /// # Errors
+    /// Those that [`OriginError::before_sending`] is true for.
+    pub(super) async fn open(&self, slot: Option<Slot>, deadline: Instant) -> Result<Opened, OriginError> {
+        let deadline = deadline.min(Instant::from_std(clock::instant()) + self.connect);
+        let opening = self.open_unbounded(slot, deadline);
+        tokio::time::timeout_at(deadline, opening).await.unwrap_or(Err(OriginError::ConnectTimeout))
+    }
+
+    async fn open_unbounded(&self, slot: Option<Slot>, deadline: Instant) -> Result<Opened, OriginError> {
+        let stream = self.tcp(deadline).await?;
+        let Some(tls) = &self.tls else {
+            return if self.protocol == OriginProtocol::Http2 {
+                self.http2(stream, slot).await.map(Opened::Shared)
+            } else {
+                self.http1(stream, slot).await.map(Opened::Own)
+            };
+        };
+        let stream = tls.handshake(stream).await?;
+        let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        if h2 {
+            return self.http2(stream, slot).await.map(Opened::Shared);
+        }
+        if self.protocol == OriginProtocol::Http2 {
+            return Err(OriginError::Tls("the origin did not choose HTTP/2 by ALPN".into()));
+        }
+        self.http1(stream, slot).await.map(Opened::Own)
+    }
+
+    /// A TCP connection to the first address that takes one; each has its share of the time that is left.
+    async fn tcp(&self, deadline: Instant) -> Result<TcpStream, OriginError> {
+        let addresses = self.addresses.ask().await?;
+        let mut last = OriginError::Unreachable("no address".into());
+        for (tried, address) in addresses.iter().enumerate() {
+            if forbidden(address.ip()).is_some() {
+                last = OriginError::Forbidden { host: self.host.clone() };
+                continue;
+            }
+            let left = deadline.saturating_duration_since(Instant::from_std(clock::instant()));
+            let others = u32::try_from(addresses.len() - tried).unwrap_or(u32::MAX);
+            let share = (left / others).max(ATTEMPT_MIN);
+            match tokio::time::timeout(share, tcp(*address)).await {
+                Ok(Ok(stream)) => return Ok(stream),
+                Ok(Err(error)) => last = error,
+                Err(_) => last = OriginError::ConnectTimeout,
+            }
+        }
+        Err(last)
+    }
+
+    /// HTTP/1.1 on `io`.
+    async fn http1<T>(&self, io: T, slot: Option<Slot>) -> Result<Http1, OriginError>
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let mut builder = http1::Builder::new();
+        builder.max_headers(FIELDS_MAX).max_header_size(HEAD_BYTES).max_buf_size(HEAD_BYTES);
+        let (send, connection) = builder.handshake(TokioIo::new(io)).await.map_err(|e| OriginError::from_hyper(&e))?;
+        let (alive, dropped) = oneshot::channel();
+        let gone = CancellationToken::new();
+        let ended = gone.clone().drop_guard();
+        self.tasks.spawn("origin-connection", async move {
+            let _held = (hold(slot), ended);
+            tokio::select! {
+                result = connection => {
+                    if let Err(error) = result {
+                        tracing::debug!(%error, "origin connection");
+                    }
+                }
+                _ = dropped => {}
+            }
+        });
+        Ok(Http1 { send, alive, gone })
+    }
+
+    /// HTTP/2 on `io`: by prior knowledge or chosen by ALPN.
+    async fn http2<T>(&self, io: T, slot: Option<Slot>) -> Result<Http2, OriginError>
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let mut builder = http2::Builder::new(Spawner(self.tasks.clone()));
+        builder
+            .timer(TokioTimer::new())
+            .max_header_list_size(u32::try_from(HEAD_BYTES).unwrap_or(u32::MAX))
+            .keep_alive_interval(PING)
+            .keep_alive_timeout(PING);
+        let (send, connection) =
+            builder.handshake(TokioIo::new(io)).await.map_err(|e| OriginError::Unreachable(cause(&e)))?;
+        let gone = CancellationToken::new();
+        let ended = gone.clone().drop_guard();
+        self.tasks.spawn("origin-connection", async move {
+            let _held = (hold(slot), ended);
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "origin connection");
+            }
+        });
+        Ok(Http2::new(send, gone))
+    }
+}
+
+/// Marks a slot as one with a connection.
+fn hold(slot: Option<Slot>) -> Option<Slot> {
+    let mut slot = slot;
+    if let Some(slot) = &mut slot {
+        slot.opened();
+    }
+    slot
+}
+
+/// Lets hyper's HTTP/2 start its parts where all tasks are started.
+#[derive(Clone)]
+struct Spawner(Tasks);
+
+impl<F> Executor<F> for Spawner
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    fn execute(&self, part: F) {
+        drop(self.0.spawn("origin-connection-part", part));
+    }
+}
+
+/// A TCP connection to one address.
+async fn tcp(address: SocketAddr) -> Result<TcpStream, OriginError> {
+    let stream = TcpStream::connect(address).await.map_err(|error| match error.kind() {
+        io::ErrorKind::ConnectionRefused => OriginError::Refused,
+        io::ErrorKind::TimedOut => OriginError::ConnectTimeout,
+        _ => OriginError::Unreachable(error.to_string()),
+    })?;
+    stream.set_nodelay(true).map_err(|error| OriginError::Unreachable(error.to_string()))?;
+    Ok(stream)
+}
+
+impl Tls {
+    fn new(origin: &Origin) -> Result<Self, rustls::Error> {
+        let name = ServerName::try_from(origin.host.clone()).map_err(|error| error.to_string());
+        let connector = match roots(origin.ca.as_deref()) {
+            Ok(roots) => Ok(TlsConnector::from(Arc::new(client_config(roots, origin.protocol)?))),
+            Err(fault) => Err(fault),
+        };
+        Ok(Self { name, connector })
+    }
+
+    async fn handshake(&self, stream: TcpStream) -> Result<tokio_rustls::client::TlsStream<TcpStream>, OriginError> {
+        let connector = self.connector.as_ref().map_err(|fault| OriginError::Tls(fault.to_string()))?;
+        let name = self.name.as_ref().map_err(|fault| OriginError::Tls(fault.clone()))?;
+        connector.connect(name.clone(), stream).await.map_err(|error| OriginError::Tls(error.to_string()))
+    }
+}
+
+/// The CA certificates to trust: those of the file, or the public ones.
+fn roots(ca: Option<&Path>) -> Result<RootCertStore, AuthorityFault> {
+    let mut roots = RootCertStore::empty();
+    let Some(path) = ca else {
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        return Ok(roots);
+    };
+    let unreadable = |why: String| AuthorityFault::Unreadable { path: path.to_owned(), why };
+    let certificates = CertificateDer::pem_file_iter(path).map_err(|error| unreadable(error.to_string()))?;
+    for certificate in certificates {
+        let certificate = certificate.map_err(|error| unreadable(error.to_string()))?;
+        roots.add(certificate).map_err(|error| unreadable(error.to_string()))?;
+    }
+    if roots.is_empty() { Err(AuthorityFault::Empty { path: path.to_owned() }) } else { Ok(roots) }
+}
+
+/// TLS 1.2 and 1.3 with the ALPN that the protocol asks for (RFC 7301).
+fn client_config(roots: RootCertStore, protocol: OriginProtocol) -> Result<ClientConfig, rustls::Error> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = match protocol {
+        OriginProtocol::Http1 => vec![b"http/1.1".to_vec()],
+        OriginProtocol::Http2 => vec![b"h2".to_vec()],
+        OriginProtocol::Auto => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+    };
+    Ok(config)
+}
