@@ -1,1 +1,165 @@
-//! admin
+//! The admin API and UI: on a listener of its own, on every node, with no other service behind it.
+//!
+//! - `/api/v1/...`: JSON, described by [`openapi`]; for operators, who send the admin token.
+//! - `/metrics`: the Prometheus page; also for holders of the token.
+//! - `/healthz`, `/readyz`: for whoever supervises the node; open, as they say nothing about sites.
+//! - everything else: the UI, which is a client of the API.
+
+mod body;
+mod config;
+mod explain;
+mod fleet;
+mod guard;
+mod live;
+pub mod model;
+mod problem;
+mod purges;
+mod report;
+mod serve;
+mod sites;
+mod status;
+mod token;
+mod ui;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use axum::{
+    Router,
+    extract::{Request, State},
+    middleware::from_fn_with_state,
+    response::{IntoResponse, Response},
+};
+use http::{Method, StatusCode, header};
+use region_config::{Config, JurisdictionId};
+use utoipa::{
+    Modify, OpenApi,
+    openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use self::problem::Problem;
+pub use self::{
+    explain::{Question, Steered, Stored},
+    model::{Part, SteeredRegion, Steering, Step},
+    report::Reporter,
+    serve::{ServeFault, Server},
+    sites::Gathered,
+    token::{FILE as TOKEN_FILE, Token, TokenFault},
+};
+use crate::observe::{self, Observe};
+
+/// Tells which parts of the node are ready. Called at each question; must not wait.
+pub type Parts = Arc<dyn Fn() -> Vec<Part> + Send + Sync>;
+
+/// Tells what an operator should look at. Called at each question; must not wait.
+pub type Warnings = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
+
+/// What the admin API works with. Made once, by the wiring.
+pub struct Context {
+    /// The current config.
+    pub config: Arc<ArcSwap<Config>>,
+    /// The jurisdiction that this node is certified for.
+    pub here: JurisdictionId,
+    /// The counters.
+    pub observe: Arc<Observe>,
+    /// The admin token.
+    pub token: Token,
+    /// Names under which the admin interface is served, beside IP addresses and `localhost`.
+    pub hosts: Vec<String>,
+    /// What must be ready before the node serves.
+    pub parts: Parts,
+    /// What an operator should look at.
+    pub warnings: Warnings,
+    /// When the process started, in ms since the Unix epoch.
+    pub started_unix_ms: u64,
+    /// What is in the store for a request, for explanations.
+    pub stored: Stored,
+    /// Where DNS would lead an address, for explanations.
+    pub steered: Steered,
+    /// The counters of the other nodes, as they were last told: empty at the start.
+    pub gathered: Gathered,
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Meridian admin API",
+        description = "Fleet, sites, purges and explanations of one Meridian node. Errors are RFC 9457 problems.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0"),
+    ),
+    components(schemas(Problem)),
+    security(("token" = [])),
+    modifiers(&Bearer),
+)]
+struct Document;
+
+struct Bearer;
+
+impl Modify for Bearer {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
+        let components = openapi.components.get_or_insert_default();
+        components.add_security_scheme("token", SecurityScheme::Http(scheme));
+    }
+}
+
+/// The OpenAPI 3.1 document of the API, as JSON with indentation.
+#[must_use]
+pub fn openapi() -> String {
+    let document = api().into_openapi();
+    // the document is made of plain values: writing it cannot fail
+    document.to_pretty_json().map(|text| text + "\n").unwrap_or_default()
+}
+
+fn api() -> OpenApiRouter<Arc<Context>> {
+    OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(fleet::fleet))
+        .routes(routes!(sites::sites))
+        .routes(routes!(status::status))
+        .routes(routes!(purges::order, purges::recent))
+        .routes(routes!(purges::receipt))
+        .routes(routes!(explain::explain))
+        .routes(routes!(config::config))
+}
+
+/// Everything that the admin listener answers.
+pub fn router(context: &Arc<Context>) -> Router {
+    let (api, document) = api().split_for_parts();
+    let document: Arc<str> = document.to_pretty_json().unwrap_or_default().into();
+    let for_operators = api
+        .route("/api/v1/openapi.json", axum::routing::get(move || described(Arc::clone(&document))))
+        .route("/metrics", axum::routing::get(metrics))
+        .layer(from_fn_with_state(Arc::clone(context), guard::operators));
+    for_operators
+        .route("/healthz", axum::routing::get(status::healthz))
+        .route("/readyz", axum::routing::get(status::readyz))
+        .fallback(other)
+        .method_not_allowed_fallback(method)
+        .layer(from_fn_with_state(Arc::clone(context), guard::everything))
+        .with_state(Arc::clone(context))
+}
+
+async fn described(document: Arc<str>) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], document.to_string()).into_response()
+}
+
+async fn metrics(State(context): State<Arc<Context>>) -> Response {
+    ([(header::CONTENT_TYPE, observe::CONTENT_TYPE)], context.observe.render()).into_response()
+}
+
+async fn other(request: Request) -> Response {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return Problem::not_found("there is nothing here").expected("see /api/v1/openapi.json").into_response();
+    }
+    ui::answer(request.uri().path(), request.headers())
+}
+
+async fn method() -> Problem {
+    let detail = "this resource does not have this method";
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method", "Method not allowed", detail)
+        .expected("see /api/v1/openapi.json")
+}
+
+#[cfg(test)]
+mod tests;

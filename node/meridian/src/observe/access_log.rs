@@ -19,12 +19,11 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use rules::residency::Permit;
+use rules::{caching::Reason, residency::Permit};
 
 use super::{
     counters::Outcome,
     json,
-    reason::Reason,
     threads::{SLOTS, slot},
 };
 use crate::clock;
@@ -320,7 +319,7 @@ mod tests {
             bytes: 1234,
             micros: 56,
             outcome: Outcome::Miss,
-            reason: Some(Reason::ALL[0]),
+            reason: Some(Reason::UriMiss),
         }
     }
 

@@ -4,14 +4,19 @@
 //! Every thread writes cells of its own (see [`super::threads`]), with a load and a store instead of a locked addition;
 //! a reader adds up the cells of all threads.
 
-use std::sync::{
-    OnceLock,
-    atomic::{AtomicU64, Ordering::Relaxed},
+use std::{
+    collections::BTreeMap,
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
+
+use rules::caching::Reason;
 
 use super::{
     histogram::{Durations, Histogram},
-    reason::{REASONS, Reason},
+    reason::{REASONS, place},
     threads::{SLOTS, Slot, slot},
 };
 
@@ -79,7 +84,7 @@ impl SiteCounters {
         pen.add(&shard.micros, u64::from(micros));
         shard.latency.note(pen, micros);
         if let Some(reason) = reason {
-            pen.add_at(&shard.reasons, reason as usize);
+            pen.add_at(&shard.reasons, place(reason));
         }
     }
 
@@ -104,7 +109,7 @@ impl SiteCounters {
     /// Notes a response that was not stored, and why.
     pub fn note_not_stored(&self, reason: Reason) {
         let (shard, pen) = self.mine();
-        pen.add_at(&shard.not_stored, reason as usize);
+        pen.add_at(&shard.not_stored, place(reason));
     }
 
     /// Adds up what all threads have counted so far.
@@ -207,10 +212,10 @@ impl Pen {
 pub struct Totals {
     /// Requests, by the index of their [`Outcome`].
     pub outcomes: [u64; Outcome::ALL.len()],
-    /// Why requests were not hits, by the index of the reason.
-    pub reasons: [u64; REASONS],
-    /// Why responses were not stored, by the index of the reason.
-    pub not_stored: [u64; REASONS],
+    /// Why requests were not hits, by the code of the reason.
+    reasons: [u64; REASONS],
+    /// Why responses were not stored, by the code of the reason.
+    not_stored: [u64; REASONS],
     /// Bytes of bodies sent to clients.
     pub bytes_out: u64,
     /// Sum of the times to the answer's head, in us.
@@ -260,6 +265,18 @@ impl Totals {
         self.of(Outcome::Hit) + self.of(Outcome::Stale)
     }
 
+    /// Why requests were not hits: the reasons that were given, by their words.
+    #[must_use]
+    pub fn not_hit(&self) -> BTreeMap<&'static str, u64> {
+        by_word(&self.reasons)
+    }
+
+    /// Why responses were not stored: the reasons that were given, by their words.
+    #[must_use]
+    pub fn not_stored(&self) -> BTreeMap<&'static str, u64> {
+        by_word(&self.not_stored)
+    }
+
     /// Adds the counters of another site to these.
     pub fn absorb(&mut self, other: &Self) {
         let add = |to: &mut [u64], from: &[u64]| to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
@@ -273,6 +290,11 @@ impl Totals {
         self.stored += other.stored;
         self.latency.absorb(&other.latency);
     }
+}
+
+fn by_word(counts: &[u64; REASONS]) -> BTreeMap<&'static str, u64> {
+    let counted = Reason::ALL.iter().map(|reason| (reason.as_str(), counts[place(*reason)]));
+    counted.filter(|(_, count)| *count > 0).collect()
 }
 
 /// The share of hits among the requests that were not refused; none if there were none.
@@ -295,7 +317,7 @@ mod tests {
         let threads: Vec<_> = (0..SLOTS + 8)
             .map(|_| {
                 let counters = Arc::clone(&counters);
-                thread::spawn(move || (0..500).for_each(|_| counters.note(Outcome::Miss, Some(Reason::ALL[0]), 10, 7)))
+                thread::spawn(move || (0..500).for_each(|_| counters.note(Outcome::Miss, Some(Reason::UriMiss), 10, 7)))
             })
             .collect();
         for thread in threads {
@@ -305,7 +327,7 @@ mod tests {
         let expected = (SLOTS as u64 + 8) * 500;
         assert_eq!(totals.requests(), expected);
         assert_eq!(totals.of(Outcome::Miss), expected);
-        assert_eq!(totals.reasons[0], expected);
+        assert_eq!(totals.not_hit()["uri-miss"], expected);
         assert_eq!(totals.bytes_out, expected * 10);
         assert_eq!(totals.latency.count(), expected);
     }

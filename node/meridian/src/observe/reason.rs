@@ -1,22 +1,19 @@
-//! The reasons that are counted.
+//! The reasons as indices of counters.
 
-/// Placeholder until the caching rules land.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Reason {
-    /// Nothing stored under this key.
-    UriMiss,
-}
+use rules::caching::Reason;
 
-impl Reason {
-    /// All.
-    pub const ALL: [Self; 1] = [Self::UriMiss];
-    /// The word.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        "uri-miss"
+/// Length of an array that has a place for each reason's code.
+pub(super) const REASONS: usize = {
+    let (mut index, mut largest) = (0, 0);
+    while index < Reason::ALL.len() {
+        let code = Reason::ALL[index].code() as usize;
+        largest = if code > largest { code } else { largest };
+        index += 1;
     }
-}
+    largest + 1
+};
 
-/// How many there are.
-pub(super) const REASONS: usize = Reason::ALL.len();
+/// A reason's place: its code.
+pub(super) fn place(reason: Reason) -> usize {
+    usize::from(reason.code())
+}

@@ -1,12 +1,13 @@
 //! The sites' part of the metrics page. Its size has a bound: the first [`SITES_MAX`] sites have series of their own, the
 //! others share one. First come, first shown: a site never moves between the two, so no series ever falls.
 
+use std::collections::BTreeMap;
+
 use region_config::SiteId;
 
 use super::{
     counters::{Outcome, Totals},
     exposition::{Exposition, Family, Kind},
-    reason::Reason,
 };
 
 /// How many sites have series of their own.
@@ -44,15 +45,15 @@ fn write_outcomes(page: &mut Exposition, rows: &[(&str, &Totals)]) {
 fn write_reasons(page: &mut Exposition, rows: &[(&str, &Totals)]) {
     let help = "Requests that were not hits, by reason.";
     let mut family = page.family("meridian_not_hit_total", Kind::Counter, help);
-    rows.iter().for_each(|(site, totals)| reasons(&mut family, site, &totals.reasons));
+    rows.iter().for_each(|(site, totals)| reasons(&mut family, site, totals.not_hit()));
     let help = "Responses that were not stored, by reason.";
     let mut family = page.family("meridian_not_stored_total", Kind::Counter, help);
-    rows.iter().for_each(|(site, totals)| reasons(&mut family, site, &totals.not_stored));
+    rows.iter().for_each(|(site, totals)| reasons(&mut family, site, totals.not_stored()));
 }
 
-fn reasons(family: &mut Family<'_>, site: &str, counts: &[u64]) {
-    for (reason, count) in Reason::ALL.iter().zip(counts).filter(|(_, count)| **count > 0) {
-        family.count(&[("site", site), ("reason", reason.as_str())], *count);
+fn reasons(family: &mut Family<'_>, site: &str, counts: BTreeMap<&'static str, u64>) {
+    for (reason, count) in counts {
+        family.count(&[("site", site), ("reason", reason)], count);
     }
 }
 

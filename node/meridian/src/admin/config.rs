@@ -1,0 +1,109 @@
+//! `GET /api/v1/config`: the config that this node works with. Files are named, their content is not shown: keys and
+//! certificates stay where they are.
+
+use std::sync::Arc;
+
+use axum::{Json, extract::State};
+use region_config::{CacheMode, Config, OriginProtocol, PathPattern};
+use serde_json::{Value, json};
+
+use super::{Context, problem::Problem, sites::host, status};
+
+/// The config that this node works with, without secrets.
+#[utoipa::path(get, path = "/api/v1/config", operation_id = "config", responses(
+    (status = 200, description = "Node, jurisdictions, regions, zones, tenants and sites.", body = Object),
+    (status = 401, body = Problem),
+))]
+pub(super) async fn config(State(context): State<Arc<Context>>) -> Json<Value> {
+    Json(shown(&context.config.load()))
+}
+
+fn shown(config: &Config) -> Value {
+    json!({
+        "fingerprint": status::hex(&config.fingerprint),
+        "node": node(config),
+        "jurisdictions": config.jurisdictions.iter().map(|jurisdiction| json!({
+            "name": jurisdiction.name,
+            "countries": jurisdiction.countries.iter().map(|c| String::from_utf8_lossy(c)).collect::<Vec<_>>(),
+        })).collect::<Vec<_>>(),
+        "regions": config.regions.iter().map(|region| json!({
+            "name": region.name,
+            "latitude": region.latitude,
+            "longitude": region.longitude,
+            "jurisdiction": region.jurisdiction,
+            "nodes": region.nodes.iter().map(|node| json!({
+                "name": node.name, "peer": node.peer, "addresses": node.addresses,
+            })).collect::<Vec<_>>(),
+        })).collect::<Vec<_>>(),
+        "zones": config.zones.iter().map(|zone| json!({
+            "name": zone.name,
+            "name_servers": zone.name_servers.iter().map(|ns| &ns.name).collect::<Vec<_>>(),
+            "ttl_s": zone.ttl_s,
+            "negative_ttl_s": zone.negative_ttl_s,
+        })).collect::<Vec<_>>(),
+        "tenants": config.tenants,
+        "sites": config.sites.iter().map(|site| shown_site(site)).collect::<Vec<_>>(),
+        "witnesses": config.witnesses.iter().map(|(realm, nodes)| json!({
+            "realm": realm, "nodes": nodes,
+        })).collect::<Vec<_>>(),
+    })
+}
+
+fn node(config: &Config) -> Value {
+    let node = &config.node;
+    json!({
+        "name": node.name,
+        "region": node.region,
+        "state_dir": node.state_dir,
+        "listeners": status::listeners(node),
+        "workers": node.workers,
+        "memory_bytes": node.memory_bytes,
+        "disk_bytes": node.disk_bytes,
+        "geo_file": node.geo_file,
+        "access_log": node.access_log,
+    })
+}
+
+fn shown_site(site: &region_config::Site) -> Value {
+    json!({
+        "name": site.name,
+        "tenant": site.tenant,
+        "hosts": site.hosts.iter().map(host).collect::<Vec<_>>(),
+        "pin": site.pin,
+        "dns_ttl_s": site.dns_ttl_s,
+        "tls": site.tls.as_ref().map(|files| json!({ "certificate": files.certificate, "key": files.key })),
+        "origins": site.origins.iter().map(|origin| json!({
+            "name": origin.name,
+            "host": origin.host,
+            "port": origin.port,
+            "tls": origin.tls,
+            "protocol": match origin.protocol {
+                OriginProtocol::Http1 => "http1",
+                OriginProtocol::Http2 => "http2",
+                OriginProtocol::Auto => "auto",
+            },
+            "connections_max": origin.connections_max,
+            "health": origin.health.as_ref().map(|check| json!({
+                "path": check.path, "interval_ms": check.interval_ms, "timeout_ms": check.timeout_ms,
+            })),
+        })).collect::<Vec<_>>(),
+        "routes": site.routes.iter().map(|route| json!({
+            "path": path(&route.path),
+            "cache": match route.policy.cache {
+                CacheMode::Origin => "origin",
+                CacheMode::Off => "off",
+            },
+            "default_ttl_s": route.policy.default_ttl_s,
+            "heuristic": route.policy.heuristic,
+            "stale_if_error_s": route.policy.stale_if_error_s,
+        })).collect::<Vec<_>>(),
+    })
+}
+
+/// A path pattern as it is written in the config.
+pub(super) fn path(pattern: &PathPattern) -> String {
+    match pattern {
+        PathPattern::Exact(path) => path.clone(),
+        PathPattern::Prefix(prefix) => format!("{prefix}/*"),
+    }
+}

@@ -1,0 +1,481 @@
+//! What the admin API says and takes, as JSON. The OpenAPI document, and from it the UI's types, are made of these.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// The fleet as this node sees it.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Fleet {
+    /// The node that answers.
+    pub node: String,
+    /// The region that it stands in.
+    pub region: String,
+    /// This node's wall clock, in ms since the Unix epoch.
+    pub now_unix_ms: u64,
+    /// Counts the changes of verdict on this node.
+    pub epoch: u64,
+    /// Whether this node sees fewer than half of the regions, and therefore keeps the last verdicts.
+    pub minority: bool,
+    /// All regions, in the order of the config.
+    pub regions: Vec<Region>,
+}
+
+/// A region and the verdict on it.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Region {
+    /// Its name.
+    pub name: String,
+    /// Degrees north.
+    pub latitude: f64,
+    /// Degrees east.
+    pub longitude: f64,
+    /// The legal area it lies in.
+    pub jurisdiction: String,
+    /// The verdict.
+    pub state: RegionState,
+    /// Whether a change of verdict is in the making.
+    pub pending: bool,
+    /// When the verdict last changed, in ms since the Unix epoch; 0 if it never did.
+    pub since_unix_ms: u64,
+    /// What each region says of it.
+    pub votes: Vec<Vote>,
+    /// Its nodes.
+    pub nodes: Vec<Node>,
+}
+
+/// The verdict on a region.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum RegionState {
+    /// Healthy.
+    Up,
+    /// Some observers fail to reach it, or some of its nodes are down.
+    Degraded,
+    /// Told to give up its clients.
+    Draining,
+    /// Nobody has said anything yet.
+    Unknown,
+    /// A quorum of regions cannot reach it.
+    Down,
+}
+
+/// What one region says of another.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Vote {
+    /// The region that says it.
+    pub observer: String,
+    /// Whether it reaches the other.
+    pub healthy: bool,
+}
+
+/// A node as this node sees it.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Node {
+    /// Its name.
+    pub name: String,
+    /// Whether it answers probes.
+    pub state: NodeState,
+    /// Round trip of the last probe, in us; none for this node itself.
+    pub rtt_us: Option<u32>,
+    /// Whether it says that it is ready to serve; none if it did not answer.
+    pub ready: Option<bool>,
+    /// Addresses that DNS gives out for it.
+    pub addresses: Vec<String>,
+}
+
+/// Whether a node answers probes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum NodeState {
+    /// It does.
+    Up,
+    /// Not heard of yet.
+    Unknown,
+    /// It does not.
+    Down,
+}
+
+/// All sites with the counters of all nodes that answered.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Sites {
+    /// When the counters were read, in ms since the Unix epoch.
+    pub read_unix_ms: u64,
+    /// The nodes whose counters are in the sums.
+    pub nodes: Vec<String>,
+    /// The nodes that did not answer in time: their requests are missing from the sums.
+    pub missing: Vec<String>,
+    /// The sites, in the order of the config.
+    pub sites: Vec<Site>,
+}
+
+/// A site with its counters.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Site {
+    /// Its name.
+    pub name: String,
+    /// Whose it is.
+    pub tenant: String,
+    /// The jurisdiction that its data may not leave.
+    pub pin: Option<String>,
+    /// The hosts it answers for.
+    pub hosts: Vec<String>,
+    /// All nodes together.
+    pub total: Counters,
+    /// Why requests were not hits, most frequent first.
+    pub not_hit: Vec<ReasonCount>,
+    /// Why responses were not stored, most frequent first.
+    pub not_stored: Vec<ReasonCount>,
+    /// Each node that has counted something.
+    pub nodes: Vec<NodeCounters>,
+}
+
+/// One node's counters of a site.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct NodeCounters {
+    /// The node.
+    pub node: String,
+    /// The region that it stands in.
+    pub region: String,
+    /// Its counters.
+    pub counters: Counters,
+}
+
+/// Counters since the process started, and means over the last 10 s.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(default)]
+pub struct Counters {
+    /// All requests.
+    pub requests: u64,
+    /// Requests answered from cache without waiting for anybody: fresh or stale.
+    pub hits: u64,
+    /// Requests by what became of them.
+    pub outcomes: BTreeMap<String, u64>,
+    /// The share of hits among the requests that were not refused; none if there were none.
+    pub hit_ratio: Option<f64>,
+    /// The same over the last 10 s.
+    pub recent_hit_ratio: Option<f64>,
+    /// Requests per second over the last 10 s.
+    pub requests_per_s: f64,
+    /// Bytes of bodies sent per second over the last 10 s.
+    pub bytes_per_s: f64,
+    /// Bytes of bodies sent to clients.
+    pub bytes_out: u64,
+    /// Times the origin was asked.
+    pub origin_fetches: u64,
+    /// Requests that waited for another one's fill.
+    pub collapsed: u64,
+    /// Responses stored.
+    pub stored: u64,
+}
+
+/// How often a reason was given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ReasonCount {
+    /// The reason's word, as in `Cache-Status`, metrics and log.
+    pub reason: String,
+    /// What it means, in a sentence.
+    pub meaning: String,
+    /// How often.
+    pub count: u64,
+}
+
+/// This node's own state.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Status {
+    /// Its name.
+    pub node: String,
+    /// The region that it stands in.
+    pub region: String,
+    /// The jurisdiction that its certificate states (in a fleet of one: its region's).
+    pub jurisdiction: String,
+    /// The version that runs.
+    pub version: String,
+    /// When the process started, in ms since the Unix epoch.
+    pub started_unix_ms: u64,
+    /// For how long it has run, in s.
+    pub uptime_s: u64,
+    /// Fingerprint of the fleet's config, in hex: nodes with the same one agree.
+    pub config_fingerprint: String,
+    /// Resident memory in bytes; none where the system does not tell.
+    pub memory_bytes: Option<u64>,
+    /// Open file descriptors; none where the system does not tell.
+    pub open_files: Option<u64>,
+    /// What it listens on.
+    pub listeners: Vec<Listener>,
+    /// What an operator should look at.
+    pub warnings: Vec<String>,
+}
+
+/// An address that a node listens on.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Listener {
+    /// What for: `http`, `https`, `dns`, `admin` or `peer`.
+    pub purpose: String,
+    /// Address and port.
+    pub address: String,
+}
+
+/// A purge as ordered. Says explicitly what: an order without tags, URLs and `everything` is refused.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PurgeOrder {
+    /// The site to purge.
+    pub site: String,
+    /// Everything that carries one of these tags.
+    #[serde(default)]
+    pub tags: Vec<String>,
+    /// All variants of these URLs: absolute, `http` or `https`, with a host of the site.
+    #[serde(default)]
+    pub urls: Vec<String>,
+    /// Everything of the site.
+    #[serde(default)]
+    pub everything: bool,
+    /// Whether it is removed or only marked stale.
+    #[serde(default)]
+    pub mode: PurgeMode,
+    /// The same key again gives the same purge, not a second one. 1 to 64 visible ASCII characters.
+    #[serde(default)]
+    pub idempotency_key: Option<String>,
+    /// How far the purge must have come before the answer.
+    #[serde(default)]
+    pub wait: PurgeWait,
+    /// For how long to wait at most, in ms: up to 60,000. After that, the answer is 202 and the purge goes on.
+    #[serde(default = "timeout_ms_default")]
+    pub timeout_ms: u64,
+}
+
+fn timeout_ms_default() -> u64 {
+    10_000
+}
+
+/// What a purge does to what it meets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum PurgeMode {
+    /// It is never used again.
+    #[default]
+    Hard,
+    /// It is stale from now on, and may be revalidated.
+    Soft,
+}
+
+/// How far a purge must have come before it is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum PurgeWait {
+    /// In effect on the node that was asked.
+    Local,
+    /// On disk on a majority of the witnesses: it cannot be lost any more.
+    #[default]
+    Quorum,
+    /// In effect on every node of the realm, or the node is fenced.
+    All,
+}
+
+/// A purge and how far it has come.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Purge {
+    /// Its id, 32 hex digits.
+    pub id: String,
+    /// The site.
+    pub site: String,
+    /// What is purged.
+    pub scope: Vec<PurgeScope>,
+    /// How far it has come.
+    pub state: PurgeState,
+    /// The witnesses that have it on disk.
+    pub stored: Vec<PurgeStored>,
+    /// Every node of the realm.
+    pub nodes: Vec<PurgeNode>,
+}
+
+/// One thing that is purged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum PurgeScope {
+    /// All variants of a URL.
+    Url {
+        /// The host.
+        host: String,
+        /// Path and query, normalised.
+        target: String,
+    },
+    /// Everything with a tag.
+    Tag {
+        /// The tag.
+        tag: String,
+    },
+    /// Everything of the site.
+    Everything,
+}
+
+/// How far a purge has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum PurgeState {
+    /// In effect on the node that took it; not yet on disk on a majority of the witnesses.
+    Accepted,
+    /// On disk on a majority of the witnesses.
+    Quorum,
+    /// In effect on every node of the realm, or the node is fenced.
+    All,
+}
+
+/// A witness that has a purge on disk.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct PurgeStored {
+    /// The node.
+    pub node: String,
+    /// After how many ms.
+    pub after_ms: u32,
+}
+
+/// A node's receipt for a purge.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct PurgeNode {
+    /// The node.
+    pub node: String,
+    /// The region that it stands in.
+    pub region: String,
+    /// What is known of it.
+    pub state: PurgeNodeState,
+    /// After how many ms; none if not known.
+    pub after_ms: Option<u32>,
+}
+
+/// What is known of a purge on one node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum PurgeNodeState {
+    /// In effect.
+    Applied,
+    /// The node was out of reach so long that it serves nothing until it has caught up.
+    Fenced,
+    /// Not heard yet.
+    Pending,
+}
+
+/// The last purges, newest first.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Purges {
+    /// The purges.
+    pub purges: Vec<Purge>,
+}
+
+/// A request to explain.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ExplainOrder {
+    /// The URL, absolute.
+    pub url: String,
+    /// The method.
+    #[serde(default = "method_default")]
+    pub method: String,
+    /// Header fields of the request.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+    /// An address: which regions would DNS give to a client there?
+    #[serde(default)]
+    pub client: Option<String>,
+}
+
+fn method_default() -> String {
+    "GET".into()
+}
+
+/// What this node would do with a request, and why.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Explanation {
+    /// The site that answers for the host.
+    pub site: String,
+    /// Whose it is.
+    pub tenant: String,
+    /// The jurisdiction that its data may not leave.
+    pub pin: Option<String>,
+    /// The steps, in their order: what was decided and why.
+    pub steps: Vec<Step>,
+    /// What the cache key is made of; none if the request is not looked up.
+    pub key: Option<KeyParts>,
+    /// The regions that DNS would name; none if no address was given.
+    pub steering: Option<Steering>,
+}
+
+/// One decision on the way of a request.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Step {
+    /// Which: `residency`, `route`, `lookup`, `stored`, `decision`.
+    pub step: String,
+    /// What was decided.
+    pub verdict: String,
+    /// The reason's word, as in `Cache-Status`; none where there is no choice.
+    pub reason: Option<String>,
+    /// In a sentence.
+    pub detail: String,
+}
+
+/// What a cache key is made of.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct KeyParts {
+    /// Whose it is.
+    pub tenant: String,
+    /// The site.
+    pub site: String,
+    /// `http` or `https`.
+    pub scheme: String,
+    /// The host, lower case, without port.
+    pub host: String,
+    /// The path, normalised.
+    pub path: String,
+    /// The query, normalised; none if there is none.
+    pub query: Option<String>,
+    /// The node of this node's region that owns the object.
+    pub owner: Option<String>,
+}
+
+/// What DNS would answer to an address.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Steering {
+    /// The address.
+    pub client: String,
+    /// In one sentence.
+    pub outcome: String,
+    /// TTL of the answer, in s.
+    pub ttl_s: u32,
+    /// Length of the prefix for which the answer holds.
+    pub scope: u8,
+    /// The regions in the order of preference, then those left out.
+    pub regions: Vec<SteeredRegion>,
+}
+
+/// A region in a steering decision.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct SteeredRegion {
+    /// Its name.
+    pub region: String,
+    /// Whether clients would be given its addresses.
+    pub chosen: bool,
+    /// Why it stands where it stands.
+    pub reason: String,
+}
+
+/// Whether this node can serve, part by part.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Readiness {
+    /// Whether all parts are ready.
+    pub ready: bool,
+    /// The parts.
+    pub parts: Vec<Part>,
+}
+
+/// A part that must be ready before a node serves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Part {
+    /// Its name: `config`, `ledger`, `listeners`.
+    pub part: String,
+    /// Whether it is ready.
+    pub ready: bool,
+    /// What it waits for; none if it is ready.
+    pub detail: Option<String>,
+}

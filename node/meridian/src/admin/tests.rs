@@ -1,0 +1,247 @@
+//! The admin interface as a whole, over its router.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::{path::Path, sync::Arc};
+
+use arc_swap::ArcSwap;
+use axum::body::Body;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use region_config::{Config, JurisdictionId, Node, NodeId, PathPattern, Policy, Region, RegionId, Route};
+use serde_json::{Value, json};
+use tower::Service;
+
+use super::*;
+use crate::observe::{self, Outcome};
+
+const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../admin-ui/openapi.json");
+
+struct Node1 {
+    router: Router,
+    context: Arc<Context>,
+    token: String,
+    _state: tempfile::TempDir,
+}
+
+fn region(name: &str, jurisdiction: &str, nodes: &[&str]) -> Region {
+    let node = |name: &&str| Node { name: NodeId::parse(name).unwrap(), peer: None, addresses: Vec::new() };
+    Region {
+        name: RegionId::parse(name).unwrap(),
+        latitude: 50.1,
+        longitude: 8.7,
+        jurisdiction: JurisdictionId::parse(jurisdiction).unwrap(),
+        nodes: nodes.iter().map(node).collect(),
+    }
+}
+
+/// A node in `eu` with the free site `shop` and the site `bank`, pinned to `us`.
+fn config() -> Config {
+    let mut shop = observe::tests::site("shop");
+    shop.routes = vec![Route { path: PathPattern::Prefix(String::new()), policy: Policy::default() }];
+    let mut bank = observe::tests::site("bank");
+    bank.pin = Some(JurisdictionId::parse("us").unwrap());
+    let mut config = observe::tests::config(vec![shop, bank]);
+    config.regions = vec![region("here", "eu", &["n1"]), region("there", "us", &["n2"])];
+    config
+}
+
+fn node() -> Node1 {
+    let state = tempfile::tempdir().unwrap();
+    let config = config();
+    let context = Arc::new(Context {
+        here: JurisdictionId::parse("eu").unwrap(),
+        observe: observe::Observe::new(&config, None),
+        config: Arc::new(ArcSwap::from_pointee(config)),
+        token: Token::load_or_create(state.path()).unwrap(),
+        hosts: vec!["admin.example".into()],
+        parts: Arc::new(|| vec![Part { part: "ledger".into(), ready: false, detail: Some("catching up".into()) }]),
+        warnings: Arc::new(Vec::new),
+        started_unix_ms: 0,
+        stored: Arc::new(|_| Box::pin(async { Vec::new() })),
+        steered: Arc::new(|_, _, _| None),
+        gathered: Gathered::default(),
+    });
+    let token = std::fs::read_to_string(state.path().join(TOKEN_FILE)).unwrap().trim().to_owned();
+    Node1 { router: router(&context), context, token, _state: state }
+}
+
+impl Node1 {
+    async fn send(&self, request: Request<Body>) -> Response<Body> {
+        self.router.clone().call(request).await.unwrap()
+    }
+
+    async fn get(&self, path: &str) -> (StatusCode, Value) {
+        json_of(self.send(self.request(Method::GET, path).body(Body::empty()).unwrap()).await).await
+    }
+
+    async fn post(&self, path: &str, body: impl Into<Body>) -> (StatusCode, Value) {
+        let request = self.request(Method::POST, path).header("content-type", "application/json");
+        json_of(self.send(request.body(body.into()).unwrap()).await).await
+    }
+
+    fn request(&self, method: Method, path: &str) -> http::request::Builder {
+        let token = format!("Bearer {}", self.token);
+        Request::builder().method(method).uri(path).header("host", "127.0.0.1:9000").header("authorization", token)
+    }
+}
+
+async fn json_of(response: Response<Body>) -> (StatusCode, Value) {
+    let status = response.status();
+    let problem = response.headers().get("content-type").is_some_and(|kind| kind == "application/problem+json");
+    assert_eq!(problem, status.is_client_error(), "{status}");
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    (status, serde_json::from_slice(&body).unwrap())
+}
+
+/// Set `MERIDIAN_WRITE_OPENAPI=1` to write the file anew; then `npm run types` in admin-ui.
+#[test]
+fn the_document_that_the_ui_is_typed_by_is_the_one_that_is_served() {
+    if std::env::var_os("MERIDIAN_WRITE_OPENAPI").is_some() {
+        std::fs::write(DOCUMENT, openapi()).unwrap();
+    }
+    let kept = std::fs::read_to_string(Path::new(DOCUMENT)).unwrap();
+    assert!(kept == openapi(), "admin-ui/openapi.json is out of date: see the comment on this test");
+}
+
+#[tokio::test]
+async fn nothing_about_sites_is_told_without_the_token() {
+    let node = node();
+    for path in
+        ["/api/v1/fleet", "/api/v1/sites", "/api/v1/config", "/api/v1/openapi.json", "/metrics", "/api/v1/purges"]
+    {
+        for token in ["", "Bearer ", "Bearer admin", "Basic YTpi"] {
+            let request = Request::get(path).header("host", "localhost").header("authorization", token);
+            let response = node.send(request.body(Body::empty()).unwrap()).await;
+            assert!(matches!(response.status().as_u16(), 401 | 429), "{path} {token}: {}", response.status());
+        }
+        let request = node.request(Method::GET, path).body(Body::empty()).unwrap();
+        assert_eq!(node.send(request).await.status(), 200, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn supervisors_need_no_token_and_see_which_part_is_not_ready() {
+    let node = node();
+    let get = async |path: &str| {
+        let request = Request::get(path).header("host", "10.0.0.1").body(Body::empty()).unwrap();
+        let response = node.send(request).await;
+        (response.status(), response.into_body().collect().await.unwrap().to_bytes())
+    };
+    assert_eq!(get("/healthz").await.0, 200);
+    let (status, body) = get("/readyz").await;
+    let body: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(status, 503);
+    assert_eq!(body["parts"][0], json!({"part": "ledger", "ready": false, "detail": "catching up"}));
+}
+
+#[tokio::test]
+async fn a_foreign_name_and_a_foreign_page_are_refused() {
+    let node = node();
+    for (host, status) in
+        [("admin.example", 200), ("ADMIN.example:1", 200), ("[::1]:9", 200), ("localhost", 200), ("evil.example", 421)]
+    {
+        let request = Request::get("/healthz").header("host", host).body(Body::empty()).unwrap();
+        assert_eq!(node.send(request).await.status(), status, "{host}");
+    }
+    for (name, value, status) in [
+        ("origin", "https://evil.example", 403),
+        ("origin", "null", 403),
+        ("origin", "http://127.0.0.1:9001", 403),
+        ("sec-fetch-site", "cross-site", 403),
+        ("sec-fetch-site", "same-site", 403),
+        ("origin", "http://127.0.0.1:9000", 422),
+    ] {
+        let request = node.request(Method::POST, "/api/v1/purges").header("content-type", "application/json");
+        let request = request.header(name, value).body(r#"{"site":"shop"}"#.into()).unwrap();
+        assert_eq!(node.send(request).await.status(), status, "{name}: {value}");
+    }
+}
+
+#[tokio::test]
+async fn every_answer_carries_the_security_headers() {
+    let node = node();
+    for path in ["/", "/api/v1/fleet", "/healthz", "/nothing.js"] {
+        let request = Request::get(path).header("host", "127.0.0.1").body(Body::empty()).unwrap();
+        let response = node.send(request).await;
+        let header =
+            |name: &str| response.headers().get(name).map(|v| v.to_str().unwrap().to_owned()).unwrap_or_default();
+        let csp = header("content-security-policy");
+        assert!(csp.contains("frame-ancestors 'none'") && !csp.contains("unsafe"), "{path}");
+        assert_eq!(header("x-content-type-options"), "nosniff", "{path}");
+        assert_eq!(header("referrer-policy"), "no-referrer", "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_malformed_order_is_answered_with_what_was_found_and_expected() {
+    let node = node();
+    let check = async |body: &str, status: u16, words: &[&str]| {
+        let (answered, problem) = node.post("/api/v1/purges", body.to_owned()).await;
+        assert_eq!(answered.as_u16(), status, "{body}: {problem}");
+        let text = problem.to_string();
+        words.iter().for_each(|word| assert!(text.contains(word), "{body}: {text}"));
+    };
+    check("{", 400, &["not JSON", "line 1"]).await;
+    check(r#"{"site":"shop","tag":"a"}"#, 422, &["unknown field `tag`", "`tags`"]).await;
+    check(r#"{"site":"shop","tags":"a"}"#, 422, &["expected a sequence"]).await;
+    check(r#"{"site":"shop","tags":["a"],"wait":"forever"}"#, 422, &["forever", "quorum"]).await;
+    check(r#"{"site":"nope","everything":true}"#, 404, &["nope"]).await;
+    check(r#"{"site":"bank","everything":true}"#, 421, &["n2", "pinned to `us`"]).await;
+    check(&format!("{{\"site\":\"{}\"}}", "a".repeat(70_000)), 413, &["65536"]).await;
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_a_problem_and_not_the_ui() {
+    let node = node();
+    assert_eq!(node.get("/api/v1/nothing").await.0, 404);
+    assert_eq!(node.get("/api/v1/purges/xyz").await.0, 400);
+    assert_eq!(node.get(&format!("/api/v1/purges/{}", "0".repeat(32))).await.0, 404);
+    assert_eq!(node.post("/api/v1/fleet", "{}").await.0, 405);
+}
+
+#[tokio::test]
+async fn sites_are_summed_over_the_nodes_that_answer_and_the_others_are_named() {
+    let node = node();
+    let counters = node.context.observe.site(&region_config::SiteId::parse("shop").unwrap());
+    counters.note(Outcome::Hit, None, 10, 5);
+    counters.note(Outcome::Miss, Some(rules::caching::Reason::UriMiss), 10, 500);
+    let (_, sites) = node.get("/api/v1/sites").await;
+    assert_eq!((&sites["nodes"], &sites["missing"]), (&json!(["n1"]), &json!(["n2"])));
+    let shop = &sites["sites"][0];
+    assert_eq!((&shop["total"]["requests"], &shop["total"]["hit_ratio"]), (&json!(2), &json!(0.5)));
+    assert_eq!((&shop["not_hit"][0]["reason"], &shop["not_hit"][0]["count"]), (&json!("uri-miss"), &json!(1)));
+    assert_eq!(shop["nodes"][0]["region"], "here");
+    assert_eq!(sites["sites"][1]["pin"], "us");
+}
+
+#[tokio::test]
+async fn explain_follows_the_request_until_something_stops_it() {
+    let node = node();
+    let steps = async |order: Value| {
+        let (status, explanation) = node.post("/api/v1/explain", order.to_string()).await;
+        assert_eq!(status, 200, "{explanation}");
+        let steps = explanation["steps"].as_array().unwrap().clone();
+        let word = |step: &Value| format!("{} {}", step["step"].as_str().unwrap(), step["verdict"].as_str().unwrap());
+        (steps.iter().map(word).collect::<Vec<_>>(), explanation)
+    };
+    let (words, explanation) = steps(json!({"url": "https://shop.example/a/../b?c"})).await;
+    assert_eq!(words, ["residency permitted", "route /*", "lookup lookup"]);
+    assert_eq!((&explanation["key"]["path"], &explanation["key"]["owner"]), (&json!("/b"), &json!("n1")));
+    let (words, _) = steps(json!({"url": "https://shop.example/", "method": "POST"})).await;
+    assert_eq!(words.last().unwrap(), "lookup pass");
+    let (words, explanation) = steps(json!({"url": "https://bank.example/account/1"})).await;
+    assert_eq!(words, ["residency refused"]);
+    assert_eq!(explanation["steps"][0]["reason"], "outside-jurisdiction");
+    assert_eq!(explanation["key"], Value::Null);
+    assert_eq!(node.post("/api/v1/explain", r#"{"url":"http://who.example/"}"#).await.0, 404);
+}
+
+#[tokio::test]
+async fn the_token_is_in_no_answer() {
+    let node = node();
+    for path in ["/api/v1/config", "/api/v1/status", "/api/v1/openapi.json", "/metrics"] {
+        let response = node.send(node.request(Method::GET, path).body(Body::empty()).unwrap()).await;
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        assert!(!String::from_utf8_lossy(&body).contains(&node.token), "{path}");
+    }
+}
