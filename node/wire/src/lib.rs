@@ -2,5 +2,6 @@
 
 pub mod dns;
 pub mod entry;
+pub mod fetch;
 pub mod message;
 pub mod purge;

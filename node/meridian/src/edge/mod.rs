@@ -1,3 +1,15 @@
-//! edge
+//! The client's side: listeners, one spine, and the bodies that leave by it.
 
+pub mod answer;
+pub mod body;
+pub mod chunks;
+pub mod connection;
+pub mod forward;
+pub mod listener;
+pub mod pass;
+pub mod sites;
+pub mod spine;
+pub mod stall;
 pub mod tls;
+
+pub use listener::{Edge, EdgeFault};

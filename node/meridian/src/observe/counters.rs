@@ -88,6 +88,12 @@ impl SiteCounters {
         }
     }
 
+    /// Notes bytes of body that were sent, piece by piece.
+    pub fn note_bytes(&self, bytes: u64) {
+        let (shard, pen) = self.mine();
+        pen.add(&shard.bytes_out, bytes);
+    }
+
     /// Notes that the origin was asked, for whatever reason.
     pub fn note_origin_fetch(&self) {
         let (shard, pen) = self.mine();

@@ -1,0 +1,177 @@
+//! What goes past the cache: other methods, private answers, parts of what is not here.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, request::Parts};
+use http_body::Body as HttpBody;
+use http_body_util::{BodyExt, Empty, Limited};
+use rules::{
+    caching::{self, Reason, fields},
+    purge::PurgeKey,
+};
+
+use super::{
+    answer::{self, Reply},
+    body::{Body, BodyError, Source},
+    forward,
+    sites::Served,
+    spine::{Asked, Caller, is_head},
+};
+use crate::{
+    fill::{self, Job, Private, Wanted, flight, upstream::UpstreamBody},
+    ledger::{Purge, Wait},
+    observe::Outcome,
+    origin::RequestBody,
+    snapshot::Shared,
+};
+
+/// Sends a request to the origin as it is, with its body, and the answer back.
+pub async fn through<B>(
+    shared: &Arc<Shared>,
+    caller: Caller,
+    served: &Arc<Served>,
+    asked: &Asked<'_>,
+    parts: &Parts,
+    body: B,
+    reason: Reason,
+) -> Reply
+where
+    B: HttpBody<Data = Bytes> + Send + Sync + 'static,
+    B::Error: Into<BodyError>,
+{
+    let limit = usize::try_from(shared.config.load().node.limits.body_bytes).unwrap_or(usize::MAX);
+    if body.size_hint().lower() > limit as u64 {
+        return answer::refuse(shared, StatusCode::PAYLOAD_TOO_LARGE, Reason::BodyTooLarge);
+    }
+    let body = Limited::new(body.map_err(Into::into), limit).boxed();
+    let reply = to_origin(shared, caller, served, asked, parts, body, reason).await;
+    if caching::invalidates(&parts.method, reply.response.status()) {
+        invalidate(shared, served, asked).await;
+    }
+    reply
+}
+
+/// Asks the origin for a part of something that is not stored; the part is not stored either.
+pub async fn part(
+    shared: &Arc<Shared>,
+    caller: Caller,
+    served: &Arc<Served>,
+    asked: &Asked<'_>,
+    parts: &Parts,
+) -> Reply {
+    let body = Empty::new().map_err(|never| match never {}).boxed();
+    to_origin(shared, caller, served, asked, parts, body, Reason::Partial).await
+}
+
+async fn to_origin(
+    shared: &Arc<Shared>,
+    caller: Caller,
+    served: &Arc<Served>,
+    asked: &Asked<'_>,
+    parts: &Parts,
+    body: RequestBody,
+    reason: Reason,
+) -> Reply {
+    let mut request = Request::new(body);
+    *request.method_mut() = parts.method.clone();
+    let target = match &asked.target.query {
+        Some(query) => format!("{}?{query}", asked.target.path).parse(),
+        None => asked.target.path.parse(),
+    };
+    let Ok(target) = target else { return answer::refuse(shared, StatusCode::BAD_REQUEST, Reason::Target) };
+    *request.uri_mut() = target;
+    *request.headers_mut() = forward::headers(shared, caller, &parts.headers, asked.authority);
+    served.counters.note_origin_fetch();
+    match shared.origins.send(&served.site.name, request, &served.permit).await {
+        Ok(answered) => {
+            let mut response = answered.response.map(UpstreamBody::Origin);
+            fields::strip_response(response.headers_mut());
+            finish(shared, served, parts, response, reason)
+        }
+        Err(error) => answer::failed(shared, &flight::Failure::from(&error)),
+    }
+}
+
+/// Sends a response on to the one client it is for.
+fn finish(
+    shared: &Shared,
+    served: &Arc<Served>,
+    parts: &Parts,
+    response: Response<UpstreamBody>,
+    reason: Reason,
+) -> Reply {
+    let (mut head, body) = response.into_parts();
+    answer::append_status(shared, &mut head.headers, answer::forwarded(reason, head.status));
+    let body = if is_head(&parts.method) {
+        Body::empty()
+    } else {
+        Body::from(Source::Upstream(Box::new(body))).counted(Arc::clone(&served.counters))
+    };
+    let response = Response::from_parts(head, body);
+    Reply { response, outcome: Outcome::Pass, reason: Some(reason) }
+}
+
+/// Gives a private answer to the client it is for. Its conditions were not sent upstream, so they are applied here.
+pub fn private(shared: &Shared, served: &Arc<Served>, parts: &Parts, private: Private) -> Reply {
+    let (mut head, body) = private.response.into_parts();
+    answer::append_status(shared, &mut head.headers, answer::forwarded(private.reason, head.status));
+    let length = body.size_hint().exact();
+    let body = Body::from(Source::Upstream(Box::new(body)));
+    let response = answer::shape(served, parts, head.status, head.headers, body, length);
+    Reply { response, outcome: Outcome::Pass, reason: Some(private.reason) }
+}
+
+/// Fetches for one client alone: its URL's answers were private a moment ago. If they are not any more, this one is
+/// stored and shared again.
+pub async fn alone(
+    shared: &Arc<Shared>,
+    served: &Arc<Served>,
+    parts: &Parts,
+    wanted: Arc<Wanted>,
+    reason: Reason,
+) -> Reply {
+    let job = Job { key: wanted.primary, wanted, stale: None, conditional: false, direct: true };
+    let seat = fill::alone(shared, job);
+    match seat.flight.outcome().await {
+        flight::Outcome::Opened(head) => match seat.flight.reader(head.length) {
+            Some(reader) => answer::filled(shared, served, parts, &head, reader, reason, false),
+            None => answer::refuse(shared, StatusCode::SERVICE_UNAVAILABLE, Reason::Overloaded),
+        },
+        flight::Outcome::Failed(failure) => answer::failed(shared, &failure),
+        flight::Outcome::Private | flight::Outcome::Renewed { .. } | flight::Outcome::Waiting => {
+            let answered = match seat.private {
+                Some(receiver) => receiver.await.ok(),
+                None => None,
+            };
+            match answered {
+                Some(answered) => private(shared, served, parts, answered),
+                None => answer::refuse(shared, StatusCode::BAD_GATEWAY, Reason::OriginError),
+            }
+        }
+    }
+}
+
+/// An unsafe request succeeded: what is stored of its URL is void on every node (RFC 9111 section 4.4). It goes through
+/// the ledger, and only where this node has something stored: most writes are to URLs that nobody caches.
+async fn invalidate(shared: &Arc<Shared>, served: &Arc<Served>, asked: &Asked<'_>) {
+    if shared.objects.memory(asked.primary).is_none() && !shared.objects.contains(asked.primary) {
+        return;
+    }
+    let target = match &asked.target.query {
+        Some(query) => format!("{}?{query}", asked.target.path),
+        None => asked.target.path.to_string(),
+    };
+    let purge = Purge {
+        site: served.site.name.clone(),
+        keys: vec![PurgeKey::Url { host: asked.host.to_owned(), target }],
+        mode: rules::purge::Mode::Hard,
+        idempotency_key: None,
+    };
+    let patience = std::time::Duration::from_secs(2);
+    if let Err(error) = served.realm.submit(purge, Wait::Local, patience).await {
+        // nothing is lost for this node: the store forgets it now, and what is stored is judged at its next hit
+        shared.objects.remove(asked.primary);
+        tracing::warn!(site = %served.site.name, %error, "an unsafe request's invalidation was not spread");
+    }
+}

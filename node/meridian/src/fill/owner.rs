@@ -1,0 +1,202 @@
+//! Between the nodes of a region: the owner of a key fills for the others, so that the origin is asked once.
+//!
+//! The owner says what it had heard of the ledger *before* it looked; the asker translates that into its own order, and
+//! so knows how old, in its own terms, what it got may be.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures_util::{StreamExt, future::BoxFuture, stream};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, header};
+use http_body_util::{BodyExt, Empty};
+use region_config::NodeId;
+use rules::{caching::fields, residency};
+use wire::fetch::{Answered, Ask, FetchFault, HEAD_BYTES_MAX};
+
+use super::{
+    CHUNK_BYTES, Job,
+    upstream::{Fetched, UpstreamBody},
+};
+use crate::{
+    clock,
+    edge::{
+        body::{Body, BodyError},
+        spine::{self, Caller},
+    },
+    peers::{Answer, Kind, PeerError, PeerIdentity, Stream, read_frame, write_frame},
+    snapshot::Shared,
+};
+
+/// Longest wait for the head of an owner's answer. The owner may be waiting for the origin.
+const HEAD_WAIT: Duration = Duration::from_secs(20);
+
+/// Longest silence between two pieces of an owner's body.
+const PIECE_WAIT: Duration = Duration::from_secs(20);
+
+/// Why the owner gave nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum OwnerError {
+    /// The mesh.
+    #[error("asking the owner: {0}")]
+    Peer(#[from] PeerError),
+    /// The message.
+    #[error("asking the owner: {0}")]
+    Message(#[from] FetchFault),
+    /// Its certificate is not for the site's realm.
+    #[error("the owner is not certified for the site's realm")]
+    Outside,
+    /// No answer in time.
+    #[error("the owner did not answer in {}s", HEAD_WAIT.as_secs())]
+    Timeout,
+    /// It could not fetch it either.
+    #[error("the owner answered {0}")]
+    Failed(StatusCode),
+}
+
+/// Asks the owner for what a job wants.
+///
+/// # Errors
+/// [`OwnerError`]; the caller then asks the origin.
+pub async fn ask(shared: &Shared, job: &Job, owner: &NodeId, headers: &HeaderMap) -> Result<Fetched, OwnerError> {
+    let Some(mesh) = &shared.mesh else { return Err(OwnerError::Outside) };
+    let served = &job.wanted.served;
+    let began = served.realm.position();
+    let request_unix_ms = clock::unix_ms();
+    let message = Ask {
+        https: job.wanted.https,
+        left_ms: u32::try_from(HEAD_WAIT.as_millis()).unwrap_or(u32::MAX),
+        site: served.site.name.to_string(),
+        authority: job.wanted.authority.to_string(),
+        target: job.wanted.target(),
+        fields: headers.clone(),
+    }
+    .encode()?;
+    let (mut send, mut recv) = mesh.open(owner, Kind::Fetch).await?;
+    // asked after the connection stands: its certificate, not the config, says where the peer is
+    let there = mesh.jurisdiction_of(owner).ok_or(OwnerError::Outside)?;
+    if !residency::may_send(&served.permit, &there) {
+        return Err(OwnerError::Outside);
+    }
+    write_frame(&mut send, &message).await?;
+    let head = tokio::time::timeout(HEAD_WAIT, read_frame(&mut recv, HEAD_BYTES_MAX)).await;
+    let answered = Answered::decode(head.map_err(|_| OwnerError::Timeout)??)?;
+    if matches!(answered.status.as_u16(), 502..=504 | 421 | 400) {
+        return Err(OwnerError::Failed(answered.status));
+    }
+    let stamp = served.realm.covered(owner, &served.site.name, &answered.have, began);
+    let length = length_of(&answered.fields);
+    let mut response = Response::new(UpstreamBody::Peer { pieces: pieces(recv).boxed(), length });
+    *response.status_mut() = answered.status;
+    *response.headers_mut() = answered.fields;
+    Ok(Fetched {
+        response,
+        stamp,
+        request_unix_ms,
+        response_unix_ms: clock::unix_ms(),
+        through: Some(owner.clone()),
+    })
+}
+
+fn length_of(fields: &HeaderMap) -> Option<u64> {
+    fields.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// The pieces of an owner's body; it is whole only if an empty frame ends it.
+fn pieces(recv: quinn::RecvStream) -> impl futures_util::Stream<Item = Result<Bytes, BodyError>> + Send {
+    stream::unfold(Some(recv), |recv| async move {
+        let mut recv = recv?;
+        match tokio::time::timeout(PIECE_WAIT, read_frame(&mut recv, CHUNK_BYTES * 2)).await {
+            Ok(Ok(piece)) if piece.is_empty() => None,
+            Ok(Ok(piece)) => Some((Ok(piece), Some(recv))),
+            Ok(Err(error)) => Some((Err(BodyError::from(error)), None)),
+            Err(_) => Some((Err(BodyError::from("the owner fell silent")), None)),
+        }
+    })
+}
+
+/// Answers the asks of this region's other nodes.
+pub struct Owner {
+    shared: Arc<Shared>,
+}
+
+impl Owner {
+    /// One that answers from this node's cache and origins.
+    #[must_use]
+    pub fn new(shared: Arc<Shared>) -> Arc<Self> {
+        Arc::new(Self { shared })
+    }
+
+    async fn reply(&self, peer: &PeerIdentity, stream: Stream) -> Result<(), OwnerError> {
+        let (mut send, mut recv) = stream;
+        let ask = Ask::decode(read_frame(&mut recv, HEAD_BYTES_MAX).await?)?;
+        let (have, response) = self.respond(peer, ask).await;
+        let (parts, mut body) = response.into_parts();
+        let head = Answered { status: parts.status, have: have.into(), fields: parts.headers };
+        write_frame(&mut send, &head.encode()?).await?;
+        while let Some(frame) = body.frame().await {
+            match frame.map(http_body::Frame::into_data) {
+                Ok(Ok(data)) => {
+                    for piece in data.chunks(CHUNK_BYTES) {
+                        write_frame(&mut send, piece).await?;
+                    }
+                }
+                Ok(Err(_trailers)) => {}
+                Err(_) => {
+                    // without the empty frame nobody takes what came for the whole
+                    send.reset(1u32.into()).ok();
+                    return Ok(());
+                }
+            }
+        }
+        write_frame(&mut send, &[]).await?;
+        send.finish().ok();
+        Ok(())
+    }
+
+    /// What the ledger knew before the look-up, and the answer.
+    async fn respond(&self, peer: &PeerIdentity, ask: Ask) -> (Vec<u8>, Response<Body>) {
+        let refused = |status: StatusCode| {
+            let mut response = Response::new(Body::empty());
+            *response.status_mut() = status;
+            (Vec::new(), response)
+        };
+        let config = self.shared.config.load_full();
+        let Some(site) = config.sites.iter().find(|site| site.name.as_str() == ask.site) else {
+            return refused(StatusCode::MISDIRECTED_REQUEST);
+        };
+        let Ok(permit) = residency::permit(site, &self.shared.here.jurisdiction) else {
+            return refused(StatusCode::MISDIRECTED_REQUEST);
+        };
+        let Some(realm) = self.shared.ledgers.realm(permit.realm()) else {
+            return refused(StatusCode::MISDIRECTED_REQUEST);
+        };
+        if !residency::may_send(&permit, &peer.jurisdiction) {
+            return refused(StatusCode::MISDIRECTED_REQUEST);
+        }
+        let have = realm.have(&site.name);
+        let Some(request) = request(&ask) else { return refused(StatusCode::BAD_REQUEST) };
+        let caller = Caller::Peer { https: ask.https };
+        (have, spine::answer(&self.shared, caller, request).await)
+    }
+}
+
+fn request(ask: &Ask) -> Option<Request<Empty<Bytes>>> {
+    let uri: Uri = ask.target.parse().ok()?;
+    let mut request = Request::new(Empty::new());
+    *request.method_mut() = Method::GET;
+    *request.uri_mut() = uri;
+    *request.headers_mut() = ask.fields.clone();
+    request.headers_mut().insert(header::HOST, ask.authority.parse().ok()?);
+    fields::strip_request(request.headers_mut());
+    Some(request)
+}
+
+impl Answer for Owner {
+    fn answer(self: Arc<Self>, peer: PeerIdentity, stream: Stream) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            if let Err(error) = self.reply(&peer, stream).await {
+                tracing::debug!(peer = %peer.node, %error, "answering a peer's fetch");
+            }
+        })
+    }
+}

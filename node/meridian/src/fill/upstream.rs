@@ -1,0 +1,133 @@
+//! Asking upstream: the region's owner of the key first, then the origin.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use futures_util::{Stream, stream::BoxStream};
+use http::{HeaderMap, Method, Request, Response};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::{BodyExt, Empty};
+use region_config::NodeId;
+use rules::{
+    caching::{Reason, conditional, fields},
+    purge::Position,
+};
+
+use super::{Job, flight::Failure, owner, owner_of};
+use crate::{
+    clock,
+    edge::body::BodyError,
+    origin::{OriginBody, RequestBody},
+    snapshot::Shared,
+};
+
+/// A response from upstream, and what is known of its fetch.
+#[derive(Debug)]
+pub struct Fetched {
+    /// The response, without hop-by-hop fields.
+    pub response: Response<UpstreamBody>,
+    /// The position that the fetch began at, in this node's order.
+    pub stamp: Position,
+    /// When the request was sent, in ms since the Unix epoch.
+    pub request_unix_ms: u64,
+    /// When the response's head came.
+    pub response_unix_ms: u64,
+    /// The node that it came through, if not straight from the origin.
+    pub through: Option<NodeId>,
+}
+
+/// A body on its way from upstream.
+pub enum UpstreamBody {
+    /// From the origin.
+    Origin(OriginBody),
+    /// From the region's owner of the key.
+    Peer {
+        /// Its pieces.
+        pieces: BoxStream<'static, Result<Bytes, BodyError>>,
+        /// Its length, if it was announced.
+        length: Option<u64>,
+    },
+}
+
+impl std::fmt::Debug for UpstreamBody {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Origin(_) => "UpstreamBody::Origin",
+            Self::Peer { .. } => "UpstreamBody::Peer",
+        })
+    }
+}
+
+impl HttpBody for UpstreamBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            Self::Origin(body) => Pin::new(body).poll_frame(context).map_err(BodyError::from),
+            Self::Peer { pieces, .. } => pieces.as_mut().poll_next(context).map_ok(Frame::data),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Origin(body) => body.size_hint(),
+            Self::Peer { length, .. } => length.map_or_else(SizeHint::default, SizeHint::with_exact),
+        }
+    }
+}
+
+/// Fetches what a job wants. The position is taken before the request leaves: whatever is purged after that moment is
+/// newer than this response.
+///
+/// # Errors
+/// [`Failure`] if neither owner nor origin gave a response.
+pub async fn fetch(shared: &Shared, job: &Job) -> Result<Fetched, Failure> {
+    let mut headers = job.wanted.headers.clone();
+    if let (true, Some((_, stale))) = (job.conditional, &job.stale) {
+        conditional::validators(&stale.headers, &mut headers);
+    }
+    if !job.direct
+        && !job.wanted.from_peer
+        && let Some(owner) = owner_of(shared, &job.wanted)
+    {
+        match owner::ask(shared, job, &owner, &headers).await {
+            Ok(fetched) => return Ok(fetched),
+            // the origin is asked instead: a peer that vanishes costs a round trip, not an answer
+            Err(error) => tracing::debug!(peer = %owner, %error, "asking the origin instead of the owner"),
+        }
+    }
+    from_origin(shared, job, headers).await
+}
+
+async fn from_origin(shared: &Shared, job: &Job, headers: HeaderMap) -> Result<Fetched, Failure> {
+    let served = &job.wanted.served;
+    let stamp = served.realm.position();
+    let request = request(&job.wanted.target(), headers)?;
+    let answer = shared.origins.send(&served.site.name, request, &served.permit).await;
+    let answer = answer.map_err(|error| Failure::from(&error))?;
+    let (mut parts, body) = answer.response.into_parts();
+    fields::strip_response(&mut parts.headers);
+    Ok(Fetched {
+        response: Response::from_parts(parts, UpstreamBody::Origin(body)),
+        stamp,
+        request_unix_ms: answer.request_unix_ms,
+        response_unix_ms: answer.response_unix_ms,
+        through: None,
+    })
+}
+
+fn request(target: &str, headers: HeaderMap) -> Result<Request<RequestBody>, Failure> {
+    let malformed = |_| Failure { status: http::StatusCode::BAD_REQUEST, reason: Reason::Target };
+    let body = Empty::new().map_err(|never| match never {}).boxed();
+    let mut request = Request::builder().method(Method::GET).uri(target).body(body).map_err(malformed)?;
+    *request.headers_mut() = headers;
+    Ok(request)
+}
+
