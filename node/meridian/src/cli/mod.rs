@@ -1,1 +1,250 @@
-//! cli
+//! The command line: what an operator types, and what the program's end says to scripts.
+
+mod ca;
+mod check;
+mod client;
+mod exit;
+mod explain;
+mod files;
+mod output;
+mod purge;
+mod run;
+mod status;
+mod table;
+
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand};
+
+pub use self::exit::Exit;
+use self::output::Output;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  failed
+  2  the command line makes no sense
+  3  the configuration makes no sense (nothing was started or changed)
+  4  the node could not be reached
+  5  the node refused: wrong token, unknown site, or an order that makes no sense
+  6  a purge was accepted and goes on, but had not come as far as asked in time";
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  meridian run --config /etc/meridian
+  MERIDIAN_LOG=debug meridian run --config ./edge-1";
+
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  meridian check --config /etc/meridian           everything that is wrong, with file and line
+  meridian check --config /etc/meridian --json    the same for programs
+
+Exit code 0 if the node could start with it, 3 if not.";
+
+const SCHEMA_EXAMPLES: &str = "\
+Examples:
+  meridian schema > meridian.schema.json
+
+Editors with TOML support complete and check against it: put `#:schema ./meridian.schema.json` in a file's first line.";
+
+const DEMO_EXAMPLES: &str = "\
+Examples:
+  make demo                        builds all, installs the demo's origin, and starts this
+  meridian demo --dir /tmp/demo    the same, elsewhere";
+
+const CA_INIT_EXAMPLES: &str = "\
+Examples:
+  meridian ca init --dir ./ca --cluster acme
+
+The key in the folder makes new members of the cluster: keep it off the nodes.";
+
+const CA_ISSUE_EXAMPLES: &str = "\
+Examples:
+  meridian ca issue --dir ./ca --node frankfurt-1 --region eu-central --jurisdiction eu --out ./frankfurt-1/identity
+
+What the certificate says about region and jurisdiction is what the other nodes believe; the node's own configuration
+must agree with it.";
+
+const STATUS_EXAMPLES: &str = "\
+Examples:
+  meridian status --config /etc/meridian
+  meridian status --admin http://192.0.2.1:9180 --token-file ./admin.token
+  meridian status --config /etc/meridian --json | jq '.fleet.regions[] | {name, state}'";
+
+const PURGE_EXAMPLES: &str = "\
+Examples:
+  meridian purge --site shop --tag products
+  meridian purge --site shop --url https://example.com/a --url https://example.com/b --wait all
+  meridian purge --site shop --everything --soft
+
+Asking again with the same --idempotency-key gives the same purge, not a second one.";
+
+const EXPLAIN_EXAMPLES: &str = "\
+Examples:
+  meridian explain https://www.example.com/a
+  meridian explain https://www.example.com/a --header 'Accept-Language: de' --client 192.0.2.7";
+
+/// A self-hosted edge: caches, answers DNS, purges everywhere at once, and keeps pinned data inside its jurisdiction.
+#[derive(Debug, Parser)]
+#[command(name = "meridian", version, after_help = EXIT_CODES, disable_help_subcommand = true)]
+struct Cli {
+    /// Prints JSON for programs instead of text for people.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs a node until it is told to stop (SIGTERM, SIGINT).
+    #[command(after_help = RUN_EXAMPLES)]
+    Run(ConfigDir),
+    /// Checks a node's configuration and the files it names, and says everything that is wrong at once.
+    #[command(after_help = CHECK_EXAMPLES)]
+    Check(ConfigDir),
+    /// Prints the JSON schema of the configuration.
+    #[command(after_help = SCHEMA_EXAMPLES)]
+    Schema,
+    /// Starts three regions with two nodes each on this machine, in front of a real origin.
+    #[command(after_help = DEMO_EXAMPLES)]
+    Demo(crate::demo::Order),
+    /// Makes the cluster's certificate authority, and the nodes' certificates.
+    #[command(subcommand)]
+    Ca(Ca),
+    /// Shows the fleet and the sites as a node sees them.
+    #[command(after_help = STATUS_EXAMPLES)]
+    Status(Node),
+    /// Invalidates what is cached of a site, everywhere.
+    #[command(after_help = PURGE_EXAMPLES)]
+    Purge(purge::Order),
+    /// Tells what a node would do with a request, and why.
+    #[command(after_help = EXPLAIN_EXAMPLES)]
+    Explain(explain::Order),
+}
+
+#[derive(Debug, Subcommand)]
+enum Ca {
+    /// Makes the certificate authority of a new cluster.
+    #[command(after_help = CA_INIT_EXAMPLES)]
+    Init(ca::Init),
+    /// Signs a certificate for a node.
+    #[command(after_help = CA_ISSUE_EXAMPLES)]
+    Issue(ca::Issue),
+}
+
+#[derive(Debug, Args)]
+struct ConfigDir {
+    /// Folder with the node's *.toml files.
+    #[arg(long, short, value_name = "DIR")]
+    config: PathBuf,
+}
+
+/// Which node is asked, and the token it wants.
+#[derive(Debug, Args)]
+struct Node {
+    /// The node's admin address. [default: what --config says, or MERIDIAN_ADMIN, or http://127.0.0.1:9180]
+    #[arg(long, value_name = "URL")]
+    admin: Option<String>,
+    /// The admin token. [default: MERIDIAN_TOKEN]
+    #[arg(long, value_name = "TOKEN", conflicts_with = "token_file")]
+    token: Option<String>,
+    /// File with the admin token; a node keeps its own as `admin.token` in its state folder.
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// The node's configuration folder: address and token are found by it.
+    #[arg(long, short, value_name = "DIR")]
+    config: Option<PathBuf>,
+}
+
+/// Does what the command line says; the exit code is one of [`Exit`].
+#[must_use]
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // help and version come this way too; a closed pipe is no reason to complain
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() };
+        }
+    };
+    let output = Output::new(cli.json);
+    let exit = match cli.command {
+        Command::Run(dir) => run::run(&dir.config, output),
+        Command::Check(dir) => check::check(&dir.config, output),
+        Command::Schema => check::schema(output),
+        Command::Demo(order) => demo(&order, output),
+        Command::Ca(Ca::Init(order)) => ca::init(&order, output),
+        Command::Ca(Ca::Issue(order)) => ca::issue(&order, output),
+        Command::Status(node) => status::status(&node, output),
+        Command::Purge(order) => purge::purge(&order, output),
+        Command::Explain(order) => explain::explain(&order, output),
+    };
+    exit.into()
+}
+
+fn demo(order: &crate::demo::Order, output: Output) -> Exit {
+    match crate::demo::run(order) {
+        Ok(()) => Exit::Done,
+        Err(fault) => output.failed(Exit::Failure, &fault),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_help_and_the_ones_that_are_used_by_hand_have_examples() {
+        let mut command = Cli::command();
+        command.build();
+        for sub in command.get_subcommands() {
+            assert!(sub.get_about().is_some(), "{}", sub.get_name());
+            let examples = sub.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(sub.has_subcommands() || examples.contains("Examples:"), "{}", sub.get_name());
+            for argument in sub.get_arguments().filter(|it| !it.is_hide_set()) {
+                assert!(argument.get_help().is_some(), "{} {}", sub.get_name(), argument.get_id());
+            }
+        }
+    }
+
+    #[test]
+    fn every_exit_code_is_in_the_help() {
+        for exit in Exit::ALL {
+            assert!(EXIT_CODES.contains(&format!("\n  {}  ", exit.code())), "{exit:?}");
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense_on_the_command_line_is_refused() {
+        for bad in [
+            "meridian",
+            "meridian run",
+            "meridian purge --site s",
+            "meridian purge --tag a",
+            "meridian purge --site s --everything --tag a",
+            "meridian purge --site s --tag a --wait never",
+            "meridian status --token a --token-file b",
+            "meridian explain",
+        ] {
+            assert!(Cli::try_parse_from(bad.split(' ')).is_err(), "{bad}");
+        }
+        for good in [
+            "meridian run -c a",
+            "meridian --json check --config a",
+            "meridian schema --json",
+            "meridian purge --site s --tag a --tag b --url http://a.test/ --wait all --timeout 2s",
+            "meridian explain http://a.test/ --header a:b --client ::1",
+        ] {
+            Cli::try_parse_from(good.split(' ')).unwrap();
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! `meridian status`.
+
+use serde_json::json;
+
+use super::{
+    Node,
+    client::{Client, ClientFault},
+    exit::Exit,
+    output::Output,
+    table::{printable, table},
+};
+use crate::admin::model::{Fleet, NodeState, RegionState, Sites, Status};
+
+/// Shows the fleet and the sites as a node sees them.
+pub(super) fn status(node: &Node, output: Output) -> Exit {
+    match ask(node, output) {
+        Ok(()) => Exit::Done,
+        Err(fault) => fault.tell(output),
+    }
+}
+
+fn ask(node: &Node, output: Output) -> Result<(), ClientFault> {
+    let client = Client::new(node)?;
+    let status = client.get("/api/v1/status")?;
+    let fleet = client.get("/api/v1/fleet")?;
+    let sites = client.get("/api/v1/sites")?;
+    let text = text(&status.read(&client)?, &fleet.read(&client)?, &sites.read(&client)?);
+    output.answer(|| json!({ "status": status.value, "fleet": fleet.value, "sites": sites.value }), || text);
+    Ok(())
+}
+
+fn text(status: &Status, fleet: &Fleet, sites: &Sites) -> String {
+    let mut text = format!(
+        "node {} in {} ({}), version {}, up {}\n",
+        status.node,
+        status.region,
+        status.jurisdiction,
+        status.version,
+        duration(status.uptime_s),
+    );
+    for warning in &status.warnings {
+        text += &format!("warning: {}\n", printable(warning));
+    }
+    if fleet.minority {
+        text += "warning: this node sees fewer than half of the regions, and keeps the last verdicts\n";
+    }
+    let head = ["REGION", "STATE", "JURISDICTION", "NODE", "STATE", "READY", "RTT"];
+    text += &format!("\n{}\n{}", table(head, &node_rows(fleet)), site_table(sites));
+    if !sites.missing.is_empty() {
+        text += &format!("not counted, as they did not answer: {}\n", sites.missing.join(", "));
+    }
+    text
+}
+
+fn node_rows(fleet: &Fleet) -> Vec<[String; 7]> {
+    let rows = fleet.regions.iter().flat_map(|region| {
+        region.nodes.iter().enumerate().map(move |(index, node)| {
+            // what belongs to the region stands in its first line only
+            let first = |text: String| if index == 0 { text } else { String::new() };
+            let rtt = node.rtt_us.map_or_else(|| "-".to_owned(), |us| format!("{:.1} ms", f64::from(us) / 1000.0));
+            [
+                first(region.name.clone()),
+                first(region_state(region.state).to_owned()),
+                first(region.jurisdiction.clone()),
+                node.name.clone(),
+                node_state(node.state).to_owned(),
+                match node.ready {
+                    Some(true) => "yes".to_owned(),
+                    Some(false) => "no".to_owned(),
+                    None => "?".to_owned(),
+                },
+                rtt,
+            ]
+        })
+    });
+    rows.collect()
+}
+
+fn site_table(sites: &Sites) -> String {
+    let rows: Vec<[String; 7]> = sites
+        .sites
+        .iter()
+        .map(|site| {
+            let percent =
+                |ratio: Option<f64>| ratio.map_or_else(|| "-".to_owned(), |it| format!("{:.1} %", it * 100.0));
+            [
+                site.name.clone(),
+                site.tenant.clone(),
+                site.pin.clone().unwrap_or_else(|| "-".to_owned()),
+                format!("{:.1}", site.total.requests_per_s),
+                percent(site.total.recent_hit_ratio),
+                percent(site.total.hit_ratio),
+                site.total.requests.to_string(),
+            ]
+        })
+        .collect();
+    table(["SITE", "TENANT", "PIN", "REQ/S", "HITS (10 s)", "HITS (ALL)", "REQUESTS"], &rows)
+}
+
+fn region_state(state: RegionState) -> &'static str {
+    match state {
+        RegionState::Up => "up",
+        RegionState::Degraded => "degraded",
+        RegionState::Draining => "draining",
+        RegionState::Unknown => "unknown",
+        RegionState::Down => "DOWN",
+    }
+}
+
+fn node_state(state: NodeState) -> &'static str {
+    match state {
+        NodeState::Up => "up",
+        NodeState::Unknown => "unknown",
+        NodeState::Down => "DOWN",
+    }
+}
+
+/// Seconds in the two largest units.
+fn duration(seconds: u64) -> String {
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, _) => format!("{minutes} min {} s", seconds % 60),
+        (0, _, _) => format!("{hours} h {minutes} min"),
+        (_, _, _) => format!("{days} d {hours} h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_is_told_in_two_units() {
+        let told = [0, 59, 61, 3_661, 90_000].map(duration);
+        assert_eq!(told, ["0 s", "59 s", "1 min 1 s", "1 h 1 min", "1 d 1 h"]);
+    }
+}
