@@ -24,3 +24,6 @@ pub use frame::{Kind, read_frame, write_frame};
 pub use health::Health;
 pub use identity::{LoadedIdentity, PeerIdentity};
 pub use mesh::{Answer, CALL_BYTES_MAX, Mesh, Stream};
+
+#[cfg(test)]
+mod tests;

@@ -195,7 +195,18 @@ struct Verifier {
 }
 
 fn refused(fault: IdentityFault) -> rustls::Error {
-    CertificateError::Other(OtherError(Arc::new(fault))).into()
+    CertificateError::Other(OtherError(Arc::new(Refused(fault)))).into()
+}
+
+/// rustls shows the debug form of what it does not know; operators read it, so it is the fault in words.
+#[derive(thiserror::Error)]
+#[error("{0}")]
+struct Refused(IdentityFault);
+
+impl std::fmt::Debug for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{self}")
+    }
 }
 
 impl ServerCertVerifier for Verifier {
