@@ -4,6 +4,7 @@
 pub mod admin;
 pub mod cli;
 pub mod clock;
+pub mod console;
 pub mod demo;
 pub mod dns;
 pub mod edge;

@@ -1,21 +1,391 @@
-//! Puts the parts of a node together and runs it.
+//! Puts the parts of a node together, runs it, and takes it apart again: the only file that knows them all.
 
-use std::path::PathBuf;
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
-use region_config::Config;
+use arc_swap::ArcSwap;
+use http::HeaderValue;
+use region_config::{Config, Faults, JurisdictionId};
+use rules::{caching::status::CacheName, health::Readiness, key::Secret, residency};
+use store::objects::{Objects, Settings, StoreError};
+use tokio::signal::unix::{SignalKind, signal};
 
-/// Why a node could not start, or ended.
+use crate::{
+    admin, clock, console,
+    dns::{self, DnsFault},
+    edge::{
+        Edge, EdgeFault,
+        listener::Doors,
+        sites::Sites,
+        tls::EdgeTls,
+    },
+    fill::{flight::Flights, owner::Owner},
+    geo::{self, GeoFault},
+    ledger::{LedgerError, Ledgers},
+    observe::{AccessLog, Observe},
+    origin::{OriginFault, Origins},
+    peers::{Health, IdentityFault, Kind, LoadedIdentity, Mesh, PeerError},
+    snapshot::{Here, Shared},
+    tasks::Tasks,
+};
+
+/// How long requests under way may take when the node stops.
+const STOP_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often certificates are looked at for changes.
+const CERTIFICATES_EVERY: Duration = Duration::from_secs(10);
+
+/// Why a node could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// There is nothing to run yet.
-    #[error("this build has no node in it")]
-    Nothing,
+    /// Its folder.
+    #[error("state folder {}: {source}", dir.display())]
+    State {
+        /// The folder.
+        dir: PathBuf,
+        /// What is wrong with it.
+        source: io::Error,
+    },
+    /// Its runtime.
+    #[error("starting the runtime: {0}")]
+    Runtime(io::Error),
+    /// Its listeners.
+    #[error(transparent)]
+    Edge(#[from] EdgeFault),
+    /// Its identity.
+    #[error(transparent)]
+    Identity(#[from] IdentityFault),
+    /// The mesh.
+    #[error(transparent)]
+    Peers(#[from] PeerError),
+    /// The object store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The ledger.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The origins.
+    #[error(transparent)]
+    Origin(#[from] OriginFault),
+    /// TLS for clients.
+    #[error("TLS for clients: {0}")]
+    Tls(#[from] rustls::Error),
+    /// The geo database.
+    #[error(transparent)]
+    Geo(#[from] GeoFault),
+    /// DNS.
+    #[error(transparent)]
+    Dns(#[from] DnsFault),
+    /// The admin interface.
+    #[error(transparent)]
+    Admin(#[from] admin::ServeFault),
+    /// The admin token.
+    #[error(transparent)]
+    Token(#[from] admin::TokenFault),
+    /// The access log.
+    #[error("access log {}: {source}", path.display())]
+    AccessLog {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: io::Error,
+    },
 }
 
-/// Runs a node until it is told to stop.
+/// Runs a node until it is told to stop (SIGTERM or SIGINT). SIGHUP makes it take its config folder anew.
 ///
 /// # Errors
-/// Why it could not start, or ended.
-pub fn run(_config_dir: PathBuf, _config: Config) -> Result<(), RunError> {
-    Err(RunError::Nothing)
+/// Why it could not start.
+pub fn run(config_dir: PathBuf, config: Config) -> Result<(), RunError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("node")
+        .enable_all()
+        .build()
+        .map_err(RunError::Runtime)?;
+    runtime.block_on(async {
+        let node = Running::start(config).await?;
+        node.until_told(&config_dir).await;
+        node.stop().await;
+        Ok(())
+    })
+}
+
+/// A node that runs.
+struct Running {
+    shared: Arc<Shared>,
+    edge: Edge,
+    tls: Arc<EdgeTls>,
+    dns: Option<Dns>,
+    tasks: Tasks,
+}
+
+/// DNS, where the node answers it.
+struct Dns {
+    view: Arc<ArcSwap<dns::View>>,
+    base: Arc<geo::Base>,
+    server: dns::Server,
+}
+
+impl Running {
+    async fn start(config: Config) -> Result<Self, RunError> {
+        let tasks = Tasks::new();
+        // listeners first: a used port is told before anything is opened
+        let doors = Doors::bind(&config.node)?;
+        let admin = match config.node.admin {
+            Some(address) => Some(admin::Server::bind(address).await?),
+            None => None,
+        };
+        let state = &config.node.state_dir;
+        let secret = secret(state).map_err(|source| RunError::State { dir: state.clone(), source })?;
+        let mesh = match &config.node.peer {
+            Some(_) => {
+                let identity = LoadedIdentity::load(&config, clock::unix_ms())?;
+                Some(Mesh::bind(&config, identity, tasks.clone())?)
+            }
+            None => None,
+        };
+        let here = here(&config, mesh.as_deref());
+        let observe = Observe::new(&config, access_log(&config)?);
+        observe.start(&tasks);
+        let objects = Objects::open(Settings {
+            dir: (config.node.disk_bytes > 0).then(|| state.join("objects")),
+            memory_bytes: config.node.memory_bytes,
+            disk_bytes: config.node.disk_bytes,
+        })
+        .await?;
+        let ledgers = Ledgers::open(&config, &here.jurisdiction, mesh.clone(), tasks.clone()).await?;
+        let health = Health::start(&config, mesh.clone(), tasks.clone());
+        let origins = Origins::start(&config, tasks.clone())?;
+        let (tls, faults) = EdgeTls::load(&config, &permits(&config, &here.jurisdiction))?;
+        for fault in faults {
+            tracing::error!(%fault, "a certificate");
+        }
+        let sites = Sites::compile(&config, &here.jurisdiction, &ledgers, &observe);
+        let node = here.node.clone();
+        let shared = Arc::new(Shared {
+            sites: ArcSwap::from_pointee(sites),
+            config: Arc::new(ArcSwap::from_pointee(config)),
+            secret,
+            objects,
+            flights: Flights::default(),
+            origins,
+            ledgers,
+            health,
+            observe,
+            mesh,
+            via: HeaderValue::try_from(format!("1.1 {node}.meridian"))
+                .unwrap_or_else(|_| HeaderValue::from_static("1.1 meridian")),
+            cache_name: CacheName::new(&node),
+            here,
+            started_unix_ms: clock::unix_ms(),
+            tasks: tasks.clone(),
+        });
+        let parts = console::parts(&shared);
+        if let Some(mesh) = &shared.mesh {
+            mesh.register(Kind::Fetch, Owner::new(Arc::clone(&shared)));
+            // ADMIN mesh.register(Kind::Counters, admin::Reporter::new(Arc::clone(&shared.observe), Arc::clone(&parts)));
+            mesh.start();
+        }
+        let dns = dns_front(&shared, &tasks).await?;
+        let tls = Arc::new(tls);
+        let edge = Edge::open(doors, &shared, Arc::clone(&tls))?;
+        if let Some(server) = admin {
+            let token = admin::Token::load_or_create(&shared.config.load().node.state_dir)?;
+            let address = server.address();
+            let context = console::context(&shared, token, parts, console::not_steered());
+            server.start(&context, &tasks);
+            tracing::info!(%address, token_file = %token_file(&shared).display(), "admin interface");
+        }
+        let node = Self { shared, edge, tls, dns, tasks };
+        node.tell_when_ready();
+        node.watch_certificates();
+        Ok(node)
+    }
+
+    /// Says to the fleet that this node is starting, and that it is ready once it has caught up.
+    fn tell_when_ready(&self) {
+        let shared = Arc::clone(&self.shared);
+        shared.health.say(Readiness::Starting);
+        self.tasks.spawn_until_stopped("ready", async move {
+            while !shared.ledgers.caught_up() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            shared.health.say(Readiness::Ready);
+            let here = &shared.here;
+            tracing::info!(node = %here.node, region = %here.region, jurisdiction = %here.jurisdiction, "ready");
+        });
+    }
+
+    /// Takes new certificates from the disk without a restart.
+    fn watch_certificates(&self) {
+        let (shared, tls) = (Arc::clone(&self.shared), Arc::clone(&self.tls));
+        self.tasks.spawn_until_stopped("certificates", async move {
+            loop {
+                tokio::time::sleep(CERTIFICATES_EVERY).await;
+                let (shared, tls) = (Arc::clone(&shared), Arc::clone(&tls));
+                let looked = tokio::task::spawn_blocking(move || {
+                    let config = shared.config.load();
+                    tls.poll(&config, &permits(&config, &shared.here.jurisdiction)).unwrap_or_default()
+                });
+                for fault in looked.await.unwrap_or_default() {
+                    tracing::error!(%fault, "a certificate");
+                }
+            }
+        });
+    }
+
+    /// Waits for the signal to stop; takes the config anew at each SIGHUP.
+    async fn until_told(&self, config_dir: &Path) {
+        let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()));
+        let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = signals else {
+            tracing::error!("signals cannot be heard: stop this node with SIGKILL");
+            return std::future::pending().await;
+        };
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => return,
+                _ = interrupt.recv() => return,
+                _ = hangup.recv() => self.reload(config_dir).await,
+            }
+        }
+    }
+
+    /// Takes the config folder anew; keeps everything as it is if there is a fault in it.
+    async fn reload(&self, config_dir: &Path) {
+        let dir = config_dir.to_owned();
+        let loaded = tokio::task::spawn_blocking(move || region_config::load(&dir)).await;
+        match loaded {
+            Ok(Ok(config)) => self.take(config),
+            Ok(Err(faults)) => refused(&faults),
+            Err(error) => tracing::error!(%error, "reading the config"),
+        }
+        if let Some(log) = self.shared.observe.access_log() {
+            log.reopen();
+        }
+    }
+
+    /// Puts a checked config in force. Listeners, state folder and sizes keep what they were started with.
+    fn take(&self, config: Config) {
+        let shared = &self.shared;
+        let jurisdiction = &shared.here.jurisdiction;
+        if let Err(fault) = shared.origins.replace(&config) {
+            tracing::error!(%fault, "the config stays as it was");
+            return;
+        }
+        for fault in self.tls.replace(&config, &permits(&config, jurisdiction)) {
+            tracing::error!(%fault, "a certificate");
+        }
+        if let Some(mesh) = &shared.mesh {
+            mesh.replace(&config);
+        }
+        shared.health.replace(&config);
+        if let Some(dns) = &self.dns {
+            match dns::View::compile(&config, &dns.base) {
+                Ok(view) => dns.view.store(Arc::new(view)),
+                Err(fault) => tracing::error!(%fault, "DNS answers stay as they were"),
+            }
+        }
+        let sites = Sites::compile(&config, jurisdiction, &shared.ledgers, &shared.observe);
+        shared.sites.store(Arc::new(sites));
+        shared.config.store(Arc::new(config));
+        tracing::info!("the new config is in force");
+    }
+
+    /// Takes the node apart: clients first, so that requests under way find everything they need.
+    async fn stop(self) {
+        tracing::info!("stopping");
+        self.shared.health.say(Readiness::Draining);
+        self.edge.close(STOP_PATIENCE).await;
+        if let Some(dns) = self.dns {
+            dns.server.stop().await;
+        }
+        self.tasks.stop(STOP_PATIENCE).await;
+        self.shared.ledgers.close().await;
+        self.shared.objects.close().await;
+        if let Some(log) = self.shared.observe.access_log() {
+            log.close();
+        }
+        tracing::info!("stopped");
+    }
+}
+
+fn refused(faults: &Faults) {
+    tracing::error!("the config has faults, and what was in force stays so:\n{faults}");
+}
+
+/// Who this node is: by its certificate where it has one, else by its config.
+fn here(config: &Config, mesh: Option<&Mesh>) -> Here {
+    if let Some(mesh) = mesh {
+        let peer = mesh.identity();
+        return Here { node: peer.node.clone(), region: peer.region.clone(), jurisdiction: peer.jurisdiction.clone() };
+    }
+    let node = &config.node;
+    let region = config.regions.iter().find(|region| region.name == node.region).unwrap_or(&config.regions[0]);
+    Here { node: node.name.clone(), region: node.region.clone(), jurisdiction: region.jurisdiction.clone() }
+}
+
+/// The permits of a node certified for `here`.
+fn permits(config: &Config, here: &JurisdictionId) -> Vec<residency::Permit> {
+    config.sites.iter().filter_map(|site| residency::permit(site, here).ok()).collect()
+}
+
+fn access_log(config: &Config) -> Result<Option<Arc<AccessLog>>, RunError> {
+    let Some(path) = &config.node.access_log else { return Ok(None) };
+    let log = AccessLog::open(path).map_err(|source| RunError::AccessLog { path: path.clone(), source })?;
+    Ok(Some(log))
+}
+
+fn token_file(shared: &Shared) -> PathBuf {
+    shared.config.load().node.state_dir.join(admin::TOKEN_FILE)
+}
+
+/// The secret behind this node's cache keys: drawn once, kept in the state folder.
+fn secret(state_dir: &Path) -> io::Result<Secret> {
+    std::fs::create_dir_all(state_dir)?;
+    let path = state_dir.join("cache.secret");
+    match std::fs::read(&path) {
+        Ok(bytes) => match bytes.try_into() {
+            Ok(bytes) => return Ok(Secret(bytes)),
+            // a new one makes the disk cache unreadable, which is an empty cache and not a wrong one
+            Err(_) => tracing::warn!(file = %path.display(), "not 16 bytes long: drawn anew, the disk cache starts empty"),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(io::Error::other)?;
+    write_private(&path, &bytes)?;
+    Ok(Secret(bytes))
+}
+
+/// Writes a file that only its owner may read, whole or not at all.
+fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    use std::{io::Write, os::unix::fs::OpenOptionsExt};
+    let aside = path.with_extension("new");
+    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(&aside, path)
+}
+
+/// Loads the geo database and opens DNS, where the config asks for it.
+async fn dns_front(shared: &Shared, tasks: &Tasks) -> Result<Option<Dns>, RunError> {
+    let config = shared.config.load_full();
+    if config.node.dns.is_empty() {
+        return Ok(None);
+    }
+    let file = config.node.geo_file.clone();
+    let loading = tokio::task::spawn_blocking(move || match file {
+        Some(file) => geo::Base::load(&file),
+        None => geo::Base::embedded(),
+    });
+    let base = Arc::new(loading.await.map_err(|error| RunError::Runtime(io::Error::other(error)))??);
+    let view = Arc::new(ArcSwap::from_pointee(dns::View::compile(&config, &base)?));
+    let server = dns::Server::bind(&config.node.dns, Arc::clone(&view), shared.health.shared(), tasks)?;
+    Ok(Some(Dns { view, base, server }))
 }

@@ -105,7 +105,11 @@ fn forward(reason: Reason) -> Forward {
 pub fn forwarded(reason: Reason, status: StatusCode) -> CacheStatus {
     let own_word = forward(reason);
     let status = CacheStatus { fwd_status: Some(status), ..CacheStatus::forwarded(own_word) };
-    if own_word == Forward::UriMiss && reason == Reason::UriMiss { status } else { status.because(reason) }
+    // the same word twice tells nothing
+    if matches!(reason, Reason::UriMiss | Reason::VaryMiss | Reason::Stale | Reason::Method) {
+        return status;
+    }
+    status.because(reason)
 }
 
 /// Serves a stored object; none if its body is not whole any more.

@@ -1,14 +1,15 @@
 //! What goes past the cache: other methods, private answers, parts of what is not here.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, request::Parts};
+use http::{HeaderMap, Request, Response, StatusCode, Uri, request::Parts};
 use http_body::Body as HttpBody;
 use http_body_util::{BodyExt, Empty, Limited};
 use rules::{
     caching::{self, Reason, fields},
-    purge::PurgeKey,
+    key,
+    purge::{Mode, PurgeKey},
 };
 
 use super::{
@@ -25,6 +26,9 @@ use crate::{
     origin::RequestBody,
     snapshot::Shared,
 };
+
+/// How long a write waits for its invalidation to be in the ledger; it is in effect here at once.
+const INVALIDATION_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Sends a request to the origin as it is, with its body, and the answer back.
 pub async fn through<B>(
@@ -47,7 +51,7 @@ where
     let body = Limited::new(body.map_err(Into::into), limit).boxed();
     let reply = to_origin(shared, caller, served, asked, parts, body, reason).await;
     if caching::invalidates(&parts.method, reply.response.status()) {
-        invalidate(shared, served, asked).await;
+        invalidate(shared, served, asked, reply.response.headers()).await;
     }
     reply
 }
@@ -152,26 +156,28 @@ pub async fn alone(
     }
 }
 
-/// An unsafe request succeeded: what is stored of its URL is void on every node (RFC 9111 section 4.4). It goes through
-/// the ledger, and only where this node has something stored: most writes are to URLs that nobody caches.
-async fn invalidate(shared: &Arc<Shared>, served: &Arc<Served>, asked: &Asked<'_>) {
-    if shared.objects.memory(asked.primary).is_none() && !shared.objects.contains(asked.primary) {
+/// An unsafe request succeeded: what is stored of its URL, and of those that its answer names on the same origin, is
+/// void on every node (RFC 9111 section 4.4). It goes through the ledger, and only for what this node has stored: most
+/// writes are to URLs that nobody caches.
+async fn invalidate(shared: &Arc<Shared>, served: &Arc<Served>, asked: &Asked<'_>, answered: &HeaderMap) {
+    let mut targets = vec![asked.target.to_string()];
+    targets.extend(caching::also_invalidated(asked.https, asked.authority, &asked.target.path, answered));
+    let site = &served.site;
+    let mut keys = Vec::new();
+    for target in targets {
+        let Ok(uri) = target.parse::<Uri>() else { continue };
+        let Ok(parsed) = key::target(&uri) else { continue };
+        let primary =
+            key::primary(&shared.secret, &site.tenant, &site.name, asked.https, asked.authority, &parsed);
+        if shared.objects.memory(primary).is_some() || shared.objects.contains(primary) {
+            keys.push(PurgeKey::Url { host: asked.host.to_owned(), target: parsed.to_string() });
+        }
+    }
+    if keys.is_empty() {
         return;
     }
-    let target = match &asked.target.query {
-        Some(query) => format!("{}?{query}", asked.target.path),
-        None => asked.target.path.to_string(),
-    };
-    let purge = Purge {
-        site: served.site.name.clone(),
-        keys: vec![PurgeKey::Url { host: asked.host.to_owned(), target }],
-        mode: rules::purge::Mode::Hard,
-        idempotency_key: None,
-    };
-    let patience = std::time::Duration::from_secs(2);
-    if let Err(error) = served.realm.submit(purge, Wait::Local, patience).await {
-        // nothing is lost for this node: the store forgets it now, and what is stored is judged at its next hit
-        shared.objects.remove(asked.primary);
-        tracing::warn!(site = %served.site.name, %error, "an unsafe request's invalidation was not spread");
+    let purge = Purge { site: site.name.clone(), keys, mode: Mode::Hard, idempotency_key: None };
+    if let Err(error) = served.realm.submit(purge, Wait::Local, INVALIDATION_PATIENCE).await {
+        tracing::warn!(site = %site.name, %error, "an unsafe request's invalidation was not spread");
     }
 }

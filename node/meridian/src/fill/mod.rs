@@ -23,7 +23,7 @@ use wire::entry::{Body, Entry, Object, VaryIndex};
 
 use self::{
     flight::{BrokenOff, Failure, Flight, Head, Outcome, Part},
-    upstream::{Fetched, UpstreamBody},
+    upstream::{Conditions, Fetched, UpstreamBody},
 };
 use crate::{clock, edge::sites::Served, snapshot::Shared};
 
@@ -160,20 +160,22 @@ impl Drop for Landing<'_> {
 async fn run(shared: &Shared, job: &Job, flight: &Arc<Flight>, private: oneshot::Sender<Private>) {
     let served = &job.wanted.served;
     served.counters.note_origin_fetch();
-    let fetched = match upstream::fetch(shared, job).await {
+    let mut fetched = match upstream::fetch(shared, job, Conditions::Sent).await {
         Ok(fetched) => fetched,
         Err(failure) => return flight.announce(Outcome::Failed(failure)),
     };
-    let status = fetched.response.status();
     if let Some((key, stale)) = &job.stale {
-        if job.conditional && status == StatusCode::NOT_MODIFIED {
-            if !conditional::selects(&stale.headers, fetched.response.headers()) {
-                // a 304 for something else than what is stored: worth nothing, and the whole is fetched
-                let failure = Failure { status: StatusCode::BAD_GATEWAY, reason: Reason::OriginMalformed };
-                return flight.announce(Outcome::Failed(failure));
+        if job.conditional && fetched.response.status() == StatusCode::NOT_MODIFIED {
+            if conditional::selects(&stale.headers, fetched.response.headers()) {
+                return flight.announce(renew(shared, job, *key, stale, &fetched));
             }
-            return flight.announce(renew(shared, job, *key, stale, &fetched));
+            // a 304 about something else than what is stored renews nothing (RFC 9111 section 4.3.4)
+            fetched = match upstream::fetch(shared, job, Conditions::Left).await {
+                Ok(fetched) => fetched,
+                Err(failure) => return flight.announce(Outcome::Failed(failure)),
+            };
         }
+        let status = fetched.response.status();
         let now = clock::unix_ms();
         if server_failed(status)
             && caching::stale_on_error(&stale.freshness, Standing::Valid, now, job.wanted.policy()).is_some()

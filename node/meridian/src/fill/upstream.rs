@@ -83,14 +83,23 @@ impl HttpBody for UpstreamBody {
     }
 }
 
+/// Whether the stored validators go with the request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Conditions {
+    /// Where the job allows it.
+    Sent,
+    /// They are left out: the whole is wanted.
+    Left,
+}
+
 /// Fetches what a job wants. The position is taken before the request leaves: whatever is purged after that moment is
 /// newer than this response.
 ///
 /// # Errors
 /// [`Failure`] if neither owner nor origin gave a response.
-pub async fn fetch(shared: &Shared, job: &Job) -> Result<Fetched, Failure> {
+pub async fn fetch(shared: &Shared, job: &Job, conditions: Conditions) -> Result<Fetched, Failure> {
     let mut headers = job.wanted.headers.clone();
-    if let (true, Some((_, stale))) = (job.conditional, &job.stale) {
+    if let (Conditions::Sent, true, Some((_, stale))) = (conditions, job.conditional, &job.stale) {
         conditional::validators(&stale.headers, &mut headers);
     }
     if !job.direct
