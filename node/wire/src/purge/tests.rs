@@ -1,4 +1,4 @@
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "tests")]
 use std::sync::Arc;
 
 use proptest::{collection::vec, prelude::*};
@@ -80,7 +80,7 @@ proptest! {
     fn requests_and_answers_come_back(events in vec(event(), 0..5), store: bool, epoch: u64, ids in ids()) {
         let request = Request { realm: realm(), store, events };
         prop_assert_eq!(decode_request(&encode_request(&request)).unwrap(), request);
-        let places = ids.iter().map(|id| (*id, id.0 as u64)).collect();
+        let places = ids.iter().map(|id| (*id, (id.0 >> 64) as u64)).collect();
         for answer in [Answer::Applied(ids), Answer::Stored { epoch, places }, Answer::Refused(Refusal::Full)] {
             prop_assert_eq!(decode_answer(&encode_answer(&answer)).unwrap(), answer);
         }
