@@ -8,7 +8,7 @@ mod reply;
 
 pub use domain::base::{
     Serial,
-    iana::{Class, ExtendedErrorCode, OptRcode, Rtype},
+    iana::{Class, ExtendedErrorCode, OptRcode, Rcode, Rtype},
     name::Name,
 };
 pub use query::{Edns, Fault, LowerName, Query, Subnet, parse};
