@@ -1,1 +1,192 @@
-//! dns
+//! The DNS front: answers each client with the addresses of its region.
+//!
+//! UDP has an operating-system thread per socket and reads and writes in batches: an answer costs less than a wake-up of
+//! a task does. TCP is rare and slow clients are its danger, so it runs as tasks with limits. Both share one immutable
+//! [`View`], replaced whole when config or database change, and the fleet's health.
+//!
+//! Nothing here writes down who asked: counters only.
+
+mod batch;
+mod counters;
+mod tcp;
+mod udp;
+mod view;
+mod zones;
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use arc_swap::ArcSwap;
+use region_config::Config;
+use rules::{health::Fleet, steering::Standing};
+use wire::dns::{TCP_BYTES_MAX, compose_fault, parse};
+
+pub use counters::{Counters, Event};
+pub use view::{View, ViewFault};
+
+use crate::{
+    geo::{self, GeoFault},
+    tasks::Tasks,
+};
+
+/// Why DNS is not served.
+#[derive(Debug, thiserror::Error)]
+pub enum DnsFault {
+    /// A listener could not be opened.
+    #[error("cannot listen for DNS on {address} ({transport}): {cause}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// UDP or TCP.
+        transport: &'static str,
+        /// Why.
+        cause: io::Error,
+    },
+    /// The thread for a listener could not be started.
+    #[error("cannot start the thread that answers DNS on {address}: {cause}")]
+    Thread {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        cause: io::Error,
+    },
+}
+
+/// Why a new database or config is not answered from; the view before it stays.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadFault {
+    /// The geo database.
+    #[error(transparent)]
+    Geo(#[from] GeoFault),
+    /// The config.
+    #[error(transparent)]
+    View(#[from] ViewFault),
+}
+
+/// Loads the config's geo database and puts a view of both in place, on a thread of its own: a city database takes
+/// seconds. On a fault the view before stays. `done` gets the database (for explanations and later configs) or the fault.
+///
+/// # Errors
+/// If the thread cannot be started.
+pub fn load_in_background(
+    config: Arc<Config>,
+    view: Arc<ArcSwap<View>>,
+    done: impl FnOnce(Result<Arc<geo::Base>, LoadFault>) + Send + 'static,
+) -> io::Result<()> {
+    let load = move || -> Result<Arc<geo::Base>, LoadFault> {
+        let base = geo::Base::open(config.node.geo_file.as_deref())?;
+        view.store(Arc::new(View::compile(&config, &base)?));
+        Ok(Arc::new(base))
+    };
+    std::thread::Builder::new().name("geo".to_owned()).spawn(move || done(load())).map(drop)
+}
+
+/// The DNS listeners. They end when the owner of the tasks stops.
+#[derive(Debug)]
+pub struct Server {
+    addresses: Vec<SocketAddr>,
+    counters: Arc<Counters>,
+}
+
+impl Server {
+    /// Listens on each address, over UDP and TCP, and answers from `view` and `fleet` as they are at the time. Must be
+    /// called on a tokio runtime, which then serves TCP. Port 0 means any free one.
+    ///
+    /// # Errors
+    /// [`DnsFault`], which names the address.
+    pub fn bind(
+        listen: &[SocketAddr],
+        view: Arc<ArcSwap<View>>,
+        fleet: Arc<ArcSwap<Fleet>>,
+        tasks: &Tasks,
+    ) -> Result<Self, DnsFault> {
+        let front = Arc::new(Front { view, fleet, counters: Arc::default() });
+        // all sockets before any thread, so that a fault leaves nothing running
+        let mut sockets = Vec::new();
+        for wanted in listen {
+            let fault = |address, transport| move |cause| DnsFault::Listen { address, transport, cause };
+            let (udp, address) = udp::bind(*wanted).map_err(fault(*wanted, "UDP"))?;
+            let tcp = tcp::bind(address).map_err(fault(address, "TCP"))?;
+            sockets.push((address, udp, tcp));
+        }
+        let mut addresses = Vec::new();
+        for (address, udp, tcp) in sockets {
+            udp::start(udp, address, Arc::clone(&front), tasks).map_err(|cause| DnsFault::Thread { address, cause })?;
+            tasks.spawn_until_stopped("dns tcp", tcp::accept(tcp, Arc::clone(&front), tasks.clone()));
+            tracing::info!(%address, "answering DNS");
+            addresses.push(address);
+        }
+        Ok(Self { addresses, counters: Arc::clone(&front.counters) })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// What became of all messages so far.
+    #[must_use]
+    pub fn counters(&self) -> Arc<Counters> {
+        Arc::clone(&self.counters)
+    }
+}
+
+/// What all listeners share.
+#[derive(Debug)]
+struct Front {
+    view: Arc<ArcSwap<View>>,
+    fleet: Arc<ArcSwap<Fleet>>,
+    counters: Arc<Counters>,
+}
+
+/// How a message came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Transport {
+    Udp,
+    Tcp,
+}
+
+/// View and health, as they were when a batch of messages came.
+struct Moment<'a> {
+    view: &'a View,
+    standing: &'a Standing,
+    counters: &'a Counters,
+}
+
+impl Moment<'_> {
+    /// Writes the answer to a message from `peer` into `buffer` and gives it back; empty if there is to be none.
+    fn respond(&self, bytes: &[u8], peer: IpAddr, transport: Transport, buffer: Vec<u8>) -> Vec<u8> {
+        let query = match parse(bytes) {
+            Ok(query) => query,
+            Err(fault) => {
+                let answer = compose_fault(bytes, &fault, buffer);
+                self.counters.note(if answer.is_empty() { Event::Dropped } else { Event::Malformed });
+                return answer;
+            }
+        };
+        let subnet = query.subnet();
+        let asked = view::Asked {
+            query: &query,
+            client: subnet.map_or(peer, |subnet| subnet.address),
+            standing: self.standing,
+            bytes_max: if transport == Transport::Udp { query.udp_bytes() } else { TCP_BYTES_MAX },
+        };
+        let (answer, event) = self.view.answer(&asked, buffer);
+        self.counters.note(event);
+        if subnet.is_some() {
+            self.counters.note(Event::Subnet);
+        }
+        // TC is the seventh bit of the third octet (RFC 1035 section 4.1.1)
+        if answer.get(2).is_some_and(|flags| flags & 0x02 != 0) {
+            self.counters.note(Event::Truncated);
+        }
+        answer
+    }
+}
+
+#[cfg(test)]
+mod tests;

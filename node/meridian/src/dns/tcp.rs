@@ -1,0 +1,146 @@
+//! TCP (RFC 7766): a task per connection, each with limits, so that slow or idle clients cannot shut out others.
+
+use std::{
+    collections::HashMap,
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use rules::steering::Standing;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    time::timeout,
+};
+
+use super::{Front, Moment, Transport, counters::Event};
+use crate::tasks::Tasks;
+
+/// Connections at a time, in all and from one address.
+const CONNECTIONS_MAX: usize = 512;
+const CONNECTIONS_PER_ADDRESS: usize = 64;
+/// Queries on one connection; they are answered in order, one at a time.
+const QUERIES_MAX: usize = 256;
+/// Wait for a query's first octet: while there is room for others, and when most of it is taken.
+const IDLE: Duration = Duration::from_secs(10);
+const IDLE_CROWDED: Duration = Duration::from_secs(1);
+/// Time for the rest of a query, and for a client to take an answer.
+const MESSAGE: Duration = Duration::from_secs(3);
+/// Wait after a failure to accept, which is a lack of file descriptors or memory.
+const PAUSE: Duration = Duration::from_millis(50);
+const BACKLOG: i32 = 256;
+
+/// Opens a listener.
+pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    // for a restart: connections of the process before may still be dying
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Accepts connections for ever.
+pub(super) async fn accept(listener: TcpListener, front: Arc<Front>, tasks: Tasks) {
+    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let peers: Arc<Peers> = Arc::default();
+    loop {
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(cause) => {
+                tracing::warn!(%cause, "cannot accept DNS connections");
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+        };
+        // whoever has too many is closed at once; when all room is taken, idle ones make some within a second
+        let Some(seat) = peers.seat(peer.ip()) else { continue };
+        let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
+        let (front, room) = (Arc::clone(&front), Arc::clone(&room));
+        tasks.spawn_until_stopped("dns tcp connection", async move {
+            // how a connection ends is its client's business
+            let _ = serve(stream, peer.ip(), &front, &room).await;
+            drop((permit, seat));
+        });
+    }
+}
+
+async fn serve(mut stream: TcpStream, peer: IpAddr, front: &Front, room: &Semaphore) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut query = Vec::new();
+    let mut buffer = Vec::new();
+    for _ in 0..QUERIES_MAX {
+        let crowded = room.available_permits() < CONNECTIONS_MAX / 2;
+        let first = timeout(if crowded { IDLE_CROWDED } else { IDLE }, stream.read_u8()).await??;
+        timeout(MESSAGE, read_rest(&mut stream, first, &mut query)).await??;
+        front.counters.note(Event::Tcp);
+        let answer = respond(front, &query, peer, std::mem::take(&mut buffer));
+        let Ok(length) = u16::try_from(answer.len()) else { return Ok(()) };
+        if length == 0 {
+            return Ok(());
+        }
+        let framed = [length.to_be_bytes().as_slice(), &answer].concat();
+        timeout(MESSAGE, stream.write_all(&framed)).await??;
+        buffer = answer;
+    }
+    Ok(())
+}
+
+/// Reads a message whose length's first octet has come already.
+async fn read_rest(stream: &mut TcpStream, first: u8, query: &mut Vec<u8>) -> io::Result<()> {
+    let length = u16::from_be_bytes([first, stream.read_u8().await?]);
+    query.resize(usize::from(length), 0);
+    stream.read_exact(query).await.map(drop)
+}
+
+fn respond(front: &Front, query: &[u8], peer: IpAddr, buffer: Vec<u8>) -> Vec<u8> {
+    let view = front.view.load();
+    let standing = Standing::of(&front.fleet.load());
+    let moment = Moment { view: &view, standing: &standing, counters: &front.counters };
+    moment.respond(query, peer, Transport::Tcp, buffer)
+}
+
+/// How many connections each address has.
+#[derive(Debug, Default)]
+struct Peers(Mutex<HashMap<IpAddr, usize>>);
+
+/// One connection's place; given up when dropped.
+struct Seat {
+    peers: Arc<Peers>,
+    address: IpAddr,
+}
+
+impl Peers {
+    /// A place for one more connection from an address; none if it has its share.
+    fn seat(self: &Arc<Self>, address: IpAddr) -> Option<Seat> {
+        let mut counts = self.0.lock();
+        let count = counts.entry(address).or_default();
+        if *count >= CONNECTIONS_PER_ADDRESS {
+            return None;
+        }
+        *count += 1;
+        drop(counts);
+        Some(Seat { peers: Arc::clone(self), address })
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut counts = self.peers.0.lock();
+        if let Some(count) = counts.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.address);
+            }
+        }
+    }
+}

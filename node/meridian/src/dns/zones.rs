@@ -1,0 +1,154 @@
+//! Which names exist: zones, name servers, and the sites' hosts inside zones. Made once per config, read per query.
+
+use std::{collections::HashMap, net::IpAddr};
+
+use region_config::{Config, HostPattern, Zone};
+use wire::dns::{DnsName, LowerName, Name, Serial, Soa};
+
+use super::view::ViewFault;
+
+/// A zone, ready to be answered from.
+#[derive(Debug)]
+pub(super) struct Authority {
+    pub(super) apex: DnsName,
+    pub(super) soa: Soa,
+    /// TTL of SOA and NS, in seconds.
+    pub(super) ttl_s: u32,
+    pub(super) name_servers: Vec<(DnsName, Vec<IpAddr>)>,
+}
+
+/// What stands under a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Held {
+    /// A site, by its index in the config.
+    Site(usize),
+    /// A name server's addresses.
+    Host(Vec<IpAddr>),
+    /// Nothing, but there are names below it.
+    Empty,
+}
+
+/// All names, by their wire format in lower case.
+#[derive(Debug, Default)]
+pub(super) struct Zones {
+    authorities: Vec<Authority>,
+    apexes: HashMap<Box<[u8]>, usize>,
+    names: HashMap<Box<[u8]>, Held>,
+    /// For `*.suffix`: what stands under every name below the suffix.
+    below: HashMap<Box<[u8]>, Held>,
+    /// Longest name in any map, in octets.
+    longest: usize,
+}
+
+/// What was found under a name.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Found<'a> {
+    pub(super) authority: &'a Authority,
+    pub(super) at_apex: bool,
+    pub(super) held: Option<&'a Held>,
+}
+
+impl Zones {
+    pub(super) fn new(config: &Config) -> Result<Self, ViewFault> {
+        let mut zones = Self::default();
+        let serial = u32::from_be_bytes([0, 1, 2, 3].map(|at: usize| config.fingerprint[at]));
+        for zone in &config.zones {
+            zones.add_zone(zone, Serial(serial))?;
+        }
+        for (index, site) in config.sites.iter().enumerate() {
+            for host in &site.hosts {
+                zones.add_host(host, index);
+            }
+        }
+        // last: where a site has a name server's name, resolvers must still reach the name server
+        for server in name_servers(config) {
+            zones.hold(parsed(&server.name)?.as_slice(), Held::Host(server.addresses.clone()));
+        }
+        Ok(zones)
+    }
+
+    /// The zone that a name is in, and what stands under it. The most specific pattern wins; none if no zone is ours.
+    pub(super) fn find(&self, name: &LowerName) -> Option<Found<'_>> {
+        let fits = |suffix: &&[u8]| suffix.len() <= self.longest;
+        let zone = *name.suffixes().filter(fits).find_map(|suffix| self.apexes.get(suffix))?;
+        let authority = &self.authorities[zone];
+        let exact = self.names.get(name.as_slice());
+        let held = match exact {
+            // a name that is only on the way to others still matches a pattern above it
+            None | Some(Held::Empty) => {
+                name.suffixes().skip(1).filter(fits).find_map(|suffix| self.below.get(suffix)).or(exact)
+            }
+            Some(_) => exact,
+        };
+        Some(Found { authority, at_apex: authority.apex.as_slice().len() == name.as_slice().len(), held })
+    }
+
+    fn add_zone(&mut self, zone: &Zone, serial: Serial) -> Result<(), ViewFault> {
+        let server = |s: &region_config::NameServer| Ok((parsed(&s.name)?, s.addresses.clone()));
+        let name_servers = zone.name_servers.iter().map(server).collect::<Result<Vec<_>, ViewFault>>()?;
+        let apex = parsed(&zone.name)?;
+        let mname = name_servers.first().map_or_else(|| apex.clone(), |(name, _)| name.clone());
+        let soa = Soa { mname, rname: parsed(&zone.mailbox)?, serial, minimum_s: zone.negative_ttl_s };
+        self.apexes.insert(self.key(apex.as_slice()), self.authorities.len());
+        self.authorities.push(Authority { apex, soa, ttl_s: zone.ttl_s, name_servers });
+        Ok(())
+    }
+
+    fn add_host(&mut self, host: &HostPattern, site: usize) {
+        match host {
+            // what is no DNS name, such as an address, is in no zone
+            HostPattern::Exact(name) => {
+                if let Ok(name) = parsed(name) {
+                    self.hold(name.as_slice(), Held::Site(site));
+                }
+            }
+            HostPattern::Suffix(suffix) => {
+                if let Ok(suffix) = parsed(suffix) {
+                    self.hold(suffix.as_slice(), Held::Empty);
+                    self.below.insert(self.key(suffix.as_slice()), Held::Site(site));
+                }
+            }
+            HostPattern::Any => {}
+        }
+    }
+
+    /// Puts something under a name, if the name is in a zone, and makes the names above it exist.
+    fn hold(&mut self, name: &[u8], held: Held) {
+        let Some(apex) = suffixes(name).find(|suffix| self.apexes.contains_key(*suffix)) else { return };
+        let depth = name.len() - apex.len();
+        for above in suffixes(name).skip(1).take_while(|above| above.len() + depth > name.len()) {
+            let key = self.key(above);
+            self.names.entry(key).or_insert(Held::Empty);
+        }
+        let key = self.key(name);
+        if held == Held::Empty {
+            self.names.entry(key).or_insert(held);
+        } else {
+            self.names.insert(key, held);
+        }
+    }
+
+    fn key(&mut self, name: &[u8]) -> Box<[u8]> {
+        self.longest = self.longest.max(name.len());
+        name.into()
+    }
+}
+
+/// Every name server with addresses, of all zones.
+fn name_servers(config: &Config) -> impl Iterator<Item = &region_config::NameServer> {
+    config.zones.iter().flat_map(|zone| &zone.name_servers).filter(|server| !server.addresses.is_empty())
+}
+
+/// A name of the config in wire format. The config has it in lower case.
+fn parsed(name: &str) -> Result<DnsName, ViewFault> {
+    let fault = |_| ViewFault::Name { name: name.chars().take(80).collect() };
+    Name::vec_from_str(name).map_err(fault)
+}
+
+/// A name in wire format, then the name without its first label, and so on to the root.
+fn suffixes(name: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::successors(Some(name), |name| match name.first() {
+        Some(&length) if length > 0 => name.get(usize::from(length) + 1..),
+        _ => None,
+    })
+}

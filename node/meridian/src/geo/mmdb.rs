@@ -1,0 +1,230 @@
+//! Databases in MaxMind's format.
+//!
+//! Two schemas: MaxMind's own (`country.iso_code`, `location.latitude`, `location.longitude`) and the flat one of
+//! ip-location-db (`country_code`, `latitude`, `longitude`). A record without coordinates stands at its country's middle.
+//! `country` is used, not `registered_country`: that is where the holder is, not where the address is.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
+
+use maxminddb::{LookupResult, MaxMindDbError, PathElement, Reader, WithinOptions};
+use rules::steering::{Base, BaseBuilder, BaseFault, Location, LocationId, Point};
+
+use super::embedded;
+
+/// Steps of a degree that coordinates are rounded to: a quarter is finer than the distance between any two regions asks
+/// for, and keeps the number of locations small.
+const STEPS: f64 = 4.0;
+/// The parts of IPv6 that addresses of clients come from: global unicast, and unique local for those who map their own.
+const CLIENTS_V6: [(Ipv6Addr, u8); 2] =
+    [(Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3), (Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0), 7)];
+
+/// Why a file is no usable database.
+#[derive(Debug, thiserror::Error)]
+pub enum DatabaseFault {
+    /// It is not in MaxMind's format, or damaged.
+    #[error("expected an intact file in MaxMind's format, found: {0}")]
+    Format(#[from] MaxMindDbError),
+    /// Its networks overlap.
+    #[error(transparent)]
+    Ranges(#[from] BaseFault),
+    /// It is about something else.
+    #[error(
+        "it is a `{kind}` database with no countries or coordinates in it: expected `country.iso_code` and `location`, \
+         or `country_code`, `latitude` and `longitude`"
+    )]
+    NoPlaces {
+        /// What it says it is.
+        kind: String,
+    },
+}
+
+/// Reads all networks of a database, and says what it is.
+pub(super) fn ranges(bytes: Vec<u8>) -> Result<(Base, String), DatabaseFault> {
+    let reader = Reader::from_source(bytes)?;
+    reader.verify()?;
+    let mut places = Places::new();
+    if reader.metadata().ip_version == 6 {
+        for (network, length) in CLIENTS_V6 {
+            walk(&reader, IpAddr::V6(network), length, &mut places)?;
+        }
+    }
+    walk(&reader, IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0, &mut places)?;
+
+    let metadata = reader.metadata();
+    if places.locations == 0 {
+        return Err(DatabaseFault::NoPlaces { kind: metadata.database_type.chars().take(80).collect() });
+    }
+    let kind: String = metadata.database_type.chars().filter(|c| !c.is_control()).take(80).collect();
+    Ok((places.builder.finish(), format!("{kind}, built at {} (Unix time)", metadata.build_epoch)))
+}
+
+/// Adds all networks inside one network, in address order.
+fn walk(reader: &Reader<Vec<u8>>, first: IpAddr, length: u8, places: &mut Places) -> Result<(), DatabaseFault> {
+    let within = format!("{first}/{length}").parse().map_err(MaxMindDbError::InvalidNetwork)?;
+    for found in reader.within(within, WithinOptions::default())? {
+        let found = found?;
+        let location = places.of(&found)?;
+        let network = found.network()?;
+        let host_bits = u32::from(network.prefix());
+        match (network.network(), first) {
+            (IpAddr::V4(v4), IpAddr::V4(_)) => {
+                let inside = u32::MAX.checked_shr(host_bits).unwrap_or(0);
+                places.builder.range_v4(v4.to_bits(), v4.to_bits() | inside, location)?;
+            }
+            (IpAddr::V6(v6), IpAddr::V6(_)) => {
+                let inside = u128::MAX.checked_shr(host_bits).unwrap_or(0);
+                places.builder.range_v6(v6.to_bits(), v6.to_bits() | inside, location)?;
+            }
+            // an IPv6 database without IPv4 in it answers for `::/n` when asked for IPv4
+            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => {}
+        }
+    }
+    Ok(())
+}
+
+/// The locations found so far.
+struct Places {
+    builder: BaseBuilder,
+    locations: usize,
+    centroids: HashMap<[u8; 2], Point>,
+    /// By where the record stands in the file: many networks share one.
+    records: HashMap<usize, LocationId>,
+    /// By country and rounded coordinates: many records share one.
+    known: HashMap<(Option<[u8; 2]>, Option<[i16; 2]>), LocationId>,
+}
+
+impl Places {
+    fn new() -> Self {
+        Self {
+            builder: BaseBuilder::new(),
+            locations: 0,
+            centroids: embedded::built_in_centroids(),
+            records: HashMap::new(),
+            known: HashMap::new(),
+        }
+    }
+
+    fn of(&mut self, found: &LookupResult<'_, Vec<u8>>) -> Result<LocationId, DatabaseFault> {
+        let Some(offset) = found.offset() else { return Ok(0) };
+        if let Some(id) = self.records.get(&offset) {
+            return Ok(*id);
+        }
+        let id = self.location(country(found)?, coordinates(found)?);
+        self.records.insert(offset, id);
+        Ok(id)
+    }
+
+    fn location(&mut self, country: Option<[u8; 2]>, coordinates: Option<[f64; 2]>) -> LocationId {
+        #[allow(clippy::cast_possible_truncation, reason = "checked to be degrees; an f64 saturates")]
+        let steps = coordinates.map(|degrees| degrees.map(|degree| (degree * STEPS).round() as i16));
+        if country.is_none() && steps.is_none() {
+            return 0;
+        }
+        if let Some(id) = self.known.get(&(country, steps)) {
+            return *id;
+        }
+        let exact = steps.and_then(|[n, e]| Point::from_degrees(f64::from(n) / STEPS, f64::from(e) / STEPS));
+        let point = exact.or_else(|| self.centroids.get(&country?).copied());
+        let id = self.builder.location(Location { country, point });
+        self.locations += 1;
+        self.known.insert((country, steps), id);
+        id
+    }
+}
+
+fn country(found: &LookupResult<'_, Vec<u8>>) -> Result<Option<[u8; 2]>, MaxMindDbError> {
+    let nested = [PathElement::Key("country"), PathElement::Key("iso_code")];
+    let code: Option<&str> = match found.decode_path(&nested)? {
+        Some(code) => Some(code),
+        None => found.decode_path(&[PathElement::Key("country_code")])?,
+    };
+    let code: Option<[u8; 2]> = code.and_then(|code| code.as_bytes().try_into().ok());
+    Ok(code.filter(|code| code.iter().all(u8::is_ascii_alphabetic)).map(|code| code.map(|c| c.to_ascii_uppercase())))
+}
+
+/// Degrees north and east, if they are on the Earth and not the origin, which stands for "unknown".
+fn coordinates(found: &LookupResult<'_, Vec<u8>>) -> Result<Option<[f64; 2]>, MaxMindDbError> {
+    let read = |key: &'static str| -> Result<Option<f64>, MaxMindDbError> {
+        match found.decode_path(&[PathElement::Key("location"), PathElement::Key(key)])? {
+            Some(degrees) => Ok(Some(degrees)),
+            None => found.decode_path(&[PathElement::Key(key)]),
+        }
+    };
+    let (Some(north), Some(east)) = (read("latitude")?, read("longitude")?) else { return Ok(None) };
+    Ok(Point::from_degrees(north, east).and(Some([north, east])).filter(|degrees| *degrees != [0.0, 0.0]))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use std::path::{Path, PathBuf};
+
+    use crate::geo::{Base, GeoFault};
+
+    fn file(name: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("geo/test-data").join(name)
+    }
+
+    #[test]
+    fn a_city_database_knows_its_networks_in_both_families() {
+        let base = Base::load(&file("GeoIP2-City-Test.mmdb")).unwrap();
+        for (address, country) in [
+            ("81.2.69.142", Some(*b"GB")),
+            ("::ffff:81.2.69.142", Some(*b"GB")),
+            ("89.160.20.112", Some(*b"SE")),
+            ("216.160.83.56", Some(*b"US")),
+            ("2001:218::1", Some(*b"JP")),
+            ("10.0.0.1", None),
+        ] {
+            let location = base.ranges().location(address.parse().unwrap());
+            assert_eq!(location.country, country, "{address}");
+        }
+        assert!(base.describe().starts_with("GeoIP2-City"), "{}", base.describe());
+    }
+
+    #[test]
+    fn a_damaged_file_is_a_clear_error_and_never_a_panic() {
+        for name in [
+            "MaxMind-DB-test-broken-search-tree-24.mmdb",
+            "MaxMind-DB-test-broken-pointers-24.mmdb",
+            "GeoIP2-City-Test-Invalid-Node-Count.mmdb",
+        ] {
+            let fault = Base::load(&file(name)).unwrap_err();
+            assert!(matches!(fault, GeoFault::Database { .. }), "{name}: {fault}");
+            assert!(fault.to_string().contains(name), "{fault}");
+        }
+        let whole = std::fs::read(file("GeoIP2-City-Test.mmdb")).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        for length in [0, 1, 1000, whole.len() / 2, whole.len() - 1] {
+            let cut = folder.path().join("cut.mmdb");
+            std::fs::write(&cut, &whole[..length]).unwrap();
+            assert!(Base::load(&cut).is_err(), "{length}");
+        }
+    }
+
+    #[test]
+    fn octets_changed_at_random_never_make_it_panic() {
+        let whole = std::fs::read(file("GeoIP2-City-Test.mmdb")).unwrap();
+        let mut seed = 1u64;
+        for _ in 0..200 {
+            let mut bytes = whole.clone();
+            for _ in 0..4 {
+                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                let at = usize::try_from(seed >> 33).unwrap() % bytes.len();
+                bytes[at] = u8::try_from(seed >> 20 & 0xff).unwrap();
+            }
+            let _ = super::ranges(bytes);
+        }
+    }
+
+    #[test]
+    fn a_missing_file_and_one_about_something_else_are_told_apart() {
+        let fault = Base::load(&file("nowhere.mmdb")).unwrap_err().to_string();
+        assert!(fault.contains("cannot read the geo database") && fault.contains("nowhere.mmdb"), "{fault}");
+        let fault = Base::load(&file("GeoLite2-ASN-Test.mmdb")).unwrap_err().to_string();
+        assert!(fault.contains("`GeoLite2-ASN` database with no countries"), "{fault}");
+    }
+}

@@ -1,0 +1,160 @@
+//! An ordered cover of an address space by ranges, each with a value: one search gives the value and how far it holds.
+
+/// An address as a number whose order is the order of addresses.
+pub(super) trait Word: Copy + Ord {
+    /// The lowest one.
+    const MIN: Self;
+    /// The first 16 bits.
+    fn head(self) -> usize;
+    /// The lowest word with these first 16 bits.
+    fn from_head(head: u16) -> Self;
+    /// How many leading bits two words share.
+    fn common(self, other: Self) -> u32;
+    /// The word before; `MIN` for `MIN`.
+    fn before(self) -> Self;
+}
+
+impl Word for u32 {
+    const MIN: Self = 0;
+    fn head(self) -> usize {
+        (self >> 16) as usize
+    }
+    fn from_head(head: u16) -> Self {
+        Self::from(head) << 16
+    }
+    fn common(self, other: Self) -> u32 {
+        (self ^ other).leading_zeros()
+    }
+    fn before(self) -> Self {
+        self.saturating_sub(1)
+    }
+}
+
+impl Word for u64 {
+    const MIN: Self = 0;
+    #[allow(clippy::cast_possible_truncation, reason = "16 bits")]
+    fn head(self) -> usize {
+        (self >> 48) as usize
+    }
+    fn from_head(head: u16) -> Self {
+        Self::from(head) << 48
+    }
+    fn common(self, other: Self) -> u32 {
+        (self ^ other).leading_zeros()
+    }
+    fn before(self) -> Self {
+        self.saturating_sub(1)
+    }
+}
+
+/// Ranges that cover the whole space without gap or overlap; neighbours have different values.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Ranges<W> {
+    /// Where each range begins, ascending; the first begins at `W::MIN`.
+    starts: Box<[W]>,
+    values: Box<[u32]>,
+    /// For each first 16 bits, how many ranges begin below them; and the count of all at the end.
+    heads: Box<[u32]>,
+}
+
+/// What a search found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Found {
+    /// The range's value.
+    pub(super) value: u32,
+    /// Length of the largest aligned block that lies in the range and holds the address.
+    pub(super) scope: u32,
+}
+
+impl<W: Word> Ranges<W> {
+    /// Makes ranges of ascending starts; equal neighbours become one, and what lies before the first has value 0.
+    pub(super) fn new(ascending: impl IntoIterator<Item = (W, u32)>) -> Self {
+        let (mut starts, mut values) = (vec![W::MIN], vec![0]);
+        for (start, value) in ascending {
+            let last = values.len() - 1;
+            if starts[last] == start {
+                values[last] = value;
+                if last > 0 && values[last - 1] == value {
+                    starts.pop();
+                    values.pop();
+                }
+            } else if values[last] != value {
+                starts.push(start);
+                values.push(value);
+            }
+        }
+        let heads = heads(&starts);
+        Self { starts: starts.into(), values: values.into(), heads }
+    }
+
+    /// The ranges with other values: `values[i]` for a range that has value `i`.
+    pub(super) fn translated(&self, values: &[u32]) -> Self {
+        let new = |old: u32| values.get(old as usize).copied().unwrap_or(0);
+        Self::new(self.iter().map(|(start, value)| (start, new(value))))
+    }
+
+    /// Every range's start and value, ascending.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (W, u32)> + '_ {
+        self.starts.iter().copied().zip(self.values.iter().copied())
+    }
+
+    /// How many ranges there are.
+    pub(super) fn len(&self) -> usize {
+        self.starts.len()
+    }
+
+    /// The range that `word` lies in.
+    pub(super) fn find(&self, word: W) -> Found {
+        let head = word.head();
+        let (low, high) = (self.heads[head] as usize, self.heads[head + 1] as usize);
+        let after = low + self.starts[low..high].partition_point(|start| *start <= word);
+        let at = after - 1;
+        let below = if at == 0 { 0 } else { word.common(self.starts[at].before()) + 1 };
+        let above = self.starts.get(after).map_or(0, |next| word.common(*next) + 1);
+        Found { value: self.values[at], scope: below.max(above) }
+    }
+}
+
+/// For each first 16 bits, how many starts lie below them. `find` subtracts one, which is safe: the first start is the
+/// lowest word of all.
+fn heads<W: Word>(starts: &[W]) -> Box<[u32]> {
+    let mut heads = Vec::with_capacity(usize::from(u16::MAX) + 2);
+    let mut below = 0;
+    for head in 0..=u16::MAX {
+        let lowest = W::from_head(head);
+        while starts.get(below).is_some_and(|start| *start < lowest) {
+            below += 1;
+        }
+        heads.push(u32::try_from(below).unwrap_or(u32::MAX));
+    }
+    heads.push(u32::try_from(starts.len()).unwrap_or(u32::MAX));
+    heads.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neighbours_with_equal_values_are_one_range() {
+        let ranges = Ranges::<u32>::new([(0, 7), (256, 7), (512, 1), (512, 2), (1024, 2), (2048, 0)]);
+        assert_eq!(ranges.iter().collect::<Vec<_>>(), [(0, 7), (512, 2), (2048, 0)]);
+    }
+
+    #[test]
+    fn a_start_overwritten_with_its_neighbours_value_joins_it() {
+        let ranges = Ranges::<u32>::new([(0, 7), (512, 1), (512, 7)]);
+        assert_eq!(ranges.iter().collect::<Vec<_>>(), [(0, 7)]);
+    }
+
+    #[test]
+    fn the_scope_is_the_largest_aligned_block_inside_the_range() {
+        // 10.0.0.0 to 10.2.255.255
+        let ranges = Ranges::<u32>::new([(0x0a00_0000, 1), (0x0a03_0000, 0)]);
+        assert_eq!(ranges.find(0x0a00_0001), Found { value: 1, scope: 15 });
+        assert_eq!(ranges.find(0x0a02_ffff), Found { value: 1, scope: 16 });
+        assert_eq!(ranges.find(0x0a03_0000), Found { value: 0, scope: 16 });
+        assert_eq!(ranges.find(0xffff_ffff), Found { value: 0, scope: 1 });
+        assert_eq!(Ranges::<u64>::new([]).find(5), Found { value: 0, scope: 0 });
+    }
+}

@@ -1,0 +1,327 @@
+//! What steering promises, over many random worlds.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use proptest::prelude::*;
+use region_config::{Config, Limits, Node, NodeConfig, NodeId, Region, RegionId, RegionMask};
+
+use super::*;
+use crate::health::{Fleet, NodeState, NodeView, RegionState, RegionView};
+
+const CITIES: [(f64, f64); 8] = [
+    (50.1, 8.7),
+    (39.0, -77.5),
+    (1.3, 103.8),
+    (-33.9, 151.2),
+    (-23.5, -46.6),
+    (37.4, -122.1),
+    (53.3, -6.3),
+    (35.7, 139.7),
+];
+
+fn config(regions: usize) -> Config {
+    let region = |index: usize| Region {
+        name: RegionId::parse(&format!("r{index}")).unwrap(),
+        latitude: CITIES[index].0,
+        longitude: CITIES[index].1,
+        jurisdiction: region_config::JurisdictionId::parse("eu").unwrap(),
+        nodes: vec![Node { name: NodeId::parse(&format!("n{index}")).unwrap(), peer: None, addresses: vec![] }],
+    };
+    Config {
+        node: NodeConfig {
+            name: NodeId::parse("n0").unwrap(),
+            region: RegionId::parse("r0").unwrap(),
+            state_dir: ".".into(),
+            http: vec![],
+            https: vec![],
+            dns: vec![],
+            admin: None,
+            peer: None,
+            identity: None,
+            workers: 1,
+            memory_bytes: 0,
+            disk_bytes: 0,
+            geo_file: None,
+            access_log: None,
+            limits: Limits::default(),
+        },
+        jurisdictions: vec![],
+        regions: (0..regions).map(region).collect(),
+        zones: vec![],
+        tenants: vec![],
+        sites: vec![],
+        witnesses: vec![],
+        fingerprint: [0; 32],
+    }
+}
+
+fn fleet(states: &[RegionState]) -> Fleet {
+    let view = |state: &RegionState| RegionView {
+        state: *state,
+        since_unix_ms: 0,
+        pending: false,
+        nodes: vec![NodeView { name: NodeId::parse("n").unwrap(), state: NodeState::Up, rtt_us: None }],
+        votes: vec![],
+    };
+    Fleet { epoch: 1, minority: false, regions: states.iter().map(view).collect() }
+}
+
+fn standing(states: &[RegionState]) -> Standing {
+    Standing::of(&fleet(states))
+}
+
+fn here(name: &str) -> RegionId {
+    RegionId::parse(name).unwrap()
+}
+
+/// Germany in 84.0.0.0/8 and 2003::/19, California in 128.32.0.0/16, Japan in 133.0.0.0/8.
+fn small_base() -> Base {
+    let mut builder = BaseBuilder::new();
+    let mut at =
+        |code: &[u8; 2], n, e| builder.location(Location { country: Some(*code), point: Point::from_degrees(n, e) });
+    let [de, us, jp] = [at(b"DE", 51.0, 10.4), at(b"US", 37.9, -122.3), at(b"JP", 36.5, 138.0)];
+    builder.range_v4(84 << 24, (85 << 24) - 1, de).unwrap();
+    builder.range_v4(0x8020_0000, 0x8020_ffff, us).unwrap();
+    builder.range_v4(133 << 24, (134 << 24) - 1, jp).unwrap();
+    builder.range_v6(0x2003 << 112, (0x2003_2000 << 96) - 1, de).unwrap();
+    builder.finish()
+}
+
+fn ask(address: &str, mask: RegionMask, states: &[RegionState]) -> Decision {
+    let config = config(states.len());
+    let map = Map::compile(&config, &small_base(), mask, &here("r2"));
+    let policy = Policy { eligible: mask, ttl_s: 30 };
+    decide(address.parse().unwrap(), RegionMask::MAX, &policy, &map, &standing(states))
+}
+
+use RegionState::{Degraded, Down, Draining, Unknown, Up};
+
+#[test]
+fn each_client_gets_the_nearest_region() {
+    for (address, region) in [
+        ("84.160.0.1", 0),
+        ("128.32.9.9", 1),
+        ("133.11.0.1", 2),
+        ("2003::1", 0),
+        ("::ffff:133.11.0.1", 2),
+        ("2002:8020:909::1", 1),
+        ("64:ff9b::84.160.0.1", 0),
+    ] {
+        let decision = ask(address, 0b1111, &[Up; 4]);
+        assert_eq!(decision.region(), Some(region), "{address}");
+        assert_eq!((decision.outcome, decision.origin, decision.ttl_s), (Outcome::Normal, Origin::Distance, 30));
+    }
+}
+
+#[test]
+fn an_unknown_address_gets_the_region_that_was_asked_or_the_first_of_the_config() {
+    let decision = ask("10.1.2.3", 0b1111, &[Up; 4]);
+    assert_eq!((decision.region(), decision.origin), (Some(2), Origin::Asked));
+    let decision = ask("10.1.2.3", 0b1011, &[Up; 4]);
+    assert_eq!((decision.order.as_slice(), decision.origin), (&[0u8, 1, 3][..], Origin::Configured));
+}
+
+#[test]
+fn health_reorders_and_every_region_has_a_reason() {
+    let decision = ask("84.160.0.1", 0b1_1111, &[Down, Draining, Up, Degraded, Unknown]);
+    assert_eq!(decision.order.as_slice(), [2, 3, 1, 4, 0]);
+    assert_eq!((decision.outcome, decision.ttl_s), (Outcome::Failover, 10));
+    let reasons: Vec<Reason> = (0..6).map(|region| decision.reason(region)).collect();
+    let expected = [Reason::Down, Reason::Draining, Reason::Chosen, Reason::Degraded, Reason::Unknown, Reason::Outside];
+    assert_eq!(reasons, expected);
+}
+
+#[test]
+fn a_pinned_site_fails_static_inside_when_all_is_down() {
+    let decision = ask("84.160.0.1", 0b0110, &[Up, Down, Down, Up]);
+    assert_eq!((decision.order.as_slice(), decision.outcome), (&[1u8, 2][..], Outcome::FailStatic));
+    assert_eq!((decision.ttl_s, decision.reason(0)), (10, Reason::Outside));
+}
+
+#[test]
+fn nothing_legal_is_a_refusal_and_nothing_reachable_another() {
+    assert_eq!(ask("84.160.0.1", 0, &[Up; 4]).outcome, Outcome::Refuse(Refusal::NoRegion));
+    let config = config(4);
+    let map = Map::compile(&config, &small_base(), 0b11, &here("r2"));
+    let policy = Policy { eligible: 0b11, ttl_s: 30 };
+    let decision = decide("84.0.0.1".parse().unwrap(), 0b1100, &policy, &map, &standing(&[Up; 4]));
+    assert_eq!(decision.outcome, Outcome::Refuse(Refusal::NoAddress));
+    assert_eq!((decision.reason(0), decision.reason(3)), (Reason::NoAddress, Reason::Outside));
+}
+
+#[test]
+fn a_map_for_more_regions_than_the_policy_allows_names_only_the_allowed_ones() {
+    let map = Map::compile(&config(4), &small_base(), 0b1111, &here("r0"));
+    let policy = Policy { eligible: 0b1000, ttl_s: 30 };
+    let decision = decide("84.0.0.1".parse().unwrap(), !0, &policy, &map, &standing(&[Up, Up, Up, Down]));
+    assert_eq!((decision.order.as_slice(), decision.outcome), (&[3u8][..], Outcome::FailStatic));
+}
+
+#[test]
+fn an_answer_that_will_change_soon_is_kept_shortly() {
+    let mut fleet = fleet(&[Up; 4]);
+    fleet.regions[0].pending = true;
+    let map = Map::compile(&config(4), &small_base(), 0b1111, &here("r0"));
+    let policy = Policy { eligible: 0b1111, ttl_s: 60 };
+    let of = |address: &str| decide(address.parse().unwrap(), !0, &policy, &map, &Standing::of(&fleet)).ttl_s;
+    assert_eq!((of("84.0.0.1"), of("133.11.0.1")), (10, 60));
+}
+
+#[test]
+fn an_explanation_names_every_region_once_with_its_distance() {
+    let (config, base) = (config(4), small_base());
+    let map = Map::compile(&config, &base, 0b0111, &here("r0"));
+    let policy = Policy { eligible: 0b0111, ttl_s: 30 };
+    let standing = standing(&[Down, Up, Up, Up]);
+    let told = explain("84.160.0.1".parse().unwrap(), !0, &policy, &map, &standing, (&config, &base));
+    assert_eq!(told.location.country, Some(*b"DE"));
+    assert_eq!(told.regions.iter().map(|r| r.place).collect::<Vec<_>>(), [Some(2), Some(0), Some(1), None]);
+    assert_eq!(told.regions[3].reason, Reason::Outside);
+    assert!(told.regions[0].kilometres.unwrap() < 200);
+}
+
+/// Random ranges: (distance from the range before, length, place), ascending; of all sizes.
+fn ranges() -> impl Strategy<Value = Vec<(u8, u8, Option<usize>)>> {
+    prop::collection::vec((0u8..28, 0u8..28, prop::option::of(0usize..20)), 1..60)
+}
+
+/// A base of random ranges in both families; the IPv6 ones begin around the carriers' prefixes.
+fn base_of(ranges: &[(u8, u8, Option<usize>)]) -> Base {
+    let mut builder = BaseBuilder::new();
+    let places: Vec<LocationId> = (0..20u32)
+        .map(|n| {
+            let point = Point::from_degrees(f64::from(n) * 8.0 - 80.0, f64::from(n * 47 % 360) - 180.0);
+            builder.location(Location { country: Some(*b"ZZ"), point })
+        })
+        .collect();
+    let (mut v4, mut v6) = (0u64, (0x2001u128 << 112) - (1 << 100));
+    for (gap, length, place) in ranges {
+        let id = place.map_or(0, |place| places[place]);
+        v4 += (1 << gap) / 3;
+        let last = v4 + (1u64 << length) / 3 + 1;
+        if last <= u64::from(u32::MAX) {
+            builder.range_v4(u32::try_from(v4).unwrap(), u32::try_from(last).unwrap(), id).unwrap();
+        }
+        v4 = last + 1;
+        v6 += (1 << (gap + 70)) / 3;
+        let last = v6 + (1 << (length + 70)) / 3 + 1;
+        builder.range_v6(v6, last, id).unwrap();
+        v6 = last + 1;
+    }
+    builder.finish()
+}
+
+fn address() -> impl Strategy<Value = IpAddr> {
+    prop_oneof![
+        any::<u32>().prop_map(|bits| IpAddr::V4(Ipv4Addr::from_bits(bits))),
+        (0u32..1 << 29).prop_map(|bits| IpAddr::V4(Ipv4Addr::from_bits(bits))),
+        any::<u128>().prop_map(|bits| IpAddr::V6(Ipv6Addr::from_bits(bits))),
+        (0u32..20, any::<u128>(), 0usize..4).prop_map(|(shift, low, carrier)| {
+            let prefix = [0x2001u128 << 112, 0x2002 << 112, 0xffff << 32, 0x64_ff9b << 96][carrier];
+            IpAddr::V6(Ipv6Addr::from_bits(prefix ^ (low >> (12 + shift * 5))))
+        }),
+    ]
+}
+
+fn state() -> impl Strategy<Value = RegionState> {
+    prop::sample::select(vec![Up, Degraded, Draining, Unknown, Down])
+}
+
+fn within(block: Block, low: u128) -> IpAddr {
+    match block.first {
+        IpAddr::V4(first) => {
+            let inside = u32::MAX.checked_shr(u32::from(block.length)).unwrap_or(0);
+            IpAddr::V4(Ipv4Addr::from_bits(first.to_bits() | (u32::try_from(low >> 96).unwrap() & inside)))
+        }
+        IpAddr::V6(first) => {
+            let inside = u128::MAX.checked_shr(u32::from(block.length)).unwrap_or(0);
+            IpAddr::V6(Ipv6Addr::from_bits(first.to_bits() | (low & inside)))
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(150))]
+
+    #[test]
+    fn nothing_outside_the_mask_is_ever_named(
+        ranges in ranges(),
+        mask in 0u64..256,
+        reachable in 0u64..256,
+        addresses in prop::collection::vec(address(), 8),
+        healths in prop::collection::vec(prop::collection::vec(state(), 8), 16),
+    ) {
+        let map = Map::compile(&config(8), &base_of(&ranges), mask, &here("r3"));
+        let policy = Policy { eligible: mask, ttl_s: 30 };
+        for states in &healths {
+            let standing = standing(states);
+            for address in &addresses {
+                let decision = decide(*address, reachable, &policy, &map, &standing);
+                let legal = mask & reachable;
+                let named = decision.order.as_slice();
+                prop_assert!(named.iter().all(|region| legal >> region & 1 == 1));
+                prop_assert_eq!(named.len(), legal.count_ones() as usize, "all legal ones, each once");
+                prop_assert_eq!(legal == 0, matches!(decision.outcome, Outcome::Refuse(_)));
+                prop_assert!(named.is_sorted_by_key(|region| states[usize::from(*region)]));
+                let all_down = named.iter().all(|region| states[usize::from(*region)] == Down);
+                prop_assert_eq!(all_down && legal != 0, decision.outcome == Outcome::FailStatic);
+                prop_assert!((5..=30).contains(&decision.ttl_s));
+                for region in 0..8 {
+                    let reason = decision.reason(region);
+                    prop_assert_eq!(reason == Reason::Outside, mask >> region & 1 == 0);
+                    prop_assert_eq!(reason == Reason::Chosen, decision.region() == Some(region));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_address_in_a_scope_gets_the_same_answer_and_scopes_do_not_overlap(
+        ranges in ranges(),
+        states in prop::collection::vec(state(), 8),
+        addresses in prop::collection::vec(address(), 12),
+        low in prop::collection::vec(any::<u128>(), 6),
+    ) {
+        let map = Map::compile(&config(8), &base_of(&ranges), 0xff, &here("r3"));
+        let policy = Policy { eligible: 0xff, ttl_s: 30 };
+        let standing = standing(&states);
+        let of = |address: IpAddr| decide(address, !0, &policy, &map, &standing);
+        let mut blocks = Vec::new();
+        for address in &addresses {
+            let decision = of(*address);
+            let block = decision.block(*address);
+            for low in &low {
+                let other = within(block, *low);
+                prop_assert_eq!(of(other), decision, "{} and {} in {:?}", address, other, block);
+            }
+            blocks.push(block);
+        }
+        for a in &blocks {
+            for b in &blocks {
+                let shorter = a.length.min(b.length);
+                let same_family = a.first.is_ipv4() == b.first.is_ipv4();
+                let overlap = same_family && Block::around(a.first, shorter) == Block::around(b.first, shorter);
+                prop_assert!(!overlap || a == b, "{:?} {:?}", a, b);
+            }
+        }
+    }
+
+    #[test]
+    fn a_regions_death_only_moves_that_region(
+        ranges in ranges(),
+        states in prop::collection::vec(state(), 8),
+        address in address(),
+        dead in 0u8..8,
+    ) {
+        let map = Map::compile(&config(8), &base_of(&ranges), 0xff, &here("r3"));
+        let policy = Policy { eligible: 0xff, ttl_s: 30 };
+        let others = |states: &[RegionState]| -> Vec<u8> {
+            let decision = decide(address, !0, &policy, &map, &standing(states));
+            decision.order.as_slice().iter().copied().filter(|region| *region != dead).collect()
+        };
+        let mut after = states.clone();
+        after[usize::from(dead)] = Down;
+        prop_assert_eq!(others(&states), others(&after));
+    }
+}

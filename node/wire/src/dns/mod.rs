@@ -1,0 +1,23 @@
+//! DNS messages: queries parsed strictly, replies composed with the EDNS client-subnet scope they are owed.
+//!
+//! Strict where leniency would hurt others: a malformed client-subnet option that is quietly ignored becomes an answer
+//! with scope 0, which takes over a resolver's cache for everyone behind it. So whatever is malformed is FORMERR.
+
+mod query;
+mod reply;
+
+pub use domain::base::{
+    Serial,
+    iana::{Class, ExtendedErrorCode, OptRcode, Rcode, Rtype},
+    name::Name,
+};
+pub use query::{Edns, Fault, LowerName, Query, Subnet, parse};
+pub use reply::{Data, DnsName, Record, Reply, Soa, compose, compose_fault};
+
+/// Largest UDP message that is sent, in bytes: no fragments on any usual path (DNS flag day 2020).
+pub const UDP_BYTES_MAX: usize = 1232;
+/// Largest TCP message, in bytes: its length has two octets (RFC 1035 section 4.2.2).
+pub const TCP_BYTES_MAX: usize = 65_535;
+
+#[cfg(test)]
+mod tests;

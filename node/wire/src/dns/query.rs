@@ -1,0 +1,226 @@
+//! From bytes to a query.
+
+use std::net::IpAddr;
+
+use domain::base::{
+    Message, ParsedName, RecordSection,
+    iana::{Class, Opcode, OptRcode, OptionCode, Rcode, Rtype},
+    opt::{Opt, OptRecord, UnknownOptData},
+};
+
+/// Most records in the additional section: OPT and one signature are all that a query has use for.
+const ADDITIONAL_MAX: u16 = 4;
+/// Smallest size that an EDNS sender can mean (RFC 6891 section 6.2.3); also the limit without EDNS.
+const UDP_BYTES_MIN: u16 = 512;
+
+/// A question that was asked properly.
+#[derive(Debug)]
+pub struct Query<'a> {
+    pub(super) message: &'a Message<[u8]>,
+    pub(super) question: ParsedName<&'a [u8]>,
+    /// The name that was asked for, in lower case.
+    pub name: LowerName,
+    /// The type that was asked for.
+    pub rtype: Rtype,
+    /// The class that was asked for.
+    pub class: Class,
+    /// EDNS, if the query has it.
+    pub edns: Option<Edns>,
+}
+
+impl Query<'_> {
+    /// The subnet that the resolver asks for, if it gave one and lets it be used (SOURCE above 0).
+    #[must_use]
+    pub fn subnet(&self) -> Option<Subnet> {
+        self.edns.as_ref()?.subnet.filter(|subnet| subnet.source > 0)
+    }
+
+    /// How long a UDP reply may be, in bytes.
+    #[must_use]
+    pub fn udp_bytes(&self) -> usize {
+        usize::from(self.edns.as_ref().map_or(UDP_BYTES_MIN, |edns| edns.udp_bytes)).min(super::UDP_BYTES_MAX)
+    }
+}
+
+/// What EDNS says (RFC 6891).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Edns {
+    /// The largest UDP message that the sender takes, in bytes; at least 512.
+    pub udp_bytes: u16,
+    /// Whether DNSSEC records are wanted (RFC 3225).
+    pub dnssec_ok: bool,
+    /// The client's subnet (RFC 7871).
+    pub subnet: Option<Subnet>,
+}
+
+/// A client's subnet (RFC 7871 section 6), as it was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Subnet {
+    /// 1 for IPv4, 2 for IPv6; 0 only where no address was given.
+    pub family: u16,
+    /// How many bits of the address were given.
+    pub source: u8,
+    /// The address; the bits that were not given are 0.
+    pub address: IpAddr,
+}
+
+impl Subnet {
+    /// Reads an option's data. Anything that is not exactly a subnet is none: another length than SOURCE asks for, bits
+    /// set behind SOURCE, another family, a SCOPE in a query.
+    fn parse(data: &[u8]) -> Option<Self> {
+        let [family_high, family_low, source, 0, prefix @ ..] = data else { return None };
+        let family = u16::from_be_bytes([*family_high, *family_low]);
+        let mut octets = [0; 16];
+        octets.get_mut(..prefix.len())?.copy_from_slice(prefix);
+        let (bits_max, address) = match family {
+            // `dig +subnet=0` names no family, as there is no address to have one
+            0 if *source == 0 => (0, IpAddr::from([0, 0, 0, 0])),
+            1 => (32, IpAddr::from([octets[0], octets[1], octets[2], octets[3]])),
+            2 => (128, IpAddr::from(octets)),
+            _ => return None,
+        };
+        let surplus = u128::MAX.checked_shr(u32::from(*source)).unwrap_or(0);
+        let exact = *source <= bits_max
+            && prefix.len() == usize::from(*source).div_ceil(8)
+            && u128::from_be_bytes(octets) & surplus == 0;
+        exact.then_some(Self { family, source: *source, address })
+    }
+}
+
+/// A name in wire format, lower case: what names are compared by. The reply keeps the case that was asked for.
+#[derive(Clone)]
+pub struct LowerName {
+    octets: [u8; 255],
+    length: u8,
+}
+
+impl LowerName {
+    fn new(name: &ParsedName<&[u8]>) -> Option<Self> {
+        let mut lower = Self { octets: [0; 255], length: 0 };
+        for label in name.iter() {
+            let octets = label.as_slice();
+            let end = usize::from(lower.length) + 1 + octets.len();
+            let place = lower.octets.get_mut(usize::from(lower.length)..end)?;
+            place[0] = u8::try_from(octets.len()).ok()?;
+            place[1..].copy_from_slice(octets);
+            place[1..].make_ascii_lowercase();
+            lower.length = u8::try_from(end).ok()?;
+        }
+        Some(lower)
+    }
+
+    /// The name in wire format, with its last, empty label.
+    #[must_use]
+    pub fn as_slice(&self) -> &[u8] {
+        &self.octets[..usize::from(self.length)]
+    }
+
+    /// The name, then the name without its first label, and so on to the root.
+    pub fn suffixes(&self) -> impl Iterator<Item = &[u8]> {
+        let mut rest = Some(self.as_slice());
+        std::iter::from_fn(move || {
+            let this = rest?;
+            rest = match this.first() {
+                Some(&length) if length > 0 => this.get(usize::from(length) + 1..),
+                _ => None,
+            };
+            Some(this)
+        })
+    }
+}
+
+impl std::fmt::Debug for LowerName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.as_slice().escape_ascii())
+    }
+}
+
+/// Why a message is no query, and what is owed to its sender.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fault {
+    /// Nothing: it is too short to have a sender's id, or is itself an answer.
+    Drop,
+    /// An error.
+    Reply {
+        /// Which one.
+        rcode: OptRcode,
+        /// Whether the message had EDNS, so that the reply must have it too (RFC 6891 section 7).
+        edns: bool,
+    },
+}
+
+impl Fault {
+    fn form(edns: bool) -> Self {
+        Self::Reply { rcode: Rcode::FORMERR.into(), edns }
+    }
+}
+
+/// Parses a query.
+///
+/// # Errors
+/// [`Fault`]: not a query at all, another opcode, not exactly one question (RFC 9619), records where a query has none,
+/// two OPT records (RFC 6891 section 6.1.1), a malformed or doubled client subnet (RFC 7871 section 7.1.2), an EDNS
+/// version above 0, octets behind the end.
+pub fn parse(bytes: &[u8]) -> Result<Query<'_>, Fault> {
+    let message = Message::from_slice(bytes).map_err(|_| Fault::Drop)?;
+    let header = message.header();
+    if header.qr() {
+        return Err(Fault::Drop);
+    }
+    if header.opcode() != Opcode::QUERY {
+        return Err(Fault::Reply { rcode: Rcode::NOTIMP.into(), edns: false });
+    }
+    let counts = message.header_counts();
+    let records = counts.ancount() > 0 || counts.nscount() > 0;
+    if counts.qdcount() != 1 || records || counts.arcount() > ADDITIONAL_MAX {
+        return Err(Fault::form(false));
+    }
+
+    let malformed = |_| Fault::form(false);
+    let question = message.sole_question().map_err(malformed)?;
+    let name = Some(question.qname()).filter(|name| !name.is_compressed()).and_then(LowerName::new);
+    let edns = edns(message.additional().map_err(malformed)?, bytes.len())?;
+    Ok(Query {
+        message,
+        name: name.ok_or(Fault::form(edns.is_some()))?,
+        rtype: question.qtype(),
+        class: question.qclass(),
+        question: question.into_qname(),
+        edns,
+    })
+}
+
+/// Walks the additional section to its end, which must be the message's.
+fn edns(mut section: RecordSection<'_, [u8]>, length: usize) -> Result<Option<Edns>, Fault> {
+    let mut found: Option<Edns> = None;
+    for record in section.by_ref() {
+        let record = record.map_err(|_| Fault::form(found.is_some()))?;
+        if record.rtype() != Rtype::OPT {
+            continue;
+        }
+        let fault = Fault::form(true);
+        if found.is_some() || !record.owner().is_root() {
+            return Err(fault);
+        }
+        let record = record.to_record::<Opt<_>>().ok().flatten().ok_or(fault)?;
+        found = Some(options(&OptRecord::from(record))?);
+    }
+    if section.pos() == length { Ok(found) } else { Err(Fault::form(found.is_some())) }
+}
+
+fn options(opt: &OptRecord<&[u8]>) -> Result<Edns, Fault> {
+    if opt.version() > 0 {
+        return Err(Fault::Reply { rcode: OptRcode::BADVERS, edns: true });
+    }
+    let udp_bytes = opt.udp_payload_size().max(UDP_BYTES_MIN);
+    let mut edns = Edns { udp_bytes, dnssec_ok: opt.dnssec_ok(), subnet: None };
+    for option in opt.opt().iter::<UnknownOptData<_>>() {
+        let option = option.map_err(|_| Fault::form(true))?;
+        if option.code() != OptionCode::CLIENT_SUBNET {
+            continue;
+        }
+        let subnet = Subnet::parse(option.as_slice()).filter(|_| edns.subnet.is_none());
+        edns.subnet = Some(subnet.ok_or(Fault::form(true))?);
+    }
+    Ok(edns)
+}

@@ -1,0 +1,262 @@
+//! From an answer to bytes.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use domain::{
+    base::{
+        CharStr, Message, MessageBuilder, Serial, StaticCompressor, ToName, Ttl,
+        iana::{Class, ExtendedErrorCode, OptRcode, OptionCode, Rcode},
+        message_builder::{AdditionalBuilder, AnswerBuilder, PushError, RecordSectionBuilder},
+        name::Name,
+        opt::ExtendedError,
+        wire::Compose,
+    },
+    rdata::{self, A, Aaaa, Hinfo, Ns},
+};
+
+use super::{
+    UDP_BYTES_MAX,
+    query::{Edns, Fault, Query, Subnet},
+};
+
+/// A name that is kept.
+pub type DnsName = Name<Vec<u8>>;
+
+/// A reply in the making. The message grows in a buffer that the caller lends.
+type Buffer = StaticCompressor<Vec<u8>>;
+
+/// Start of a zone's authority (RFC 1035 section 3.3.13).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Soa {
+    /// The first name server.
+    pub mname: DnsName,
+    /// The mailbox.
+    pub rname: DnsName,
+    /// The version.
+    pub serial: Serial,
+    /// For how long a negative answer may be kept, in seconds (RFC 2308 section 4).
+    pub minimum_s: u32,
+}
+
+/// A record's data.
+#[derive(Debug, Clone, Copy)]
+pub enum Data<'a> {
+    /// An IPv4 address.
+    A(Ipv4Addr),
+    /// An IPv6 address.
+    Aaaa(Ipv6Addr),
+    /// A name server.
+    Ns(&'a DnsName),
+    /// Start of authority.
+    Soa(&'a Soa),
+    /// The minimal answer to ANY (RFC 8482 section 4.2).
+    Minimal,
+}
+
+impl From<IpAddr> for Data<'_> {
+    fn from(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(v4) => Self::A(v4),
+            IpAddr::V6(v6) => Self::Aaaa(v6),
+        }
+    }
+}
+
+/// A record.
+#[derive(Debug, Clone, Copy)]
+pub struct Record<'a> {
+    /// Its owner; none means the name that was asked for, in the case it was asked in.
+    pub owner: Option<&'a DnsName>,
+    /// For how long it may be kept, in seconds.
+    pub ttl_s: u32,
+    /// Its data.
+    pub data: Data<'a>,
+}
+
+/// What is answered.
+#[derive(Debug, Clone, Copy)]
+pub struct Reply<'a> {
+    /// The outcome.
+    pub rcode: Rcode,
+    /// Whether this fleet is the authority for the name.
+    pub authoritative: bool,
+    /// The answer section.
+    pub answer: &'a [Record<'a>],
+    /// The authority section.
+    pub authority: &'a [Record<'a>],
+    /// The additional section, without OPT; what does not fit is left out.
+    pub additional: &'a [Record<'a>],
+    /// SCOPE for the client subnet, if the query had one with SOURCE above 0; else 0 is sent, or nothing.
+    pub scope: u8,
+    /// Why, for people (RFC 8914).
+    pub extended: Option<ExtendedErrorCode>,
+}
+
+impl Reply<'_> {
+    /// A reply without records that makes no claim of authority.
+    #[must_use]
+    pub fn error(rcode: Rcode, extended: Option<ExtendedErrorCode>) -> Self {
+        Self { rcode, authoritative: false, answer: &[], authority: &[], additional: &[], scope: 0, extended }
+    }
+}
+
+/// Writes the reply into `buffer`, which is emptied first and given back: at most `bytes_max` long, with the TC bit and
+/// without records if they do not fit. Empty if not even the question fits.
+#[must_use]
+pub fn compose(query: &Query<'_>, reply: &Reply<'_>, bytes_max: usize, buffer: Vec<u8>) -> Vec<u8> {
+    let room = bytes_max.saturating_sub(query.edns.as_ref().map_or(0, |edns| opt_bytes(edns, reply)));
+    let Some(mut builder) = start(buffer, room) else { return Vec::new() };
+    let header = builder.header_mut();
+    header.set_aa(reply.authoritative);
+    let mut answer = builder.start_error(query.message, reply.rcode);
+    if sections(query, reply, &mut answer).is_err() {
+        answer.rewind();
+        answer.header_mut().set_tc(true);
+        return finish(answer.additional(), query, reply);
+    }
+    let mut authority = answer.authority();
+    for record in reply.authority {
+        if push(&mut authority, query, record).is_err() {
+            let mut answer = authority.answer();
+            answer.rewind();
+            answer.header_mut().set_tc(true);
+            return finish(answer.additional(), query, reply);
+        }
+    }
+    let mut additional = authority.additional();
+    for record in reply.additional {
+        if push(&mut additional, query, record).is_err() {
+            break;
+        }
+    }
+    finish(additional, query, reply)
+}
+
+/// Writes the error that is owed to the sender of `bytes` into `buffer`; empty if none is.
+#[must_use]
+pub fn compose_fault(bytes: &[u8], fault: &Fault, buffer: Vec<u8>) -> Vec<u8> {
+    let Fault::Reply { rcode, edns } = fault else { return emptied(buffer) };
+    let Ok(message) = Message::from_slice(bytes) else { return emptied(buffer) };
+    let Some(mut builder) = start(buffer, UDP_BYTES_MAX) else { return Vec::new() };
+    let header = builder.header_mut();
+    header.set_id(message.header().id());
+    header.set_qr(true);
+    header.set_opcode(message.header().opcode());
+    header.set_rd(message.header().rd());
+    header.set_rcode(rcode.rcode());
+    let mut additional = builder.additional();
+    if *edns {
+        // a fault that does not fit into 12 + 11 bytes cannot be
+        let _ = additional.opt(|opt| {
+            opt.set_udp_payload_size(SIZE_OFFERED);
+            opt.set_rcode(*rcode);
+            Ok(())
+        });
+    }
+    additional.finish().into_target()
+}
+
+/// The largest UDP message we take, as EDNS says it.
+const SIZE_OFFERED: u16 = 1232;
+
+fn emptied(mut buffer: Vec<u8>) -> Vec<u8> {
+    buffer.clear();
+    buffer
+}
+
+fn start(buffer: Vec<u8>, bytes_max: usize) -> Option<MessageBuilder<Buffer>> {
+    let mut builder = MessageBuilder::from_target(StaticCompressor::new(emptied(buffer))).ok()?;
+    builder.set_push_limit(bytes_max);
+    Some(builder)
+}
+
+fn sections(query: &Query<'_>, reply: &Reply<'_>, answer: &mut AnswerBuilder<Buffer>) -> Result<(), PushError> {
+    reply.answer.iter().try_for_each(|record| push(answer, query, record))
+}
+
+/// How long the OPT record will be.
+fn opt_bytes(edns: &Edns, reply: &Reply<'_>) -> usize {
+    let subnet = edns.subnet.map_or(0, |subnet| 8 + usize::from(subnet.source).div_ceil(8));
+    11 + subnet + if reply.extended.is_some() { 6 } else { 0 }
+}
+
+fn push<S: RecordSectionBuilder<Buffer>>(
+    section: &mut S,
+    query: &Query<'_>,
+    record: &Record<'_>,
+) -> Result<(), PushError> {
+    match record.owner {
+        Some(owner) => push_data(section, owner, record),
+        None => push_data(section, &query.question, record),
+    }
+}
+
+fn push_data<S: RecordSectionBuilder<Buffer>>(
+    section: &mut S,
+    owner: &impl ToName,
+    Record { ttl_s, data, .. }: &Record<'_>,
+) -> Result<(), PushError> {
+    let ttl = Ttl::from_secs(*ttl_s);
+    match data {
+        Data::A(address) => section.push((owner, Class::IN, ttl, A::new(*address))),
+        Data::Aaaa(address) => section.push((owner, Class::IN, ttl, Aaaa::new(*address))),
+        Data::Ns(name) => section.push((owner, Class::IN, ttl, Ns::new(name))),
+        Data::Soa(soa) => section.push((owner, Class::IN, ttl, soa_data(soa))),
+        Data::Minimal => {
+            let text = |octets| CharStr::from_octets(octets).unwrap_or_else(|_| CharStr::empty());
+            section.push((
+                owner,
+                Class::IN,
+                ttl,
+                Hinfo::<&[u8]>::new(text(b"RFC8482".as_slice()), text(b"".as_slice())),
+            ))
+        }
+    }
+}
+
+/// Refresh, retry and expire are for secondaries that copy the zone; there are none.
+fn soa_data(soa: &Soa) -> rdata::Soa<&DnsName> {
+    let [refresh, retry, expire, minimum] = [3600, 600, 604_800, soa.minimum_s].map(Ttl::from_secs);
+    rdata::Soa::new(&soa.mname, &soa.rname, soa.serial, refresh, retry, expire, minimum)
+}
+
+/// Adds OPT, for which room was kept, if the query has EDNS.
+fn finish(mut additional: AdditionalBuilder<Buffer>, query: &Query<'_>, reply: &Reply<'_>) -> Vec<u8> {
+    additional.clear_push_limit();
+    if let Some(edns) = &query.edns {
+        // a vector has no end to run into
+        let _ = additional.opt(|opt| {
+            opt.set_udp_payload_size(SIZE_OFFERED);
+            opt.set_dnssec_ok(edns.dnssec_ok);
+            opt.set_rcode(OptRcode::from(reply.rcode));
+            if let Some(subnet) = &edns.subnet {
+                let scope = if subnet.source > 0 { reply.scope } else { 0 };
+                let octets = subnet_octets(subnet, scope);
+                let length = 4 + usize::from(subnet.source).div_ceil(8);
+                let data = octets.get(..length).unwrap_or(&octets);
+                let length = u16::try_from(length).unwrap_or(0);
+                opt.push_raw_option(OptionCode::CLIENT_SUBNET, length, |target| {
+                    data.iter().try_for_each(|octet| octet.compose(target))
+                })?;
+            }
+            match reply.extended {
+                Some(code) => opt.push(&ExtendedError::<&[u8]>::from(code)),
+                None => Ok(()),
+            }
+        });
+    }
+    additional.finish().into_target()
+}
+
+/// A client subnet as it goes out: family, source and address as they came, and the scope.
+fn subnet_octets(subnet: &Subnet, scope: u8) -> [u8; 20] {
+    let mut octets = [0; 20];
+    octets[..2].copy_from_slice(&subnet.family.to_be_bytes());
+    octets[2] = subnet.source;
+    octets[3] = scope;
+    match subnet.address {
+        IpAddr::V4(v4) => octets[4..8].copy_from_slice(&v4.octets()),
+        IpAddr::V6(v6) => octets[4..].copy_from_slice(&v6.octets()),
+    }
+    octets
+}
