@@ -1,7 +1,7 @@
 //! The health of the fleet, as this node sees it: probes every node, hears what the others see, and publishes the verdict.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -26,7 +26,7 @@ const PROBE_EVERY: Duration = Duration::from_millis(500);
 /// The least time between two probes of one node.
 const PROBE_GAP: Duration = Duration::from_millis(20);
 /// A miss that we notice so much too late is our own slowness ...
-const LATE: Duration = Duration::from_millis(100);
+const LATE: Duration = Duration::from_millis(50);
 /// ... up to so many in a row; then nobody may answer us at all.
 const EXCUSED_MAX: u32 = 8;
 /// How often verdicts are judged anew when nothing happens.
@@ -49,7 +49,7 @@ struct Meshed {
     /// What was heard last from each node.
     heard: Mutex<BTreeMap<NodeId, Heard>>,
     /// Nodes whose report must be fetched.
-    behind: Mutex<Vec<NodeId>>,
+    behind: Mutex<BTreeSet<NodeId>>,
     probers: Mutex<BTreeMap<NodeId, AbortHandle>>,
     changed: Notify,
 }
@@ -228,9 +228,9 @@ impl Meshed {
             }
             Some(heard) if heard.generation != answered.generation => {
                 verdicts.handle_restart(node);
-                self.behind.lock().push(node.clone());
+                _ = self.behind.lock().insert(node.clone());
             }
-            _ => self.behind.lock().push(node.clone()),
+            _ => _ = self.behind.lock().insert(node.clone()),
         }
         drop(verdicts);
         if changed {
@@ -276,7 +276,8 @@ impl Meshed {
                 gossip.say(issue, report::encode(&new)).await;
                 said = Some(new);
             }
-            for node in std::mem::take(&mut *self.behind.lock()) {
+            let behind = std::mem::take(&mut *self.behind.lock());
+            for node in behind {
                 gossip.exchange(&node);
             }
             tokio::select! {
