@@ -1,7 +1,7 @@
 //! The health of the fleet, as this node sees it: probes every node, hears what the others see, and publishes the verdict.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -13,10 +13,10 @@ use rules::health::{Fleet, NodeState, NodeView, Readiness, RegionState, RegionVi
 use tokio::{sync::Notify, task::AbortHandle};
 
 use super::{
-    Mesh,
+    Mesh, PeerError,
     gossip::{Gossip, Post},
     link::Link,
-    probe::{Answered, probe},
+    probe::{Answered, Missed, probe},
     report::{self, Names, Said},
 };
 use crate::{clock, tasks::Tasks};
@@ -25,10 +25,6 @@ use crate::{clock, tasks::Tasks};
 const PROBE_EVERY: Duration = Duration::from_millis(500);
 /// The least time between two probes of one node.
 const PROBE_GAP: Duration = Duration::from_millis(20);
-/// A miss that we notice so much too late is our own slowness ...
-const LATE: Duration = Duration::from_millis(100);
-/// ... up to so many in a row; then nobody may answer us at all.
-const EXCUSED_MAX: u32 = 8;
 /// How often verdicts are judged anew when nothing happens.
 const JUDGE_EVERY: Duration = Duration::from_millis(100);
 /// The pause before gossip is started again after it ended.
@@ -49,7 +45,7 @@ struct Meshed {
     /// What was heard last from each node.
     heard: Mutex<BTreeMap<NodeId, Heard>>,
     /// Nodes whose report must be fetched.
-    behind: Mutex<Vec<NodeId>>,
+    behind: Mutex<BTreeSet<NodeId>>,
     probers: Mutex<BTreeMap<NodeId, AbortHandle>>,
     changed: Notify,
 }
@@ -177,25 +173,11 @@ impl Meshed {
     /// Probes one node for good: every half second, and at once when its connection comes or goes.
     async fn probe_on(&self, link: &Arc<Link>) {
         let mut changes = link.changes();
-        let mut excused = 0;
         loop {
             let began = clock::instant();
             match probe(&self.mesh, link).await {
-                Ok(answered) => {
-                    excused = 0;
-                    self.handle_answer(&link.node, answered);
-                }
-                Err(missed) if missed.late >= LATE && excused < EXCUSED_MAX => {
-                    excused += 1;
-                    tracing::debug!(
-                        late_ms = missed.late.as_millis(),
-                        "this node is slow: a missed probe does not count"
-                    );
-                }
-                Err(missed) => {
-                    excused = 0;
-                    self.handle_miss(&link.node, &missed.why.to_string());
-                }
+                Ok(answered) => self.handle_answer(&link.node, answered),
+                Err(missed) => self.handle_miss(&link.node, &missed),
             }
             tokio::time::sleep(PROBE_GAP).await;
             let live = link.live().is_some();
@@ -206,7 +188,8 @@ impl Meshed {
                 let now_live = link.live().is_some();
                 if now_live != live {
                     if !now_live {
-                        self.handle_miss(&link.node, "its connection ended");
+                        let why = PeerError::Lost { why: "it was closed or fell silent".into() };
+                        self.handle_miss(&link.node, &Missed { why, late: Duration::ZERO });
                     }
                     break;
                 }
@@ -228,9 +211,9 @@ impl Meshed {
             }
             Some(heard) if heard.generation != answered.generation => {
                 verdicts.handle_restart(node);
-                self.behind.lock().push(node.clone());
+                _ = self.behind.lock().insert(node.clone());
             }
-            _ => self.behind.lock().push(node.clone()),
+            _ => _ = self.behind.lock().insert(node.clone()),
         }
         drop(verdicts);
         if changed {
@@ -239,11 +222,12 @@ impl Meshed {
         self.changed.notify_one();
     }
 
-    fn handle_miss(&self, node: &NodeId, why: &str) {
-        tracing::debug!(%node, why, "missed a probe");
-        let changed = self.verdicts.lock().handle_miss(node);
+    fn handle_miss(&self, node: &NodeId, missed: &Missed) {
+        let late_ms = u64::try_from(missed.late.as_millis()).unwrap_or(u64::MAX);
+        tracing::debug!(%node, why = %missed.why, late_ms, "missed a probe");
+        let changed = self.verdicts.lock().handle_miss(node, late_ms);
         if changed {
-            tracing::warn!(%node, why, "node is down");
+            tracing::warn!(%node, why = %missed.why, "node is down");
             self.changed.notify_one();
         }
     }
@@ -276,7 +260,8 @@ impl Meshed {
                 gossip.say(issue, report::encode(&new)).await;
                 said = Some(new);
             }
-            for node in std::mem::take(&mut *self.behind.lock()) {
+            let behind = std::mem::take(&mut *self.behind.lock());
+            for node in behind {
                 gossip.exchange(&node);
             }
             tokio::select! {

@@ -1,4 +1,5 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::print_stdout, reason = "how long it took is worth reading when a deadline is missed")]
 //! Whole meshes on loopback, in one process. A node dies as with kill -9: its socket falls silent, both ways.
 
 use std::{
@@ -376,6 +377,30 @@ async fn the_node_at_an_address_must_be_the_one_that_was_meant() {
     let call = ours.mesh.call(&node("us-0"), Kind::Ledger, b"", 3 * S).await;
     assert!(matches!(call, Err(PeerError::Unreachable { .. })), "{call:?}");
     assert_eq!(ours.mesh.jurisdiction_of(&node("us-0")), None);
+}
+
+/// Row N5: a small machine whose processor is taken away finds its own timers late, and blames nobody for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_starved_node_marks_no_peer_dead() {
+    let mut ground = Ground::new(4);
+    let _others: Vec<_> = (1..4).map(|index| ground.start(index, "ca")).collect();
+    let config = ground.config_of(0, "ca");
+    let socket = ground.sockets[0].take().unwrap();
+    let starved = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let node = start(&config, socket);
+            let others_up = || [(0, 1), (1, 0), (1, 1)].map(|(region, index)| node.node(region, index));
+            until("all up", 5 * S, || others_up() == [NodeState::Up; 3]).await;
+            for round in 0..14 {
+                // this thread runs for a few milliseconds out of half a second
+                std::thread::sleep(Duration::from_millis(520));
+                tokio::time::sleep(Duration::from_millis(4)).await;
+                assert_eq!(others_up(), [NodeState::Up; 3], "round {round}");
+            }
+        });
+    });
+    assert!(tokio::task::spawn_blocking(|| starved.join()).await.unwrap().is_ok());
 }
 
 #[tokio::test]

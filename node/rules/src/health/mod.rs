@@ -29,6 +29,10 @@ pub struct Settings {
     pub misses_down: u32,
     /// So many answered probes in a row make a node that was down up again.
     pub answers_up: u32,
+    /// A miss that we notice so much too late, in ms, is our own slowness ...
+    pub late_ms: u64,
+    /// ... but only so many in a row: then nobody may answer us at all.
+    pub excused_max: u32,
     /// How long a region must look degraded before it is called so, in ms: longer than the reports of a region that was
     /// cut off stay fresh beyond its own failed probes, so that being cut off oneself changes no verdict.
     pub settle_ms: u64,
@@ -51,6 +55,8 @@ impl Default for Settings {
             fresh_heartbeats: 3,
             misses_down: 3,
             answers_up: 2,
+            late_ms: 50,
+            excused_max: 8,
             settle_ms: 2000,
             hold_ms: 3000,
             flap_penalty: 1000.0,

@@ -77,10 +77,10 @@ impl Verdicts {
         self.other_mut(node).is_some_and(|member| member.probed.handle_answer(rtt_us, &settings))
     }
 
-    /// A node did not answer a probe. True if its state changed. Unknown nodes change nothing.
-    pub fn handle_miss(&mut self, node: &NodeId) -> bool {
+    /// A node did not answer a probe, which we noticed `late_ms` later than we should. True if its state changed. Unknown nodes change nothing.
+    pub fn handle_miss(&mut self, node: &NodeId, late_ms: u64) -> bool {
         let settings = self.settings.clone();
-        self.other_mut(node).is_some_and(|member| member.probed.handle_miss(&settings))
+        self.other_mut(node).is_some_and(|member| member.probed.handle_miss(late_ms, &settings))
     }
 
     /// A node said something new, heard at `now_ms`.

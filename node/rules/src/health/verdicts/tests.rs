@@ -79,7 +79,7 @@ impl World {
                         view.handle_answer(&name, 100);
                         view.handle_report(&name, report.clone(), self.now_ms);
                     } else {
-                        view.handle_miss(&name);
+                        view.handle_miss(&name, 0);
                     }
                 }
                 view.poll(self.now_ms, self.now_ms);
@@ -184,7 +184,7 @@ fn a_node_that_starts_alone_calls_nobody_down() {
     let mut view = Verdicts::new(&config(3, 2, (0, 0)), Settings::default());
     for now_ms in (0..20_000).step_by(500) {
         for (region, index) in [(0, 1), (1, 0), (1, 1), (2, 0), (2, 1)] {
-            view.handle_miss(&node(region, index));
+            view.handle_miss(&node(region, index), 0);
         }
         let fleet = view.poll(now_ms, now_ms);
         assert!(fleet.minority);
@@ -198,7 +198,7 @@ fn nobody_can_speak_of_us_but_our_own_probes() {
     let slander = Report { readiness: Readiness::Draining, answers: BTreeMap::new() };
     view.handle_report(&node(0, 0), slander, 0);
     for _ in 0..5 {
-        view.handle_miss(&node(0, 0));
+        view.handle_miss(&node(0, 0), 0);
     }
     assert_eq!(view.node(&node(0, 0)), NodeState::Up);
     assert_eq!(view.report().readiness, Readiness::Ready);
@@ -280,7 +280,7 @@ proptest! {
         // every other region falls silent at once
         for _ in 0..3 {
             for (region, index) in world.places() {
-                if region > 0 { view.handle_miss(&node(region, index)); }
+                if region > 0 { view.handle_miss(&node(region, index), 0); }
             }
         }
         let before: Vec<_> = view.poll(now_ms, 0).regions.iter().map(|region| region.state).collect();
@@ -292,7 +292,7 @@ proptest! {
                 let report = Report { readiness: Readiness::Ready, answers: BTreeMap::from([(node(2, 0), false), (node(2, 1), false)]) };
                 view.handle_report(&node(1, index), report, now_ms);
             } else {
-                view.handle_miss(&node(1, index));
+                view.handle_miss(&node(1, index), 0);
             }
             let fleet = view.poll(now_ms, 0);
             prop_assert!(fleet.minority);
