@@ -1,0 +1,40 @@
+/** How states look: each has a colour class, a shape and a word, so that none is told by colour alone. */
+
+import type { NodeState, PurgeNodeState, RegionState } from "../api/client";
+
+export type Tone = "good" | "warn" | "busy" | "idle" | "bad";
+
+/** A path in a square from -8 to 8. */
+export interface Look {
+  tone: Tone;
+  word: string;
+  shape: string;
+  meaning: string;
+}
+
+const CIRCLE = "M-7 0A7 7 0 1 1 7 0A7 7 0 1 1 -7 0Z";
+const TRIANGLE = "M0 -8L8 6.5H-8Z";
+const DIAMOND = "M0 -8.5L8.5 0L0 8.5L-8.5 0Z";
+const SQUARE = "M-6.5 -6.5H6.5V6.5H-6.5Z";
+const RING = "M-7 0A7 7 0 1 1 7 0A7 7 0 1 1 -7 0ZM-3.6 0A3.6 3.6 0 1 0 3.6 0A3.6 3.6 0 1 0 -3.6 0Z";
+const CROSS = "M-7.5 -4.6L-4.6 -7.5L0 -2.9L4.6 -7.5L7.5 -4.6L2.9 0L7.5 4.6L4.6 7.5L0 2.9L-4.6 7.5L-7.5 4.6L-2.9 0Z";
+
+export const REGION: Record<RegionState, Look> = {
+  up: { tone: "good", word: "up", shape: CIRCLE, meaning: "Healthy." },
+  degraded: { tone: "warn", word: "degraded", shape: TRIANGLE, meaning: "Some observers do not reach it, or some of its nodes are down." },
+  draining: { tone: "busy", word: "draining", shape: DIAMOND, meaning: "Told to give up its clients." },
+  unknown: { tone: "idle", word: "unknown", shape: RING, meaning: "Nobody has said anything yet." },
+  down: { tone: "bad", word: "down", shape: CROSS, meaning: "A quorum of regions cannot reach it." },
+};
+
+export const NODE: Record<NodeState, Look> = {
+  up: { tone: "good", word: "up", shape: CIRCLE, meaning: "Answers probes." },
+  unknown: { tone: "idle", word: "unknown", shape: RING, meaning: "Not heard of yet." },
+  down: { tone: "bad", word: "down", shape: CROSS, meaning: "Does not answer probes." },
+};
+
+export const RECEIPT: Record<PurgeNodeState, Look> = {
+  applied: { tone: "good", word: "applied", shape: CIRCLE, meaning: "In effect on this node." },
+  fenced: { tone: "warn", word: "fenced", shape: SQUARE, meaning: "Out of reach; it serves nothing until it has caught up." },
+  pending: { tone: "idle", word: "pending", shape: RING, meaning: "Not heard from yet." },
+};
