@@ -3,18 +3,23 @@
 
 use std::sync::{Arc, atomic::AtomicU64};
 
+use arc_swap::ArcSwap;
 use region_config::Config;
 use rules::{
     caching::{self, Decision},
     key,
     purge::Standing,
+    steering::RegionExplanation,
 };
 use wire::entry::{Entry, Object};
 
 use crate::{
-    admin::{Context, Gathered, Part, Parts, Question, Steered, Step, Token},
+    admin::{Context, Gathered, Part, Parts, Question, Steered, SteeredRegion, Steering, Step, Token},
     clock,
+    dns::{Counters, View},
     edge::sites::Lodger,
+    geo::Base,
+    observe::{Exposition, Kind},
     snapshot::Shared,
 };
 
@@ -123,8 +128,68 @@ fn decision(shared: &Shared, host: &str, object: &Object) -> Step {
     }
 }
 
+/// Where DNS leads an address, by the functions that answer.
+#[must_use]
+pub fn steered(shared: &Arc<Shared>, view: &Arc<ArcSwap<View>>, base: &Arc<Base>) -> Steered {
+    let (shared, view, base) = (Arc::clone(shared), Arc::clone(view), Arc::clone(base));
+    Arc::new(move |config, site, address| {
+        let explained = view.load().explain(&site.name, address, &shared.health.fleet(), (config, &base))?;
+        let decision = &explained.decision;
+        let mut regions: Vec<_> = explained.regions.iter().collect();
+        regions.sort_by_key(|region| region.place.unwrap_or(usize::MAX));
+        Some(Steering {
+            client: address.to_string(),
+            outcome: decision.outcome.as_str().into(),
+            ttl_s: decision.ttl_s,
+            scope: decision.scope,
+            regions: regions
+                .into_iter()
+                .map(|region| SteeredRegion {
+                    region: region.region.to_string(),
+                    chosen: region.place == Some(0),
+                    reason: steered_because(region),
+                })
+                .collect(),
+        })
+    })
+}
+
+fn steered_because(region: &RegionExplanation) -> String {
+    match region.kilometres {
+        Some(kilometres) => format!("{}: {} ({kilometres} km)", region.reason.as_str(), region.reason.meaning()),
+        None => format!("{}: {}", region.reason.as_str(), region.reason.meaning()),
+    }
+}
+
 /// For a node that answers no DNS.
 #[must_use]
 pub fn not_steered() -> Steered {
     Arc::new(|_: &Config, _, _| None)
+}
+
+/// DNS queries by what became of them, for the metrics page.
+pub fn dns_figures(counters: &Counters, page: &mut Exposition) {
+    let mut family = page.family("meridian_dns_queries_total", Kind::Counter, "DNS messages by what became of them");
+    for (event, count) in counters.all() {
+        family.count(&[("event", event.as_str())], count);
+    }
+}
+
+/// What is kept and fetched, and the fleet's health, for the metrics page.
+pub fn register_figures(shared: &Arc<Shared>) {
+    let seen = Arc::downgrade(shared);
+    shared.observe.register(Box::new(move |page| {
+        let Some(shared) = seen.upgrade() else { return };
+        let usage = shared.objects.usage();
+        page.single("meridian_store_memory_bytes", Kind::Gauge, "Memory that entries take", usage.memory_bytes as f64);
+        page.single("meridian_store_disk_bytes", Kind::Gauge, "Disk that entries take", usage.disk_bytes as f64);
+        page.single("meridian_fills", Kind::Gauge, "Fetches under way", shared.flights.count() as f64);
+        let fleet = shared.health.fleet();
+        let config = shared.config.load();
+        let mut family =
+            page.family("meridian_region_up", Kind::Gauge, "1 for the state that each region is in, as this node sees it");
+        for (region, view) in config.regions.iter().zip(&fleet.regions) {
+            family.sample(&[("region", region.name.as_str()), ("state", view.state.as_str())], 1.0);
+        }
+    }));
 }

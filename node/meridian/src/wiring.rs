@@ -16,7 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     admin, clock, console,
-    dns::{self, DnsFault},
+    dns::{self, DnsFault, ViewFault},
     edge::{
         Edge, EdgeFault,
         listener::Doors,
@@ -77,6 +77,9 @@ pub enum RunError {
     /// The geo database.
     #[error(transparent)]
     Geo(#[from] GeoFault),
+    /// What DNS answers from.
+    #[error(transparent)]
+    View(#[from] ViewFault),
     /// DNS.
     #[error(transparent)]
     Dns(#[from] DnsFault),
@@ -128,7 +131,6 @@ struct Running {
 struct Dns {
     view: Arc<ArcSwap<dns::View>>,
     base: Arc<geo::Base>,
-    server: dns::Server,
 }
 
 impl Running {
@@ -191,13 +193,18 @@ impl Running {
             // ADMIN mesh.register(Kind::Counters, admin::Reporter::new(Arc::clone(&shared.observe), Arc::clone(&parts)));
             mesh.start();
         }
+        console::register_figures(&shared);
         let dns = dns_front(&shared, &tasks).await?;
         let tls = Arc::new(tls);
         let edge = Edge::open(doors, &shared, Arc::clone(&tls))?;
         if let Some(server) = admin {
             let token = admin::Token::load_or_create(&shared.config.load().node.state_dir)?;
             let address = server.address();
-            let context = console::context(&shared, token, parts, console::not_steered());
+            let steered = match &dns {
+                Some(dns) => console::steered(&shared, &dns.view, &dns.base),
+                None => console::not_steered(),
+            };
+            let context = console::context(&shared, token, parts, steered);
             server.start(&context, &tasks);
             tracing::info!(%address, token_file = %token_file(&shared).display(), "admin interface");
         }
@@ -301,9 +308,6 @@ impl Running {
         tracing::info!("stopping");
         self.shared.health.say(Readiness::Draining);
         self.edge.close(STOP_PATIENCE).await;
-        if let Some(dns) = self.dns {
-            dns.server.stop().await;
-        }
         self.tasks.stop(STOP_PATIENCE).await;
         self.shared.ledgers.close().await;
         self.shared.objects.close().await;
@@ -380,12 +384,11 @@ async fn dns_front(shared: &Shared, tasks: &Tasks) -> Result<Option<Dns>, RunErr
         return Ok(None);
     }
     let file = config.node.geo_file.clone();
-    let loading = tokio::task::spawn_blocking(move || match file {
-        Some(file) => geo::Base::load(&file),
-        None => geo::Base::embedded(),
-    });
+    let loading = tokio::task::spawn_blocking(move || geo::Base::open(file.as_deref()));
     let base = Arc::new(loading.await.map_err(|error| RunError::Runtime(io::Error::other(error)))??);
     let view = Arc::new(ArcSwap::from_pointee(dns::View::compile(&config, &base)?));
     let server = dns::Server::bind(&config.node.dns, Arc::clone(&view), shared.health.shared(), tasks)?;
-    Ok(Some(Dns { view, base, server }))
+    let counters = server.counters();
+    shared.observe.register(Box::new(move |page| console::dns_figures(&counters, page)));
+    Ok(Some(Dns { view, base }))
 }
