@@ -42,7 +42,7 @@ fn the_fleet_of_three_regions_is_right() {
     assert_eq!(config.zones[0].name_servers.len(), 3);
     assert_eq!(config.jurisdictions[0].countries.len(), 27);
     let ca = config.node.identity.unwrap().ca;
-    assert_eq!(ca, example("three-regions/frankfurt-1").join("identity/ca.crt"));
+    assert_eq!(ca, example("three-regions/frankfurt-1").join("identity/ca.pem"));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod ca;
 mod check;
 mod client;
+mod demo;
 mod exit;
 mod explain;
 mod files;
@@ -173,7 +174,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Run(dir) => run::run(&dir.config, output),
         Command::Check(dir) => check::check(&dir.config, output),
         Command::Schema => check::schema(output),
-        Command::Demo(order) => demo(&order, output),
+        Command::Demo(order) => demo::demo(&order, output),
         Command::Ca(Ca::Init(order)) => ca::init(&order, output),
         Command::Ca(Ca::Issue(order)) => ca::issue(&order, output),
         Command::Status(node) => status::status(&node, output),
@@ -181,13 +182,6 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Explain(order) => explain::explain(&order, output),
     };
     exit.into()
-}
-
-fn demo(order: &crate::demo::Order, output: Output) -> Exit {
-    match crate::demo::run(order) {
-        Ok(()) => Exit::Done,
-        Err(fault) => output.failed(Exit::Failure, &fault),
-    }
 }
 
 #[cfg(test)]

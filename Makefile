@@ -1,0 +1,73 @@
+# What one does by hand. `make` alone lists it.
+#
+#   make demo     three regions on this machine, in front of a real origin; Ctrl-C stops it
+#   make test     all tests: of the crates, of whole nodes, of the admin interface
+#   make lint     formatting, clippy, dependencies, types of the admin interface
+#   make bench    Meridian beside nginx's proxy_cache on one core; `make bench-hot` for single functions
+#   make build    the admin interface, and the binary with it in it: target/release/meridian
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+BINARY := $(or $(CARGO_TARGET_DIR),target)/debug/meridian
+UI := admin-ui/dist/index.html
+UI_SOURCES := $(shell find admin-ui/src admin-ui/public -type f) $(wildcard admin-ui/*.html admin-ui/*.json admin-ui/*.js admin-ui/*.ts)
+say = @printf '==> %s\n'
+
+.PHONY: help build demo test lint bench bench-hot tools binary
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+demo: tools-demo $(UI) binary deploy/demo-origin/node_modules/.package-lock.json
+	$(say) 'starting the demo'
+	@exec $(BINARY) demo
+
+test: tools-test $(UI) binary $(patsubst %/package-lock.json,%/node_modules/.package-lock.json,\
+		$(wildcard tests/*/package-lock.json) deploy/demo-origin/package-lock.json)
+	$(say) 'testing the crates, and whole nodes'
+	@cargo test --workspace
+	$(say) 'testing the admin interface'
+	@npm --prefix admin-ui run --silent test
+
+lint: tools-lint admin-ui/node_modules/.package-lock.json
+	$(say) 'formatting'
+	@cargo fmt --all --check
+	$(say) 'clippy'
+	@cargo clippy --workspace --all-targets -- -D warnings
+	$(say) 'dependencies'
+	@if cargo deny --version >/dev/null 2>&1; then cargo deny check; \
+		else echo 'cargo-deny is not installed, so licences and advisories were not checked: cargo install cargo-deny'; fi
+	$(say) 'types of the admin interface'
+	@npm --prefix admin-ui run --silent check
+
+bench: tools-bench $(UI)
+	@benches/compare.sh
+
+bench-hot: tools-bench
+	@cargo bench -p benches
+
+build: tools-build $(UI)
+	@cargo build --release -p meridian
+
+# cargo shows its own progress, and knows best what is fresh
+binary:
+	$(say) 'building meridian (the first time takes some minutes)'
+	@cargo build -p meridian
+
+tools-%:
+	@tests/tools.sh $*
+
+$(UI): $(UI_SOURCES) admin-ui/node_modules/.package-lock.json
+	$(say) 'building the admin interface'
+	@npm --prefix admin-ui run --silent build -- --logLevel warn
+	@touch $@
+
+# npm writes this file at the end of an installation, so it is as good as a stamp
+%/node_modules/.package-lock.json: %/package-lock.json
+	$(say) 'installing the packages of $*'
+	@npm --prefix $* ci --silent --no-audit --no-fund
+	@touch $@

@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# Whether the programs are there that a make target needs.
+#
+#   tests/tools.sh demo|test|lint|bench|build
+#
+# As root on a Debian-like system, missing packages are installed; otherwise all that is missing is named in one line.
+set -euo pipefail
+
+# program:package, where - means that it does not come from a package of the system
+build=(cargo:- cc:build-essential node:- npm:-)
+demo=("${build[@]}")
+lint=("${build[@]}")
+bench=("${build[@]}")
+test=("${build[@]}" curl:curl dig:bind9-dnsutils h2load:nghttp2-client chromium:chromium)
+
+declare -n needed=${1:?which target}
+missing=() packages=()
+for need in "${needed[@]}"; do
+    program=${need%%:*} package=${need##*:}
+    command -v "$program" >/dev/null && continue
+    # the same browser under other names will do
+    [[ $program == chromium ]] && { command -v chromium-browser || command -v google-chrome; } >/dev/null && continue
+    missing+=("$program")
+    [[ $package == - ]] || packages+=("$package")
+done
+if ((${#missing[@]} > 0)) && ((${#missing[@]} == ${#packages[@]})) && [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
+    echo "==> installing ${packages[*]}" >&2
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -qq >/dev/null && apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null && exit 0
+    echo "make: installing ${packages[*]} failed; install them by hand" >&2
+    exit 1
+fi
+if ((${#missing[@]} > 0)); then
+    line="make $1: missing: ${missing[*]}"
+    ((${#packages[@]} == 0)) || line+=" (Debian: apt install ${packages[*]})"
+    [[ " ${missing[*]} " == *" cargo "* ]] && line+=" (Rust: https://rustup.rs)"
+    [[ " ${missing[*]} " == *" node "* || " ${missing[*]} " == *" npm "* ]] && line+=" (Node.js 20.19 or later: https://nodejs.org)"
+    echo "$line" >&2
+    exit 1
+fi
+
+IFS=. read -r major minor _ < <(node --version | tr -d v)
+if ((major < 20 || (major == 20 && minor < 19))); then
+    echo "make $1: Node.js $major.$minor is too old: 20.19 or later is needed (https://nodejs.org)" >&2
+    exit 1
+fi
