@@ -247,11 +247,11 @@ fn name_servers(asked: &Asked<'_>, authority: &Authority, buffer: Vec<u8>) -> (V
     let ttl_s = authority.ttl_s;
     let servers = &authority.name_servers;
     let answer: Vec<_> = servers.iter().map(|(name, _)| Record { owner: None, ttl_s, data: Data::Ns(name) }).collect();
-    let glue = |(name, addresses): &'_ (_, Vec<IpAddr>)| -> Vec<Record<'_>> {
-        let record = |address: &IpAddr| Record { owner: Some(name), ttl_s, data: Data::from(*address) };
-        addresses.iter().map(record).collect()
-    };
-    let additional: Vec<_> = servers.iter().flat_map(glue).collect();
+    let additional: Vec<_> = servers
+        .iter()
+        .flat_map(|(name, addresses)| addresses.iter().map(move |address| (name, *address)))
+        .map(|(name, address)| Record { owner: Some(name), ttl_s, data: Data::from(address) })
+        .collect();
     positive(asked, &answer, &additional, buffer)
 }
 

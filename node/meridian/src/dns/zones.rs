@@ -89,7 +89,8 @@ impl Zones {
         let apex = parsed(&zone.name)?;
         let mname = name_servers.first().map_or_else(|| apex.clone(), |(name, _)| name.clone());
         let soa = Soa { mname, rname: parsed(&zone.mailbox)?, serial, minimum_s: zone.negative_ttl_s };
-        self.apexes.insert(self.key(apex.as_slice()), self.authorities.len());
+        let key = self.key(apex.as_slice());
+        self.apexes.insert(key, self.authorities.len());
         self.authorities.push(Authority { apex, soa, ttl_s: zone.ttl_s, name_servers });
         Ok(())
     }
@@ -105,7 +106,8 @@ impl Zones {
             HostPattern::Suffix(suffix) => {
                 if let Ok(suffix) = parsed(suffix) {
                     self.hold(suffix.as_slice(), Held::Empty);
-                    self.below.insert(self.key(suffix.as_slice()), Held::Site(site));
+                    let key = self.key(suffix.as_slice());
+                    self.below.insert(key, Held::Site(site));
                 }
             }
             HostPattern::Any => {}

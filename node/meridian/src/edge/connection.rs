@@ -150,4 +150,3 @@ async fn answer_one(
     }
     response
 }
-

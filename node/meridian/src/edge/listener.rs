@@ -120,12 +120,8 @@ impl Edge {
     /// [`EdgeFault::Thread`] if a thread cannot be started.
     pub fn open(doors: Doors, shared: &Arc<Shared>, tls: Arc<EdgeTls>) -> Result<Self, EdgeFault> {
         let tasks = Tasks::new();
-        let lobby = Arc::new(Lobby {
-            shared: Arc::clone(shared),
-            tls,
-            tasks: tasks.clone(),
-            connections: AtomicUsize::new(0),
-        });
+        let lobby =
+            Arc::new(Lobby { shared: Arc::clone(shared), tls, tasks: tasks.clone(), connections: AtomicUsize::new(0) });
         let mut shares: Vec<Vec<(SocketAddr, bool, StdListener)>> = (0..doors.workers).map(|_| Vec::new()).collect();
         for door in doors.doors {
             for (share, socket) in shares.iter_mut().zip(door.sockets) {

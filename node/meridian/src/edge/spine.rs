@@ -315,13 +315,7 @@ async fn shelf(shared: &Shared, asked: &Asked<'_>, headers: &HeaderMap, now: u64
 }
 
 /// The request as it goes upstream.
-fn wanted(
-    shared: &Shared,
-    caller: Caller,
-    served: &Arc<Served>,
-    asked: &Asked<'_>,
-    parts: &Parts,
-) -> Arc<Wanted> {
+fn wanted(shared: &Shared, caller: Caller, served: &Arc<Served>, asked: &Asked<'_>, parts: &Parts) -> Arc<Wanted> {
     let site = &served.site;
     let mut headers = forward::headers(shared, caller, &parts.headers, asked.authority);
     conditional::strip(&mut headers);
@@ -499,13 +493,7 @@ fn note(shared: &Shared, caller: Caller, served: &Served, parts: &Parts, arrival
     }
 }
 
-fn line<'a>(
-    client: IpAddr,
-    parts: &'a Parts,
-    arrival: &Arrival,
-    reply: &Reply,
-    micros: u32,
-) -> Line<'a> {
+fn line<'a>(client: IpAddr, parts: &'a Parts, arrival: &Arrival, reply: &Reply, micros: u32) -> Line<'a> {
     Line {
         unix_ms: arrival.unix_ms,
         method: parts.method.as_str(),

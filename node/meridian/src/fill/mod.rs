@@ -11,10 +11,7 @@ use http::{HeaderMap, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use region_config::{NodeId, Policy};
 use rules::{
-    caching::{
-        self, Exchange, Freshness, Reason, Storing, Tags, VarySpec, conditional,
-        fields::surrogate_tags,
-    },
+    caching::{self, Exchange, Freshness, Reason, Storing, Tags, VarySpec, conditional, fields::surrogate_tags},
     key::{self, BodyId, Key},
     purge::{Position, Standing},
 };
@@ -116,9 +113,7 @@ pub struct Seat {
 #[must_use]
 pub fn board(shared: &Arc<Shared>, job: &Job, refused: Option<&Arc<Flight>>) -> Option<Seat> {
     match shared.flights.join(job.key, refused) {
-        Part::Follow(flight) => {
-            (flight.waiting() < WAITERS_MAX).then_some(Seat { flight, private: None })
-        }
+        Part::Follow(flight) => (flight.waiting() < WAITERS_MAX).then_some(Seat { flight, private: None }),
         Part::Lead(flight) => Some(launch(shared, job.clone(), flight)),
     }
 }
@@ -252,9 +247,7 @@ fn renew(shared: &Shared, job: &Job, key: Key, stale: &Arc<Object>, fetched: &Fe
 
 /// What a purge would name this response by; refused if its tags are too many or too long to be kept.
 fn purge_keys(wanted: &Wanted, headers: &HeaderMap) -> Result<Box<[u64]>, Reason> {
-    let keys = |tags: &[&str]| {
-        wanted.served.guard.keys(&wanted.host, &wanted.path, wanted.query.as_deref(), tags)
-    };
+    let keys = |tags: &[&str]| wanted.served.guard.keys(&wanted.host, &wanted.path, wanted.query.as_deref(), tags);
     match surrogate_tags(headers) {
         Tags::Listed(tags) => Ok(keys(&tags)),
         Tags::Oversize => Err(Reason::TagsOversize),
@@ -279,7 +272,9 @@ async fn share(
     let (purge_keys, stored) = match purge_keys(wanted, &parts.headers) {
         Ok(keys) if standing(&wanted.served, fetched.stamp, &keys) == Standing::Valid => (keys, Ok(())),
         Ok(keys) => (keys, Err(Reason::PurgedDuringFill)),
-        Err(reason) => (wanted.served.guard.keys(&wanted.host, &wanted.path, wanted.query.as_deref(), &[]), Err(reason)),
+        Err(reason) => {
+            (wanted.served.guard.keys(&wanted.host, &wanted.path, wanted.query.as_deref(), &[]), Err(reason))
+        }
     };
     let vary = vary.map(|spec| {
         let key = key::variant(&shared.secret, wanted.primary, &spec, &wanted.headers);

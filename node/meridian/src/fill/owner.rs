@@ -88,13 +88,7 @@ pub async fn ask(shared: &Shared, job: &Job, owner: &NodeId, headers: &HeaderMap
     let mut response = Response::new(UpstreamBody::Peer { pieces: pieces(recv).boxed(), length });
     *response.status_mut() = answered.status;
     *response.headers_mut() = answered.fields;
-    Ok(Fetched {
-        response,
-        stamp,
-        request_unix_ms,
-        response_unix_ms: clock::unix_ms(),
-        through: Some(owner.clone()),
-    })
+    Ok(Fetched { response, stamp, request_unix_ms, response_unix_ms: clock::unix_ms(), through: Some(owner.clone()) })
 }
 
 fn length_of(fields: &HeaderMap) -> Option<u64> {

@@ -65,10 +65,7 @@ impl HttpBody for UpstreamBody {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Self::Origin(body) => Pin::new(body).poll_frame(context).map_err(BodyError::from),
             Self::Peer { pieces, .. } => pieces.as_mut().poll_next(context).map_ok(Frame::data),
@@ -139,4 +136,3 @@ fn request(target: &str, headers: HeaderMap) -> Result<Request<RequestBody>, Fai
     *request.headers_mut() = headers;
     Ok(request)
 }
-
