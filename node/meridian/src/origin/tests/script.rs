@@ -26,8 +26,11 @@ use tokio::{
 };
 use tokio_util::sync::DropGuard;
 
-use super::{Answer, OriginError, Origins, RequestBody, empty_body};
-use crate::{clock, tasks::Tasks};
+use crate::{
+    clock,
+    origin::{Answer, OriginError, Origins, RequestBody, empty_body},
+    tasks::Tasks,
+};
 
 /// An origin on loopback that follows a script for each connection.
 pub(super) struct Scripted {
@@ -119,6 +122,14 @@ impl Wire {
                 return None;
             }
         }
+    }
+
+    /// Everything up to and with `end`.
+    pub(super) async fn through(&mut self, end: &[u8]) -> Vec<u8> {
+        while !self.pending.ends_with(end) && self.stream.read_buf(&mut self.pending).await.is_ok_and(|bytes| bytes > 0)
+        {
+        }
+        std::mem::take(&mut self.pending)
     }
 
     /// Everything up to the end of the connection.
