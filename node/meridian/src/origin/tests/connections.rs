@@ -137,8 +137,7 @@ async fn when_all_connections_hang_the_next_request_is_refused_in_time() {
 
 #[tokio::test]
 async fn a_port_that_nobody_listens_on_is_refused_at_once() {
-    let gone = Scripted::always(OK).await.address;
-    pause(50).await;
+    let (_held, gone) = deaf();
     let house = House::new(vec![at("o", gone)]);
     for _ in 0..5 {
         let error = house.whole().await.unwrap_err();
@@ -151,7 +150,7 @@ async fn a_port_that_nobody_listens_on_is_refused_at_once() {
 
 #[tokio::test]
 async fn a_request_not_yet_sent_goes_to_another_origin() {
-    let gone = Scripted::always(OK).await.address;
+    let (_held, gone) = deaf();
     let origin = Scripted::always(OK).await;
     let house = House::new(vec![at("gone", gone), at("here", origin.address)]);
     for _ in 0..20 {

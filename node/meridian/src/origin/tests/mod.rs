@@ -25,7 +25,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use region_config::{HealthCheck, OriginProtocol};
 use tokio::io::AsyncWriteExt;
 
-use self::script::{House, Scripted, at, config, pause, request, until};
+use self::script::{House, Scripted, at, config, deaf, pause, request, until};
 use super::{BoxError, OriginError, OriginState, RequestBody, empty_body};
 use crate::{clock, tasks::Tasks};
 

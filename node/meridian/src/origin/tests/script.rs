@@ -22,7 +22,7 @@ use region_config::{
 use rules::residency::{Permit, permit};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
 };
 use tokio_util::sync::DropGuard;
 
@@ -146,6 +146,14 @@ impl Wire {
     pub(super) fn reset(self) {
         drop(self.stream.set_zero_linger());
     }
+}
+
+/// A port that nobody listens on, for as long as the socket is held.
+pub(super) fn deaf() -> (TcpSocket, SocketAddr) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = socket.local_addr().unwrap();
+    (socket, address)
 }
 
 /// Waits without doing anything.
