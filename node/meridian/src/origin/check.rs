@@ -59,7 +59,7 @@ impl Asking {
         loop {
             let deadline = Instant::from_std(clock::instant()) + self.timeout;
             let answer = tokio::time::timeout_at(deadline, self.once(connector, deadline)).await;
-            health.answered(answer.unwrap_or_else(|_| Err("health check: no answer in time".into())));
+            health.answered(&answer.unwrap_or_else(|_| Err("health check: no answer in time".into())));
             tokio::time::sleep(self.interval).await;
         }
     }

@@ -153,10 +153,8 @@ impl Connector {
         builder.max_headers(FIELDS_MAX).max_header_size(HEAD_BYTES).max_buf_size(HEAD_BYTES);
         let (send, connection) = builder.handshake(TokioIo::new(io)).await.map_err(|e| OriginError::from_hyper(&e))?;
         let (alive, dropped) = oneshot::channel();
-        let gone = CancellationToken::new();
-        let ended = gone.clone().drop_guard();
         self.tasks.spawn("origin-connection", async move {
-            let _held = (hold(slot), ended);
+            let _held = hold(slot);
             tokio::select! {
                 result = connection => {
                     if let Err(error) = result {
@@ -166,7 +164,7 @@ impl Connector {
                 _ = dropped => {}
             }
         });
-        Ok(Http1 { send, alive, gone })
+        Ok(Http1 { send, _alive: alive })
     }
 
     /// HTTP/2 on `io`: by prior knowledge or chosen by ALPN.

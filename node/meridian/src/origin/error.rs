@@ -153,8 +153,7 @@ impl OriginError {
         REASONS.get(self.index()).copied().unwrap_or("origin-other")
     }
 
-    /// Whether the origin could not be reached at all: nothing of the request has been sent, so that another origin
-    /// may be asked. Only this counts against an origin's health; what it answers does not.
+    /// Whether nothing of the request has been sent, so that another origin may be asked.
     #[must_use]
     pub fn before_sending(&self) -> bool {
         matches!(
@@ -165,6 +164,7 @@ impl OriginError {
                 | Self::Unreachable(_)
                 | Self::ConnectTimeout
                 | Self::Tls(_)
+                | Self::TooManyConnections
         )
     }
 

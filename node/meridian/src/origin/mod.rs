@@ -29,8 +29,6 @@ mod health;
 mod outgoing;
 mod pool;
 #[cfg(test)]
-mod script;
-#[cfg(test)]
 mod tests;
 mod upstream;
 

@@ -7,7 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicU8, AtomicU64, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
@@ -89,7 +89,8 @@ impl Outgoing {
         }
         let slash = || PathAndQuery::from_static("/");
         let target = parts.uri.path_and_query().cloned().unwrap_or_else(slash);
-        if !target.as_str().starts_with('/') && !(target == "*" && parts.method == Method::OPTIONS) {
+        let asterisk = target == "*" && parts.method == Method::OPTIONS;
+        if !asterisk && !target.as_str().starts_with('/') {
             return Err(OriginError::Unsendable("the target does not begin with `/`"));
         }
         // the authority of an absolute target replaces Host (RFC 9112 section 3.2.2)
@@ -207,6 +208,8 @@ pub(super) enum Stage {
     Origin,
     /// All of it has been given to the connection.
     Done,
+    /// It broke off: the client's fault, whatever the connection says of it.
+    Broken,
 }
 
 /// Shared by an upload and whoever waits for the response.
@@ -237,7 +240,8 @@ impl UploadWatch {
         let stage = match progress.stage.load(Ordering::Acquire) {
             0 => Stage::Client,
             1 => Stage::Origin,
-            _ => Stage::Done,
+            2 => Stage::Done,
+            _ => Stage::Broken,
         };
         (stage, progress.since_ms.load(Ordering::Relaxed))
     }
@@ -286,6 +290,25 @@ impl Body for Upload {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.get_mut();
+        let frame = ready!(this.poll_inner(cx));
+        if matches!(frame, Some(Err(_))) {
+            this.note(Stage::Broken);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.progress.is_none() || (self.left.is_none_or(|left| left == 0) && self.inner.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.left.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+impl Upload {
+    fn poll_inner(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = self;
         if let Some(unwanted) = &mut this.unwanted
             && Pin::new(unwanted).poll(cx).is_ready()
         {
@@ -311,16 +334,6 @@ impl Body for Upload {
         }
     }
 
-    fn is_end_stream(&self) -> bool {
-        self.progress.is_none() || (self.left.is_none_or(|left| left == 0) && self.inner.is_end_stream())
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.left.map_or_else(SizeHint::default, SizeHint::with_exact)
-    }
-}
-
-impl Upload {
     fn ended(&mut self) -> Option<Result<Frame<Bytes>, BoxError>> {
         if self.left.is_some_and(|left| left > 0) {
             return Some(Err("the body is shorter than its Content-Length".into()));

@@ -40,9 +40,7 @@ const STREAMS_MAX: usize = 100;
 pub(super) struct Http1 {
     pub(super) send: http1::SendRequest<Upload>,
     /// Its driver ends, and the socket closes, when this is dropped.
-    pub(super) alive: oneshot::Sender<()>,
-    /// Fires when the driver has ended.
-    pub(super) gone: CancellationToken,
+    pub(super) _alive: oneshot::Sender<()>,
 }
 
 /// An HTTP/2 connection: many requests at a time. It closes when nobody holds it.
@@ -283,7 +281,7 @@ impl Pool {
         drop(old);
     }
 
-    /// Keeps nothing any more: the node is stopping.
+    /// Keeps nothing any more: the origin or the node is going. What is under way goes on.
     pub(super) fn close(&self) {
         let mut inside = self.inside.lock();
         inside.closed = true;

@@ -20,7 +20,7 @@ use super::{
     body::{Bounds, OriginBody},
     check,
     connect::{Connector, Opened},
-    error::OriginError,
+    error::{OriginError, cause},
     figures::{Figures, OriginCounts},
     head,
     health::{Answered, OriginState, Verdict},
@@ -37,7 +37,7 @@ const SETTLE: Duration = Duration::from_millis(50);
 const STALE_SHOWS: Duration = Duration::from_secs(1);
 
 /// For how long to wait for the end of an HTTP/2 connection after a request on it failed.
-const GONE_SHOWS: Duration = Duration::from_millis(20);
+const GONE_SHOWS: Duration = Duration::from_millis(50);
 
 /// One origin of a site.
 #[derive(Debug)]
@@ -123,10 +123,17 @@ impl Upstream {
                 Broken::Stale => OriginError::Reset("kept connections had died".into()),
                 Broken::For(error) => error,
             };
-            self.figures.failed(&error);
-            self.health.note(&error.to_string());
+            self.failed(&error);
             error
         })
+    }
+
+    /// Counts a failure and keeps it for the operator, unless it is the client's or the caller's.
+    fn failed(&self, error: &OriginError) {
+        if !matches!(error, OriginError::UploadBroken(_) | OriginError::Unsendable(_)) {
+            self.figures.failed(error);
+            self.health.note(&error.to_string());
+        }
     }
 
     /// One try on one connection.
@@ -212,6 +219,9 @@ impl Upstream {
         loop {
             match tokio::time::timeout_at(limit.min(end), answer.as_mut()).await {
                 Ok(Ok(response)) => return Ok(response),
+                Ok(Err(error)) if watch.stage().0 == Stage::Broken => {
+                    return Err(Failure::Error(OriginError::UploadBroken(cause(&error.into_error()))));
+                }
                 Ok(Err(error)) => return Err(Failure::from(error)),
                 Err(_) => {}
             }
@@ -221,7 +231,7 @@ impl Upstream {
             }
             limit = match watch.stage() {
                 (Stage::Client, _) => now + first_byte,
-                (Stage::Origin | Stage::Done, since_ms) => {
+                (Stage::Origin | Stage::Done | Stage::Broken, since_ms) => {
                     let waited = Duration::from_millis(clock::monotonic_ms().saturating_sub(since_ms));
                     // an empty request has been waiting since it was sent, which is what `limit` was
                     if since_ms == 0 || waited >= first_byte {
@@ -238,7 +248,7 @@ impl Upstream {
         let may = again == Again::May && way.kept;
         match failure {
             Failure::Unsent(request) => {
-                out.restore(request);
+                out.restore(*request);
                 if may { Broken::Stale } else { Broken::For(OriginError::Reset("closed before it was used".into())) }
             }
             Failure::Error(error @ OriginError::Reset(_)) if may && out.replayable() => {
@@ -251,6 +261,13 @@ impl Upstream {
             }
             Failure::Error(error) => Broken::For(error),
         }
+    }
+}
+
+impl Drop for Upstream {
+    /// A kept connection's driver holds the pool that holds the connection: that circle is cut here.
+    fn drop(&mut self) {
+        self.pool.close();
     }
 }
 
@@ -278,13 +295,16 @@ impl From<OriginError> for Broken {
 /// How sending failed.
 enum Failure {
     /// Not a byte of it was written.
-    Unsent(Request<Upload>),
+    Unsent(Box<Request<Upload>>),
     Error(OriginError),
 }
 
 impl From<TrySendError<Request<Upload>>> for Failure {
     fn from(mut error: TrySendError<Request<Upload>>) -> Self {
-        error.take_message().map_or_else(|| Self::Error(OriginError::from_hyper(&error.into_error())), Self::Unsent)
+        match error.take_message() {
+            Some(request) => Self::Unsent(Box::new(request)),
+            None => Self::Error(OriginError::from_hyper(&error.into_error())),
+        }
     }
 }
 
@@ -317,13 +337,12 @@ impl Held {
         }
     }
 
-    /// Whether the connection itself has ended, or does within a moment.
+    /// Whether the connection itself has ended, and not only one stream on it.
     async fn gone(&self) -> bool {
-        let gone = match self {
-            Self::Own(own) => &own.gone,
-            Self::Place(place) => &place.connection.gone,
-        };
-        tokio::time::timeout(GONE_SHOWS, gone.cancelled()).await.is_ok()
+        match self {
+            Self::Own(_) => true,
+            Self::Place(place) => tokio::time::timeout(GONE_SHOWS, place.connection.gone.cancelled()).await.is_ok(),
+        }
     }
 }
 
@@ -346,8 +365,7 @@ impl Lease {
 
     /// The response will never be whole.
     pub(super) fn failed(self, error: &OriginError) {
-        self.flight.0.figures.failed(error);
-        self.flight.0.health.note(&error.to_string());
+        self.flight.0.failed(error);
     }
 
     /// Whether others use the connection too.
@@ -409,8 +427,8 @@ impl Health {
     }
 
     /// The active check was answered.
-    pub(super) fn answered(&self, answer: Result<(), String>) {
-        if let Err(why) = &answer {
+    pub(super) fn answered(&self, answer: &Result<(), String>) {
+        if let Err(why) = answer {
             self.note(why);
         }
         self.tell(|verdict| verdict.handle_answer(if answer.is_ok() { Answered::Well } else { Answered::Badly }));

@@ -22,12 +22,15 @@ use region_config::{
 use rules::residency::{Permit, permit};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
 };
 use tokio_util::sync::DropGuard;
 
-use super::{Answer, OriginError, Origins, RequestBody, empty_body};
-use crate::{clock, tasks::Tasks};
+use crate::{
+    clock,
+    origin::{Answer, OriginError, Origins, RequestBody, empty_body},
+    tasks::Tasks,
+};
 
 /// An origin on loopback that follows a script for each connection.
 pub(super) struct Scripted {
@@ -121,6 +124,14 @@ impl Wire {
         }
     }
 
+    /// Everything up to and with `end`.
+    pub(super) async fn through(&mut self, end: &[u8]) -> Vec<u8> {
+        while !self.pending.ends_with(end) && self.stream.read_buf(&mut self.pending).await.is_ok_and(|bytes| bytes > 0)
+        {
+        }
+        std::mem::take(&mut self.pending)
+    }
+
     /// Everything up to the end of the connection.
     pub(super) async fn rest(&mut self) -> Vec<u8> {
         while self.stream.read_buf(&mut self.pending).await.is_ok_and(|bytes| bytes > 0) {}
@@ -135,6 +146,14 @@ impl Wire {
     pub(super) fn reset(self) {
         drop(self.stream.set_zero_linger());
     }
+}
+
+/// A port that nobody listens on, for as long as the socket is held.
+pub(super) fn deaf() -> (TcpSocket, SocketAddr) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = socket.local_addr().unwrap();
+    (socket, address)
 }
 
 /// Waits without doing anything.
