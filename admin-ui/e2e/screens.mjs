@@ -2,7 +2,8 @@
 //
 //   MERIDIAN_ADMIN=http://127.0.0.1:9000 MERIDIAN_TOKEN=... node e2e/screens.mjs [command]
 //
-//   all                 (default) login, fleet, sites, purge
+//   all                 (default) the steps login, fleet, sites, purge, leave
+//   STEP ...            only these steps; login comes first
 //   down REGION [MS]    opens the fleet, prints {"event":"watching"} when REGION is shown and not down, and fails unless it
 //                       is shown as down within MS (3000) of the kill. Who kills: this script, if MERIDIAN_KILL holds
 //                       process ids ("123,456"); or else the caller, who has 60 s and measures by the times printed.
@@ -27,10 +28,14 @@ const say = (event, facts = {}) => console.log(JSON.stringify({ event, at_unix_m
 const shot = async (page, name) => shots && page.screenshot({ path: join(shots, `${name}.png`), fullPage: true });
 const marker = (page, region) => page.locator(`svg [data-region="${region}"]`);
 
+const STEPS = { login, fleet, sites, purge, leave };
+
 const { browser, page, faults } = await open({ colorScheme: process.env.MERIDIAN_SCHEME ?? "light" });
 try {
   const [command = "all", ...rest] = process.argv.slice(2);
-  await { all, down, up }[command](...rest);
+  if (command === "down") await down(...rest);
+  else if (command === "up") await up(...rest);
+  else for (const step of command === "all" ? Object.keys(STEPS) : [command, ...rest]) await STEPS[step]();
   assert.deepEqual(faults, [], "the page had errors");
   say("passed", { command });
 } catch (error) {
@@ -39,14 +44,6 @@ try {
   process.exitCode = 1;
 } finally {
   await browser.close();
-}
-
-async function all() {
-  await login();
-  await fleet();
-  await sites();
-  await purge();
-  await leave();
 }
 
 /** A wrong token is refused; the right one is taken from the URL, and does not stay there. */

@@ -1,51 +1,156 @@
 //! Where other parts' types become the API's: what they know now.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use http::StatusCode;
 use region_config::{NodeId, Site};
-use rules::{health::Fleet, purge::PurgeId, residency};
+use rules::{
+    health::Fleet,
+    purge::{PurgeId, PurgeKey},
+    residency,
+};
 
-use super::{Context, model::Purge, problem::Problem, purges::Work};
+use super::{
+    Context,
+    model::{Purge, PurgeNode, PurgeNodeState, PurgeScope, PurgeState, PurgeStored, PurgeWait},
+    problem::Problem,
+    purges::Work,
+    report::Reporter,
+};
+use crate::{
+    ledger::{self, NodeReceipt, PurgeFault, Realm, Receipt, Wait},
+    peers::{Answer, Kind, PeerIdentity, Stream, read_frame, write_frame},
+};
+
+/// A question for counters says nothing yet; a newer node may say something.
+const QUESTION_BYTES_MAX: usize = 1024;
+/// How long answering another node's question may take.
+const REPORT_MAX: Duration = Duration::from_secs(2);
+
+impl Answer for Reporter {
+    fn answer(self: Arc<Self>, _: PeerIdentity, (mut send, mut recv): Stream) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            let exchange = async {
+                read_frame(&mut recv, QUESTION_BYTES_MAX).await?;
+                write_frame(&mut send, &self.report()).await
+            };
+            // who asks and goes away again concerns only itself
+            if let Ok(Ok(())) = tokio::time::timeout(REPORT_MAX, exchange).await {
+                let _ = send.finish();
+            }
+        })
+    }
+}
 
 /// Asks another node for its counters; none if it does not answer in time.
-pub(super) async fn counters(_context: &Context, _node: &NodeId, _deadline: Duration) -> Option<Bytes> {
-    None
+pub(super) async fn counters(context: &Context, node: &NodeId, deadline: Duration) -> Option<Bytes> {
+    context.mesh.as_ref()?.call(node, Kind::Counters, b"", deadline).await.ok()
 }
 
 /// The health of the fleet now.
-pub(super) fn fleet(_context: &Context) -> Fleet {
-    Fleet { epoch: 0, minority: false, regions: Vec::new() }
+pub(super) fn fleet(context: &Context) -> Arc<Fleet> {
+    context.health.fleet()
 }
 
-/// Checks that this node is a member of the site's realm.
-pub(super) fn member(context: &Context, site: &Site) -> Result<(), Problem> {
+/// The nodes that last said that they run another config than this one.
+pub(super) fn differing(context: &Context) -> Vec<String> {
+    let config = context.config.load();
+    let own = config.fingerprint.first_chunk().map_or(0, |head| u64::from_be_bytes(*head));
+    let nodes = config.regions.iter().flat_map(|region| &region.nodes).map(|node| &node.name);
+    let differs = |node: &&NodeId| context.health.config_of(node).is_some_and(|other| other != own);
+    nodes.filter(|node| **node != config.node.name).filter(differs).map(ToString::to_string).collect()
+}
+
+/// The ledger of a site's realm.
+///
+/// # Errors
+/// 421 with the realm's nodes if this node is no member.
+pub(super) fn realm(context: &Context, site: &Site) -> Result<Arc<Realm>, Problem> {
     let realm = site.realm();
-    if residency::member(&realm, &context.here) {
-        return Ok(());
+    if let Some(realm) = context.ledgers.realm(&realm).filter(|_| residency::member(&realm, &context.here)) {
+        return Ok(Arc::clone(realm));
     }
     let config = context.config.load();
     let inside = config.regions.iter().filter(|region| residency::member(&realm, &region.jurisdiction));
     let nodes = inside.flat_map(|region| &region.nodes).map(|node| node.name.to_string()).collect();
-    let detail =
-        format!("site `{}` is pinned to `{realm}`, and this node is certified for `{}`", site.name, context.here);
+    let (site, here) = (&site.name, &context.here);
+    let detail = format!("site `{site}` is pinned to `{realm}`, and this node is certified for `{here}`");
     Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, "foreign-realm", "The site is pinned elsewhere", detail)
         .expected("one of the nodes named here")
         .nodes(nodes))
 }
 
 /// Submits a purge.
-pub(super) async fn purge(_context: &Context, _work: Work) -> Result<Purge, Problem> {
-    Err(Problem::not_found("not yet"))
+///
+/// # Errors
+/// What the ledger refuses or cannot do.
+pub(super) async fn purge(realm: &Realm, work: Work) -> Result<Purge, Problem> {
+    let order = ledger::Purge {
+        site: work.site.name.clone(),
+        keys: work.keys,
+        mode: work.mode,
+        idempotency_key: work.idempotency_key,
+    };
+    let wait = match work.wait {
+        PurgeWait::Local => Wait::Local,
+        PurgeWait::Quorum => Wait::Quorum,
+        PurgeWait::All => Wait::All,
+    };
+    realm.submit(order, wait, work.timeout).await.map(shown).map_err(refusal)
+}
+
+fn refusal(fault: PurgeFault) -> Problem {
+    let detail = fault.to_string();
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "ledger", "The ledger cannot write", detail)
 }
 
 /// The last purges of this node's realms, newest first.
-pub(super) fn recent(_context: &Context, _limit: usize) -> Vec<Purge> {
-    Vec::new()
+pub(super) fn recent(context: &Context, limit: usize) -> Vec<Purge> {
+    let mut receipts: Vec<_> = context.ledgers.realms().iter().flat_map(|realm| realm.recent(limit)).collect();
+    receipts.truncate(limit);
+    receipts.into_iter().map(shown).collect()
 }
 
 /// A purge by its id.
-pub(super) fn receipt(_context: &Context, _id: &PurgeId) -> Option<Purge> {
-    None
+pub(super) fn receipt(context: &Context, id: &PurgeId) -> Option<Purge> {
+    context.ledgers.realms().iter().find_map(|realm| realm.receipt(id)).map(shown)
+}
+
+fn shown(receipt: Receipt) -> Purge {
+    let stored = |(node, after_ms): (NodeId, u32)| PurgeStored { node: node.to_string(), after_ms };
+    Purge {
+        id: receipt.id.to_string(),
+        site: receipt.site.to_string(),
+        scope: receipt.keys.into_iter().map(scope).collect(),
+        state: match receipt.state {
+            ledger::State::Accepted => PurgeState::Accepted,
+            ledger::State::Quorum => PurgeState::Quorum,
+            ledger::State::All => PurgeState::All,
+        },
+        stored: receipt.stored.into_iter().map(stored).collect(),
+        nodes: receipt
+            .nodes
+            .into_iter()
+            .map(|(node, region, state, after_ms)| PurgeNode {
+                node: node.to_string(),
+                region: region.to_string(),
+                state: match state {
+                    NodeReceipt::Applied => PurgeNodeState::Applied,
+                    NodeReceipt::Fenced => PurgeNodeState::Fenced,
+                    NodeReceipt::Pending => PurgeNodeState::Pending,
+                },
+                after_ms,
+            })
+            .collect(),
+    }
+}
+
+fn scope(key: PurgeKey) -> PurgeScope {
+    match key {
+        PurgeKey::Url { host, target } => PurgeScope::Url { host, target },
+        PurgeKey::Tag(tag) => PurgeScope::Tag { tag },
+        PurgeKey::Site => PurgeScope::Everything,
+    }
 }

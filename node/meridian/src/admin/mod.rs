@@ -47,7 +47,11 @@ pub use self::{
     sites::Gathered,
     token::{FILE as TOKEN_FILE, Token, TokenFault},
 };
-use crate::observe::{self, Observe};
+use crate::{
+    ledger::Ledgers,
+    observe::{self, Observe},
+    peers::{Health, Mesh},
+};
 
 /// Tells which parts of the node are ready. Called at each question; must not wait.
 pub type Parts = Arc<dyn Fn() -> Vec<Part> + Send + Sync>;
@@ -63,6 +67,12 @@ pub struct Context {
     pub here: JurisdictionId,
     /// The counters.
     pub observe: Arc<Observe>,
+    /// The fleet's health.
+    pub health: Arc<Health>,
+    /// The ledgers of the realms that this node is a member of.
+    pub ledgers: Arc<Ledgers>,
+    /// The other nodes; none in a fleet of one.
+    pub mesh: Option<Arc<Mesh>>,
     /// The admin token.
     pub token: Token,
     /// Names under which the admin interface is served, beside IP addresses and `localhost`.

@@ -54,8 +54,8 @@ pub(super) async fn order(
 ) -> Result<Response, Problem> {
     let wait = order.wait;
     let work = checked(&context.config.load(), order)?;
-    live::member(&context, &work.site)?;
-    let purge = live::purge(&context, work).await?;
+    let realm = live::realm(&context, &work.site)?;
+    let purge = live::purge(&realm, work).await?;
     let reached = match wait {
         PurgeWait::Local => true,
         PurgeWait::Quorum => purge.state != PurgeState::Accepted,

@@ -11,7 +11,7 @@ use http::StatusCode;
 use region_config::NodeConfig;
 
 use super::{
-    Context,
+    Context, live,
     model::{Listener, Readiness, Status},
     problem::Problem,
 };
@@ -35,8 +35,17 @@ pub(super) async fn status(State(context): State<Arc<Context>>) -> Json<Status> 
         memory_bytes: process::resident_bytes(),
         open_files: process::open_files(),
         listeners: listeners(&config.node),
-        warnings: (context.warnings)(),
+        warnings: warnings(&context),
     })
+}
+
+fn warnings(context: &Context) -> Vec<String> {
+    let mut warnings = (context.warnings)();
+    let differing = live::differing(context);
+    if !differing.is_empty() {
+        warnings.push(format!("these nodes run another config than this one: {}", differing.join(", ")));
+    }
+    warnings
 }
 
 /// The process lives, and its admin runtime turns.

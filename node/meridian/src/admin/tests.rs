@@ -12,7 +12,10 @@ use serde_json::{Value, json};
 use tower::Service;
 
 use super::*;
-use crate::observe::{self, Outcome};
+use crate::{
+    observe::{self, Outcome},
+    tasks::Tasks,
+};
 
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../admin-ui/openapi.json");
 
@@ -51,6 +54,9 @@ fn node() -> Node1 {
     let context = Arc::new(Context {
         here: JurisdictionId::parse("eu").unwrap(),
         observe: observe::Observe::new(&config, None),
+        health: Health::start(&config, None, Tasks::new()),
+        ledgers: Arc::new(Ledgers),
+        mesh: None,
         config: Arc::new(ArcSwap::from_pointee(config)),
         token: Token::load_or_create(state.path()).unwrap(),
         hosts: vec!["admin.example".into()],

@@ -8,6 +8,7 @@
 //! Counters hold no path, address, tag or header: they are all that may leave a jurisdiction.
 
 mod access_log;
+pub mod collectors;
 mod counters;
 mod exposition;
 mod histogram;

@@ -1,0 +1,74 @@
+//! Families of the metrics page that are read from other parts when the page is asked for.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use region_config::Config;
+use rules::health::{Fleet, NodeState, RegionState};
+use store::objects::Objects;
+
+use super::{
+    Collector,
+    exposition::{Exposition, Kind},
+};
+
+const REGION_STATES: [RegionState; 5] =
+    [RegionState::Up, RegionState::Degraded, RegionState::Draining, RegionState::Unknown, RegionState::Down];
+
+/// The fleet's health: a region's state is 1 in the series of that state, and 0 in the others.
+#[must_use]
+pub fn fleet(config: Arc<ArcSwap<Config>>, fleet: Arc<ArcSwap<Fleet>>) -> Collector {
+    Box::new(move |page| {
+        let (config, fleet) = (config.load(), fleet.load());
+        page.single("meridian_epoch", Kind::Gauge, "Counts the changes of verdict on this node.", fleet.epoch as f64);
+        let minority = f64::from(u8::from(fleet.minority));
+        page.single("meridian_minority", Kind::Gauge, "Whether this node sees too few regions to judge.", minority);
+        let mut family = page.family("meridian_region_state", Kind::Gauge, "The verdict on each region.");
+        for (region, view) in config.regions.iter().zip(&fleet.regions) {
+            for state in REGION_STATES {
+                let labels = [("region", region.name.as_str()), ("state", state.as_str())];
+                family.sample(&labels, f64::from(u8::from(state == view.state)));
+            }
+        }
+        nodes(page, &config, &fleet);
+    })
+}
+
+fn nodes(page: &mut Exposition, config: &Config, fleet: &Fleet) {
+    let views = config.regions.iter().zip(&fleet.regions);
+    let views = views.flat_map(|(region, view)| view.nodes.iter().map(|node| (region.name.as_str(), node)));
+    let mut family = page.family("meridian_peer_up", Kind::Gauge, "Whether each node answers this one's probes.");
+    for (region, node) in views.clone() {
+        let up = f64::from(u8::from(node.state == NodeState::Up));
+        family.sample(&[("region", region), ("peer", node.name.as_str())], up);
+    }
+    let help = "Round trip of the last probe of each node.";
+    let mut family = page.family("meridian_peer_rtt_seconds", Kind::Gauge, help);
+    for (region, node) in views {
+        if let Some(rtt_us) = node.rtt_us {
+            family.sample(&[("region", region), ("peer", node.name.as_str())], f64::from(rtt_us) / 1e6);
+        }
+    }
+}
+
+/// What the store takes and has.
+#[must_use]
+pub fn store(objects: Objects) -> Collector {
+    Box::new(move |page| {
+        let usage = objects.usage();
+        let help = "Bytes that stored entries take.";
+        let mut family = page.family("meridian_store_bytes", Kind::Gauge, help);
+        family.count(&[("tier", "memory")], usage.memory_bytes);
+        family.count(&[("tier", "disk")], usage.disk_bytes);
+        let help = "Bytes that stored entries may take.";
+        let mut family = page.family("meridian_store_bytes_max", Kind::Gauge, help);
+        family.count(&[("tier", "memory")], usage.memory_bytes_max);
+        family.count(&[("tier", "disk")], usage.disk_bytes_max);
+        let entries = usage.memory_entries as f64;
+        page.single("meridian_store_memory_entries", Kind::Gauge, "Entries in memory.", entries);
+        let help = "Look-ups on disk, by what became of them.";
+        let mut family = page.family("meridian_store_disk_lookups_total", Kind::Counter, help);
+        family.count(&[("result", "hit")], usage.disk_hits);
+        family.count(&[("result", "error")], usage.disk_errors);
+    })
+}
