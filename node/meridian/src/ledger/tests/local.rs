@@ -23,8 +23,12 @@ const FRAMES_MAX: usize = 64;
 #[derive(Debug)]
 pub(in super::super) struct Hub {
     running: Mutex<BTreeMap<NodeId, Running>>,
-    cuts: watch::Sender<BTreeSet<(NodeId, NodeId, Kind)>>,
+    cuts: watch::Sender<BTreeSet<Way>>,
+    open: Mutex<BTreeMap<Way, usize>>,
 }
+
+/// From where, to where, what for.
+type Way = (NodeId, NodeId, Kind);
 
 #[derive(Debug, Clone)]
 struct Running {
@@ -42,7 +46,7 @@ pub(in super::super) struct Port {
 
 impl Hub {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self { running: Mutex::default(), cuts: watch::Sender::new(BTreeSet::new()) })
+        Arc::new(Self { running: Mutex::default(), cuts: watch::Sender::new(BTreeSet::new()), open: Mutex::default() })
     }
 
     pub(super) fn started(&self, peer: Peer, ledgers: Arc<Ledgers>, tasks: Tasks) {
@@ -58,12 +62,17 @@ impl Hub {
         self.cuts.send_modify(|cuts| drop(cuts.insert((from.clone(), to.clone(), kind))));
     }
 
-    /// Cuts everything between two nodes.
-    pub(super) fn part(&self, a: &NodeId, b: &NodeId) {
+    /// Cuts everything between two nodes, and returns when nothing passes any more.
+    pub(super) async fn part(&self, a: &NodeId, b: &NodeId) {
         for kind in [Kind::Ledger, Kind::Tail] {
             self.cut(a, b, kind);
             self.cut(b, a, kind);
         }
+        let passes = || {
+            let (open, cuts) = (self.open.lock(), self.cuts.borrow());
+            cuts.iter().any(|way| open.get(way).is_some_and(|lines| *lines > 0))
+        };
+        super::until("the lines are down", || !passes()).await;
     }
 
     pub(super) fn heal(&self) {
@@ -81,13 +90,27 @@ impl Port {
         let (to, theirs) = mpsc::channel(FRAMES_MAX);
         let (back, ours) = mpsc::channel(FRAMES_MAX);
         let (me, mut cuts, ledgers) = (self.me.clone(), self.hub.cuts.subscribe(), there.ledgers);
+        *self.hub.open.lock().entry(way.clone()).or_default() += 1;
+        let counted = Counted(Arc::clone(&self.hub), way.clone());
         there.tasks.spawn_until_stopped("local-line", async move {
             let line = Line { send: Sending::Local(back), recv: Receiving::Local(theirs) };
             tokio::select! {
                 () = serve(&ledgers, kind, me, line) => {}
                 _ = cuts.wait_for(|cuts| cuts.contains(&way)) => {}
             }
+            drop(counted);
         });
         Ok((Line { send: Sending::Local(to), recv: Receiving::Local(ours) }, there.peer))
+    }
+}
+
+/// An open line, while it lives.
+struct Counted(Arc<Hub>, Way);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        if let Some(lines) = self.0.open.lock().get_mut(&self.1) {
+            *lines -= 1;
+        }
     }
 }

@@ -228,7 +228,7 @@ async fn what_a_peer_answers_without_having_heard_of_a_purge_is_stale_here() {
     let fleet = Fleet::three().await;
     let (edge, owner) = (fleet.realm(0), fleet.realm(1));
     for other in [0, 2] {
-        fleet.hub.part(&fleet.name(1), &fleet.name(other));
+        fleet.hub.part(&fleet.name(1), &fleet.name(other)).await;
     }
     let receipt = fleet.purge(0, "t", Wait::Quorum, SOON).await.unwrap();
     assert_eq!(receipt.state, Acknowledged::Quorum);
@@ -272,7 +272,7 @@ async fn a_node_that_was_away_hears_what_it_missed_before_it_serves_what_it_kept
     fleet.kill(2).await;
     fleet.purge(0, "t", Wait::Quorum, SOON).await.unwrap();
     for other in [0, 1] {
-        fleet.hub.part(&fleet.name(2), &fleet.name(other));
+        fleet.hub.part(&fleet.name(2), &fleet.name(other)).await;
     }
     fleet.start(2);
     tokio::time::sleep(BRIEF).await;
@@ -326,7 +326,7 @@ async fn a_witness_that_lost_its_disk_reads_the_others_before_it_votes() {
     let life = fleet.realm(2).life();
     fleet.kill(2).await;
     fleet.disks[2].lose("global.ledger");
-    fleet.hub.part(&fleet.name(2), &fleet.name(1));
+    fleet.hub.part(&fleet.name(2), &fleet.name(1)).await;
     fleet.start(2);
     tokio::time::sleep(BRIEF).await;
     assert!(!fleet.realm(2).caught_up(), "one other is not enough");
@@ -366,7 +366,13 @@ async fn a_witness_whose_disk_was_set_back_begins_a_new_life() {
     let object = stored(fleet.realm(2), "c", Position(fleet.realm(2).position().0 - 1));
     fleet.kill(2).await;
     fleet.disks[2].set_back(&old);
+    // before it reads the others, they come to read it
+    for other in [0, 1] {
+        fleet.hub.cut(&fleet.name(2), &fleet.name(other), Kind::Tail);
+    }
     fleet.start(2);
+    until("it has noticed", || fleet.realm(2).core.lock().witness.as_ref().unwrap().recovering()).await;
+    fleet.hub.heal();
     let head = || fleet.realm(2).core.lock().witness.as_ref().unwrap().head();
     until("it has noticed and recovered", || head().epoch != epoch && head().voting && head().seq >= 3).await;
     fleet.caught_up().await;
