@@ -253,6 +253,29 @@ impl Apply {
         (cursor.epoch == head.epoch && cursor.seq >= head.seq).then_some(head.voting)
     }
 
+    /// What the witnesses said so far counts no more: they have to say it again.
+    pub fn handle_doubt(&mut self) {
+        self.heads.fill(None);
+    }
+
+    /// How far a witness's log was read.
+    #[must_use]
+    pub fn cursor(&self, witness: usize) -> Option<Cursor> {
+        self.cursors.get(witness).copied().flatten()
+    }
+
+    /// Whether this node keeps marks for a site.
+    #[must_use]
+    pub fn knows(&self, site: &SiteId) -> bool {
+        self.sites.contains_key(site)
+    }
+
+    /// How many sites this node keeps marks for.
+    #[must_use]
+    pub fn sites(&self) -> usize {
+        self.sites.len()
+    }
+
     /// Whether any witness this node reads has lost a part of its log to compaction.
     #[must_use]
     pub fn compacted(&self, witness: usize) -> bool {

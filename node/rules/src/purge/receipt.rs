@@ -198,6 +198,14 @@ impl Receipts {
         self.taken.get(&id).map(|taken| taken.state)
     }
 
+    /// The events that wait for a majority, oldest first.
+    #[must_use]
+    pub fn waiting_events(&self) -> Vec<Arc<Event>> {
+        let taken = self.order.iter().filter_map(|id| self.taken.get(id));
+        let waiting = taken.filter(|taken| taken.state == Acknowledged::Accepted);
+        waiting.map(|taken| Arc::clone(&taken.event)).collect()
+    }
+
     /// How many wait for a majority.
     #[must_use]
     pub fn waiting(&self) -> usize {

@@ -1,0 +1,68 @@
+//! Writing a realm's changes: one at a time, each with everything that came during the one before.
+
+use std::{sync::Arc, time::Duration};
+
+use store::ledger::{LedgerError, Writer};
+
+use super::realm::Realm;
+
+/// How long a change that nobody waits for may gather others.
+const LAZY: Duration = Duration::from_millis(30);
+
+/// What is on disk.
+#[derive(Debug, Clone)]
+pub(super) struct Written {
+    /// Every change up to this one.
+    pub(super) change: u64,
+    /// The disk has failed, and nothing more will be.
+    pub(super) stopped: Option<LedgerError>,
+}
+
+/// Writes until the disk fails or the node stops.
+pub(super) async fn run(realm: Arc<Realm>, writer: Writer) {
+    loop {
+        tokio::select! {
+            () = realm.urgent.notified() => {}
+            () = realm.lazy.notified() => {
+                let _urgent_now = tokio::time::timeout(LAZY, realm.urgent.notified()).await;
+            }
+        }
+        if let Err(stopped) = write(&realm, &writer).await {
+            tracing::error!(realm = %realm.name, fault = %stopped, "the ledger is not written any more: purges are refused here");
+            realm.written.send_modify(|written| written.stopped = Some(stopped));
+            return;
+        }
+    }
+}
+
+/// Writes all there is.
+async fn write(realm: &Arc<Realm>, writer: &Writer) -> Result<(), LedgerError> {
+    loop {
+        let mut batch = realm.core.lock().batch();
+        let change = batch.change;
+        if batch.delta.is_empty() {
+            realm.core.lock().written(batch);
+            realm.written.send_modify(|written| written.change = written.change.max(change));
+            return Ok(());
+        }
+        writer.commit(std::mem::take(&mut batch.delta)).await?;
+        realm.core.lock().written(batch);
+        realm.written.send_modify(|written| written.change = written.change.max(change));
+        compact(realm, writer).await?;
+    }
+}
+
+/// Drops the oldest part of the own log, when it is due.
+async fn compact(realm: &Arc<Realm>, writer: &Writer) -> Result<(), LedgerError> {
+    let Some(last) = realm.core.lock().witness.as_ref().and_then(|witness| witness.poll_compact()) else {
+        return Ok(());
+    };
+    let log = writer.log();
+    let read = tokio::task::spawn_blocking(move || log.after(last - 1, 1, 1)).await;
+    let record = read.ok().and_then(Result::ok).and_then(|records| records.into_iter().next());
+    let Some(record) = record.filter(|record| record.seq == last) else { return Ok(()) };
+    if let Some(witness) = &mut realm.core.lock().witness {
+        witness.handle_compact(last, record.chain);
+    }
+    Ok(())
+}

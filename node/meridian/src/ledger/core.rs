@@ -1,0 +1,279 @@
+//! The machines of one realm, under one lock, and how they feed each other.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use region_config::NodeId;
+use rules::purge::{
+    Acknowledged, Append, Apply, Cursor, Delta, Event, Heard, LogHead, PurgeId, Reader, Receipts, Record, Source,
+    TailStart, Witness, majority,
+};
+use tokio::sync::Notify;
+use wire::purge::Refusal;
+
+use crate::clock;
+
+/// Sites of one realm that marks are kept for, at most. Events for more are refused at the door.
+const SITES_MAX: usize = 65_536;
+
+/// The machines of one realm.
+#[derive(Debug)]
+pub(super) struct Core {
+    pub(super) apply: Apply,
+    pub(super) witness: Option<Witness>,
+    pub(super) receipts: Receipts,
+    /// This node's name and its place among the witnesses.
+    pub(super) me: NodeId,
+    pub(super) own: Option<usize>,
+    pub(super) witnesses: usize,
+    /// Counts the changes: what waits for the disk waits for the count to be written.
+    pub(super) change: u64,
+    /// Own purges whose change is not written yet.
+    pub(super) unwritten: Vec<Unwritten>,
+    pub(super) outbox: BTreeMap<PurgeId, Option<Arc<Event>>>,
+    /// Per witness: how far its log is read *and* that is on our disk.
+    pub(super) held: Vec<Option<Cursor>>,
+    pub(super) caught_up: bool,
+    /// Who waits for a purge.
+    pub(super) waiters: BTreeMap<PurgeId, Arc<Notify>>,
+}
+
+/// A purge that this node took, on its way to the disk.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Unwritten {
+    change: u64,
+    id: PurgeId,
+    /// Whether it is in the own log.
+    logged: bool,
+}
+
+/// What the caller has to do after a head.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Reading {
+    /// Nothing: the log must not be read now.
+    Wait,
+    /// Go on as before.
+    On,
+    /// Begin to read here.
+    From(TailStart),
+}
+
+/// A change as it is about to be written.
+#[derive(Debug)]
+pub(super) struct Batch {
+    pub(super) delta: Delta,
+    pub(super) change: u64,
+    pub(super) appended: Option<u64>,
+    pub(super) cursors: Vec<Option<Cursor>>,
+}
+
+impl Core {
+    /// An application's purge: applied at once, logged if this node is a witness, kept until a majority has it.
+    pub(super) fn take(&mut self, event: &Arc<Event>) -> bool {
+        let now = clock::monotonic_ms();
+        if !self.receipts.handle_taken(event, now, clock::unix_ms()) {
+            return false;
+        }
+        if self.receipts.state(event.id()) == Some(Acknowledged::Accepted) {
+            self.outbox.insert(event.id(), Some(Arc::clone(event)));
+        }
+        self.keep(event);
+        true
+    }
+
+    /// Applies and logs an own purge, and notes that it is to be written.
+    fn keep(&mut self, event: &Arc<Event>) {
+        let logged = self.append(event).is_ok();
+        self.change += 1;
+        self.unwritten.push(Unwritten { change: self.change, id: event.id(), logged });
+    }
+
+    /// Events from the node that took them. They are applied in any case; the answer, if it is a promise, may be
+    /// given when the change is on disk.
+    pub(super) fn receive(&mut self, events: &[Arc<Event>], store: bool) -> Result<Vec<(PurgeId, u64)>, Refusal> {
+        if self.apply.sites() >= SITES_MAX && events.iter().any(|event| !self.apply.knows(event.site())) {
+            return Err(Refusal::Full);
+        }
+        let places: Vec<_> = events.iter().map(|event| (event.id(), self.append(event))).collect();
+        self.change += 1;
+        if !store {
+            return Ok(places.into_iter().map(|(id, _)| (id, 0)).collect());
+        }
+        places.into_iter().map(|(id, place)| Ok((id, place?))).collect()
+    }
+
+    /// Applies an event, and appends it to the own log if that counts.
+    fn append(&mut self, event: &Arc<Event>) -> Result<u64, Refusal> {
+        let now = clock::monotonic_ms();
+        let appended = match &mut self.witness {
+            Some(witness) if witness.voting() => witness.handle_event(event),
+            _ => {
+                self.apply.handle_event(event, Source::Direct, now);
+                return Err(Refusal::NotVoting);
+            }
+        };
+        match (appended, self.own) {
+            (Append::At { seq, .. }, Some(witness)) => {
+                self.apply.handle_event(event, Source::Log { witness, seq }, now);
+                self.own_log();
+                Ok(seq)
+            }
+            _ => {
+                self.apply.handle_event(event, Source::Direct, now);
+                Err(Refusal::Full)
+            }
+        }
+    }
+
+    /// What a witness says about its log.
+    pub(super) fn head(&mut self, witness: usize, head: LogHead, reading: bool) -> Reading {
+        let recovering = self.witness.as_ref().is_some_and(Witness::recovering);
+        let before = self.apply.cursor(witness);
+        let start = self.apply.handle_head(witness, head, recovering, clock::monotonic_ms());
+        self.change += 1;
+        self.weigh();
+        match start {
+            None => Reading::Wait,
+            Some(start) if reading && before == Some(start.cursor) => Reading::On,
+            Some(start) => Reading::From(start),
+        }
+    }
+
+    /// Records of a witness's log. A witness stores what it reads from others. False if they do not follow.
+    pub(super) fn records(&mut self, witness: usize, name: &NodeId, epoch: u64, records: &[Arc<Record>]) -> bool {
+        let now = clock::monotonic_ms();
+        for record in records {
+            match self.apply.handle_record(witness, epoch, record, now) {
+                Heard::Broken => return false,
+                Heard::Consumed { .. } => {}
+            }
+            if let (Some(own), Some(log)) = (self.own, &mut self.witness)
+                && let Append::At { seq, .. } = log.handle_event(&record.event)
+            {
+                self.apply.handle_event(&record.event, Source::Log { witness: own, seq }, now);
+            }
+            // a tail brings only what is on the witness's disk
+            let reached = self.receipts.handle_stored(record.event.id(), name, now);
+            self.reached(record.event.id(), reached);
+        }
+        self.own_log();
+        self.change += 1;
+        self.weigh();
+        true
+    }
+
+    /// A reader of the own log says where it is.
+    pub(super) fn reader(&self, cursor: &Cursor) -> Reader {
+        self.witness.as_ref().map_or(Reader::Behind, |witness| witness.reader(cursor))
+    }
+
+    /// A reader has read what the own log does not have: the disk was set back.
+    pub(super) fn set_back(&mut self, epoch: u64) {
+        let Some(witness) = &mut self.witness else { return };
+        witness.handle_set_back(epoch);
+        self.apply.handle_own_epoch(witness.appended(), false);
+        self.apply.handle_doubt();
+        self.change += 1;
+    }
+
+    /// A witness has it on disk.
+    pub(super) fn stored(&mut self, id: PurgeId, witness: &NodeId) {
+        let reached = self.receipts.handle_stored(id, witness, clock::monotonic_ms());
+        self.reached(id, reached);
+    }
+
+    /// A member has applied it, and has that on disk.
+    pub(super) fn applied(&mut self, id: PurgeId, member: &NodeId) {
+        let reached = self.receipts.handle_applied(id, member, clock::monotonic_ms());
+        self.reached(id, reached);
+    }
+
+    fn reached(&mut self, id: PurgeId, state: Option<Acknowledged>) {
+        let Some(state) = state else { return };
+        if state >= Acknowledged::Quorum {
+            self.outbox.insert(id, None);
+            self.change += 1;
+        }
+        if let Some(waiters) = self.waiters.get(&id) {
+            waiters.notify_waiters();
+        }
+    }
+
+    /// What there is to write; none if nothing.
+    pub(super) fn batch(&mut self) -> Batch {
+        let mut delta = self.apply.poll_delta();
+        if let Some(witness) = &mut self.witness {
+            (delta.records, delta.witness) = witness.poll_fresh();
+        }
+        delta.outbox = std::mem::take(&mut self.outbox);
+        let cursors = (0..self.witnesses).map(|witness| self.apply.cursor(witness)).collect();
+        let appended = self.witness.as_ref().map(|witness| witness.appended().seq);
+        Batch { delta, change: self.change, appended, cursors }
+    }
+
+    /// A batch is on disk.
+    pub(super) fn written(&mut self, batch: Batch) {
+        self.held = batch.cursors;
+        if let (Some(witness), Some(seq)) = (&mut self.witness, batch.appended) {
+            let voted = witness.voting();
+            witness.handle_durable(seq);
+            if witness.voting() && !voted {
+                self.votes();
+            }
+        }
+        let me = self.me.clone();
+        let written = self.unwritten.partition_point(|own| own.change <= batch.change);
+        for own in self.unwritten.drain(..written).collect::<Vec<_>>() {
+            self.applied(own.id, &me);
+            if own.logged {
+                self.stored(own.id, &me);
+            }
+        }
+        self.weigh();
+    }
+
+    /// The own log has recovered: it takes from now on what waits for a majority.
+    fn votes(&mut self) {
+        if let Some(witness) = &self.witness {
+            self.apply.handle_own_epoch(witness.appended(), true);
+        }
+        for event in self.receipts.waiting_events() {
+            self.keep(&event);
+        }
+        self.change += 1;
+    }
+
+    /// Draws the consequences of what was heard: a witness that recovers may vote, a node that starts has caught up.
+    fn weigh(&mut self) {
+        let others = (0..self.witnesses).filter(|witness| Some(*witness) != self.own);
+        let heard: Vec<(usize, bool)> = others.filter_map(|w| Some((w, self.apply.confirmed(w)?))).collect();
+        if let Some(witness) = &mut self.witness
+            && witness.recovering()
+        {
+            for (other, voting) in &heard {
+                witness.handle_confirmed(*other, *voting, self.apply.compacted(*other));
+            }
+            if witness.voting() {
+                self.votes();
+            }
+        }
+        if !self.caught_up {
+            let own = usize::from(self.witness.as_ref().is_some_and(Witness::voting));
+            let voting = heard.iter().filter(|(_, voting)| *voting).count();
+            if own + voting >= majority(self.witnesses) {
+                self.caught_up = true;
+                self.apply.open_gate();
+            }
+        }
+    }
+
+    /// To be called once after the start: a witness that is alone has caught up with itself.
+    pub(super) fn begin(&mut self) {
+        self.weigh();
+    }
+
+    fn own_log(&mut self) {
+        if let Some(witness) = &self.witness {
+            self.apply.handle_own_log(witness.appended());
+        }
+    }
+}

@@ -1,0 +1,423 @@
+//! One realm on this node: what the rest of the node sees of the ledger.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use parking_lot::{Mutex, RwLock};
+use region_config::{Config, JurisdictionId, NodeId, RealmId, SiteId};
+use rules::purge::{
+    Acknowledged, Apply, Event, EventFault, LOG_KEEP, Limits, Mode, Position, PurgeId, PurgeKey, RECEIPTS_MAX, Receipt,
+    Receipts, Record, SiteGuard, Terms, Wait, Witness, members, witnesses,
+};
+use store::ledger::{Chance, Disk, LedgerError, LedgerFile, Log, Opened, Past, Writer};
+use tokio::sync::{Notify, watch};
+use wire::purge::{BATCH_BYTES, decode_have, encode_have};
+
+use super::{
+    LedgersFault,
+    carrier::{Carrier, CarryFault},
+    chance,
+    commits::{self, Written},
+    core::Core,
+    follow,
+    outlet::{self, Outlet},
+};
+use crate::{clock, tasks::Tasks};
+
+/// What an application wants to be purged.
+#[derive(Debug, Clone)]
+pub struct Purge {
+    /// Of which site.
+    pub site: SiteId,
+    /// What: 1 to 30 keys.
+    pub keys: Vec<PurgeKey>,
+    /// Hard or soft.
+    pub mode: Mode,
+    /// The application's name for this request; a repeated request with the same one is the same purge. Without one,
+    /// every request is a purge of its own.
+    pub idempotency_key: Option<String>,
+}
+
+/// Why a purge was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum PurgeFault {
+    /// No such site in this realm.
+    #[error("site `{site}` is not of realm `{realm}`")]
+    UnknownSite {
+        /// The site.
+        site: SiteId,
+        /// The realm.
+        realm: RealmId,
+    },
+    /// It breaks a limit.
+    #[error("{0}")]
+    Event(#[from] EventFault),
+    /// The idempotency key was used for another purge.
+    #[error("the idempotency key was used for another purge, {id}")]
+    Conflict {
+        /// That one.
+        id: PurgeId,
+    },
+    /// This node cannot write. It may or may not have been taken: to be repeated at another node.
+    #[error("this node cannot take purges: {0}")]
+    Stopped(#[from] LedgerError),
+    /// Too many purges wait for a majority of witnesses.
+    #[error("too many purges wait for a majority of the witnesses")]
+    Busy,
+    /// The system gives no random numbers.
+    #[error("the system gives no random numbers")]
+    Chance,
+}
+
+/// One realm on this node.
+#[derive(Debug)]
+pub struct Realm {
+    pub(super) name: RealmId,
+    pub(super) own: Option<usize>,
+    pub(super) witnesses: Vec<NodeId>,
+    pub(super) core: Mutex<Core>,
+    /// What is on disk.
+    pub(super) written: watch::Sender<Written>,
+    /// Something is to be written, and somebody waits for it.
+    pub(super) urgent: Notify,
+    /// Something is to be written.
+    pub(super) lazy: Notify,
+    pub(super) tasks: Tasks,
+    position: Arc<AtomicU64>,
+    caught_up: AtomicBool,
+    life: [u8; 16],
+    log: Log,
+    outlets: Vec<Arc<Outlet>>,
+    sites: RwLock<BTreeSet<SiteId>>,
+}
+
+impl Realm {
+    /// Opens the realm's file and starts its tasks.
+    pub(super) fn open(
+        config: &Config,
+        here: &JurisdictionId,
+        name: RealmId,
+        disk: &dyn Disk,
+        carrier: Option<Carrier>,
+        tasks: &Tasks,
+    ) -> Result<Arc<Self>, LedgersFault> {
+        let file_name = format!("{name}.ledger");
+        let fault = |source| LedgersFault::File { realm: name.clone(), source };
+        let luck = Chance { life: chance()?, secret: chance()?, boot_min: boot_min(clock::unix_ms()) };
+        let opened = LedgerFile::open(disk, &file_name, luck).map_err(fault)?;
+        let life = opened.life.life;
+        tell(&name, &opened.past);
+        let (core, file) = core(config, &name, opened)?;
+        let writer = Writer::start(file, name.as_str()).map_err(fault)?;
+        let outlets = outlets(config, &name, &core, carrier.is_some());
+        let realm = Arc::new(Self {
+            own: core.own,
+            witnesses: witnesses(config, &name),
+            position: core.apply.published(),
+            caught_up: AtomicBool::new(false),
+            life,
+            log: writer.log(),
+            outlets,
+            sites: RwLock::default(),
+            core: Mutex::new(core),
+            written: watch::Sender::new(Written { change: 0, stopped: None }),
+            urgent: Notify::new(),
+            lazy: Notify::new(),
+            tasks: tasks.clone(),
+            name,
+        });
+        realm.replace(config);
+        realm.core.lock().begin();
+        tracing::debug!(realm = %realm.name, %here, witness = realm.own.is_some(), "the ledger is open");
+        realm.start(writer, carrier);
+        Ok(realm)
+    }
+
+    fn start(self: &Arc<Self>, writer: Writer, carrier: Option<Carrier>) {
+        self.tasks.spawn_until_stopped("ledger-commits", commits::run(Arc::clone(self), writer));
+        self.urgent.notify_one();
+        let Some(carrier) = carrier else { return };
+        for outlet in &self.outlets {
+            let run = outlet::run(Arc::clone(self), Arc::clone(outlet), carrier.clone());
+            self.tasks.spawn_until_stopped("ledger-outlet", run);
+        }
+        for (index, witness) in self.witnesses.iter().enumerate().filter(|(index, _)| Some(*index) != self.own) {
+            let run = follow::run(Arc::clone(self), index, witness.clone(), carrier.clone());
+            self.tasks.spawn_until_stopped("ledger-follow", run);
+        }
+    }
+
+    /// The node's position: the stamp of a fill that begins now.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        Position(self.position.load(Ordering::Acquire))
+    }
+
+    /// The guard of a site. The same one for as long as the node runs, so it may be kept.
+    #[must_use]
+    pub fn guard(&self, site: &SiteId) -> Arc<SiteGuard> {
+        self.core.lock().apply.guard(site)
+    }
+
+    /// What this node has heard, encoded, for an answer to a peer. To be taken *before* the cache is asked.
+    #[must_use]
+    pub fn have(&self, site: &SiteId) -> Vec<u8> {
+        let have = self.core.lock().apply.have(site, clock::monotonic_ms());
+        encode_have(&have)
+    }
+
+    /// The stamp for what a peer answered: how much of this node's order up to `at_start` it reflects. A `have` that
+    /// cannot be read reflects nothing.
+    #[must_use]
+    pub fn covered(&self, peer: &NodeId, site: &SiteId, have: &[u8], at_start: Position) -> Position {
+        let Ok(have) = decode_have(have) else { return Position::ZERO };
+        self.core.lock().apply.covered(peer, site, &have, at_start)
+    }
+
+    /// Whether this node has heard, since it started, everything that was acknowledged before.
+    #[must_use]
+    pub fn caught_up(&self) -> bool {
+        if self.caught_up.load(Ordering::Acquire) {
+            return true;
+        }
+        let caught_up = self.core.lock().caught_up;
+        self.caught_up.store(caught_up, Ordering::Release);
+        caught_up
+    }
+
+    /// Random name of the realm's state on this node. Stamps of objects that were stored under another one mean
+    /// nothing: whoever keeps objects over a restart has to keep this with them, and forget them if it changes.
+    #[must_use]
+    pub fn life(&self) -> [u8; 16] {
+        self.life
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &RealmId {
+        &self.name
+    }
+
+    /// Takes a purge and waits for it as asked, at most `timeout`; the receipt says how far it has come. It goes on
+    /// by itself after that, also over a restart, until a majority of the witnesses has it.
+    ///
+    /// # Errors
+    /// [`PurgeFault`]: it was not taken, or, if [`PurgeFault::Stopped`], perhaps not.
+    pub async fn submit(&self, purge: Purge, wait: Wait, timeout: Duration) -> Result<Receipt, PurgeFault> {
+        let event = self.event(purge)?;
+        let id = event.id();
+        let (change, news) = self.take(&event)?;
+        self.urgent.notify_one();
+        for outlet in &self.outlets {
+            outlet.push(Arc::clone(&event));
+        }
+        let waiting = async {
+            match wait {
+                Wait::Local => self.on_disk(change).await,
+                Wait::Quorum => self.reached(id, Acknowledged::Quorum, &news).await,
+                Wait::All => self.reached(id, Acknowledged::All, &news).await,
+            }
+        };
+        let waited = tokio::time::timeout(timeout, waiting).await;
+        self.leave(id, news);
+        if let Ok(Err(stopped)) = waited {
+            return Err(stopped.into());
+        }
+        self.receipt(&id).ok_or(PurgeFault::Busy)
+    }
+
+    fn event(&self, purge: Purge) -> Result<Arc<Event>, PurgeFault> {
+        if !self.sites.read().contains(&purge.site) {
+            return Err(PurgeFault::UnknownSite { site: purge.site, realm: self.name.clone() });
+        }
+        let idempotency = match purge.idempotency_key {
+            Some(key) => key,
+            None => format!("{:032x}", u128::from_be_bytes(chance().map_err(|_| PurgeFault::Chance)?)),
+        };
+        Ok(Arc::new(Event::new(purge.site, purge.mode, purge.keys, idempotency)?))
+    }
+
+    fn take(&self, event: &Arc<Event>) -> Result<(u64, Arc<Notify>), PurgeFault> {
+        if let Some(stopped) = self.written.borrow().stopped.clone() {
+            return Err(stopped.into());
+        }
+        let mut core = self.core.lock();
+        if let Some(id) = core.apply.request(event).filter(|id| *id != event.id()) {
+            return Err(PurgeFault::Conflict { id });
+        }
+        if !core.take(event) {
+            return Err(PurgeFault::Busy);
+        }
+        let news = Arc::clone(core.waiters.entry(event.id()).or_default());
+        Ok((core.change, news))
+    }
+
+    fn leave(&self, id: PurgeId, news: Arc<Notify>) {
+        let mut core = self.core.lock();
+        drop(news);
+        if core.waiters.get(&id).is_some_and(|news| Arc::strong_count(news) == 1) {
+            core.waiters.remove(&id);
+        }
+    }
+
+    async fn reached(&self, id: PurgeId, goal: Acknowledged, news: &Notify) -> Result<(), LedgerError> {
+        let mut written = self.written.subscribe();
+        loop {
+            let notified = news.notified();
+            tokio::pin!(notified);
+            notified.as_mut().enable();
+            if self.core.lock().receipts.state(id).is_some_and(|state| state >= goal) {
+                return Ok(());
+            }
+            let stopped = async {
+                match written.wait_for(|written| written.stopped.is_some()).await {
+                    Ok(written) => written.stopped.clone(),
+                    Err(_) => None,
+                }
+            };
+            tokio::select! {
+                () = notified => {}
+                Some(stopped) = stopped => return Err(stopped),
+            }
+        }
+    }
+
+    /// Waits until a change is on disk.
+    pub(super) async fn on_disk(&self, change: u64) -> Result<(), LedgerError> {
+        let mut written = self.written.subscribe();
+        let done = written.wait_for(|written| written.change >= change || written.stopped.is_some()).await;
+        match done {
+            Ok(written) if written.change >= change => Ok(()),
+            Ok(written) => Err(written.stopped.clone().unwrap_or_else(|| self.ended())),
+            Err(_) => Err(self.ended()),
+        }
+    }
+
+    fn ended(&self) -> LedgerError {
+        LedgerError::Stopped { name: self.name.to_string(), why: "the node stops".to_owned() }
+    }
+
+    /// What became of a purge that this node took; of the last 10,000.
+    #[must_use]
+    pub fn receipt(&self, id: &PurgeId) -> Option<Receipt> {
+        self.core.lock().receipts.receipt(*id)
+    }
+
+    /// The last purges that this node took, newest first.
+    #[must_use]
+    pub fn recent(&self, limit: usize) -> Vec<Receipt> {
+        self.core.lock().receipts.recent(limit)
+    }
+
+    /// Takes the sites of a new config.
+    pub(super) fn replace(&self, config: &Config) {
+        let sites = config.sites.iter().filter(|site| site.realm() == self.name);
+        *self.sites.write() = sites.map(|site| site.name.clone()).collect();
+    }
+
+    /// Reads the own log from disk.
+    pub(super) async fn read_log(&self, after: u64, max: usize) -> Result<Vec<Arc<Record>>, CarryFault> {
+        let log = self.log.clone();
+        let read = tokio::task::spawn_blocking(move || log.after(after, max, BATCH_BYTES)).await;
+        match read {
+            Ok(Ok(records)) => Ok(records),
+            Ok(Err(fault)) => {
+                tracing::error!(realm = %self.name, %fault, "the own log cannot be read");
+                Err(CarryFault::Ended)
+            }
+            Err(_) => Err(CarryFault::Ended),
+        }
+    }
+
+    /// The disk was set back to an older state: the own log begins a new life.
+    pub(super) fn set_back(&self) {
+        let Ok(epoch) = chance() else { return };
+        tracing::error!(realm = %self.name, "others have read more of this node's log than it has: its disk was set back");
+        self.core.lock().set_back(u64::from_be_bytes(epoch));
+        self.urgent.notify_one();
+    }
+}
+
+/// A boot number that grows by itself, at one a minute, since 2025: should the file be set back to an older state, the
+/// boots after it are still above those before, and stamps on the cache's disk are not taken for new ones.
+fn boot_min(unix_ms: u64) -> u32 {
+    const YEAR_2025_MS: u64 = 1_735_689_600_000;
+    u32::try_from(unix_ms.saturating_sub(YEAR_2025_MS) / 60_000).unwrap_or(0)
+}
+
+fn tell(realm: &RealmId, past: &Past) {
+    match past {
+        Past::Kept => {}
+        Past::None => tracing::info!(%realm, "this node joins the realm: what was stored before counts as purged"),
+        Past::Lost { why } => {
+            tracing::error!(%realm, why, "the ledger file was unusable and is set aside: what was stored before counts as purged");
+        }
+    }
+}
+
+fn core(config: &Config, realm: &RealmId, opened: Opened) -> Result<(Core, LedgerFile), LedgersFault> {
+    let Opened { file, life, mut saved, past } = opened;
+    let (me, witnesses) = (config.node.name.clone(), witnesses(config, realm));
+    let own = witnesses.iter().position(|witness| *witness == me);
+    let witness = match (own, saved.witness.take()) {
+        (None, _) => None,
+        (Some(own), Some(saved)) => Some(Witness::restored(saved, own, witnesses.len(), LOG_KEEP)),
+        (Some(own), None) => {
+            // it has to read all there is, so what was read before, without being stored, does not count
+            saved.cursors.clear();
+            Some(Witness::without_past(u64::from_be_bytes(chance()?), own, witnesses.len(), LOG_KEEP))
+        }
+    };
+    let terms = Terms {
+        secret: life.secret,
+        boot: life.boot,
+        run: u64::from_be_bytes(chance()?),
+        witnesses: witnesses.clone(),
+        own,
+        limits: Limits::default(),
+    };
+    let outbox = std::mem::take(&mut saved.outbox);
+    let own_log = witness.as_ref().filter(|witness| witness.voting()).map(Witness::appended);
+    let mut apply = Apply::new(terms, saved, own_log);
+    if past != Past::Kept {
+        apply.handle_no_past();
+    }
+    let receipts = Receipts::new(witnesses.clone(), members(config, realm), RECEIPTS_MAX);
+    let mut core = Core {
+        apply,
+        witness,
+        receipts,
+        me,
+        own,
+        held: vec![None; witnesses.len()],
+        witnesses: witnesses.len(),
+        change: 1,
+        unwritten: Vec::new(),
+        outbox: BTreeMap::new(),
+        caught_up: false,
+        waiters: BTreeMap::new(),
+    };
+    for event in &outbox {
+        core.take(event);
+    }
+    Ok((core, file))
+}
+
+/// The ways to the other members; what was in the outbox goes out again.
+fn outlets(config: &Config, realm: &RealmId, core: &Core, carried: bool) -> Vec<Arc<Outlet>> {
+    let witnesses = witnesses(config, realm);
+    let others = members(config, realm).into_iter().map(|(node, _)| node);
+    let others = others.filter(|node| carried && *node != config.node.name);
+    let outlets = others.map(|node| Arc::new(Outlet::new(node.clone(), witnesses.contains(&node))));
+    let outlets: Vec<_> = outlets.collect();
+    for event in core.outbox.values().flatten() {
+        outlets.iter().for_each(|outlet| outlet.push(Arc::clone(event)));
+    }
+    outlets
+}

@@ -1,0 +1,215 @@
+//! Answering other nodes: events that they send, and tails of the own log.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use rules::purge::{Reader, Tail, TailStart};
+use tokio::{sync::mpsc, time::timeout};
+use wire::purge::{Answer, Refusal, TailFrame, decode_request, decode_tail, encode_answer, encode_tail};
+
+use super::{
+    Ledgers, Peer,
+    carrier::{CarryFault, Line, Receiving, Sending},
+    realm::Realm,
+};
+use crate::peers::{self, Kind, PeerIdentity, Stream};
+
+/// How long a peer may take to say what it wants.
+const HEAD: Duration = Duration::from_secs(5);
+/// How often a witness says what its log has when nothing happens.
+const BEAT: Duration = Duration::from_secs(1);
+/// Records in one frame, and the bytes of them read from disk at a time.
+const RECORDS_MAX: usize = 256;
+const RECORDS_BYTES: usize = wire::purge::BATCH_BYTES;
+/// Readers' messages that wait to be heeded.
+const STARTS_MAX: usize = 4;
+
+/// What the mesh hands the ledgers' streams to.
+#[derive(Debug)]
+pub(super) struct Door {
+    pub(super) ledgers: Arc<Ledgers>,
+    pub(super) kind: Kind,
+}
+
+impl peers::Answer for Door {
+    fn answer(self: Arc<Self>, peer: PeerIdentity, stream: Stream) -> BoxFuture<'static, ()> {
+        let peer = Peer { node: peer.node, jurisdiction: peer.jurisdiction };
+        Box::pin(async move { serve(&self.ledgers, self.kind, peer, Line::mesh(stream)).await })
+    }
+}
+
+/// Answers one line of a peer.
+pub(super) async fn serve(ledgers: &Ledgers, kind: Kind, peer: Peer, mut line: Line) {
+    let Ok(Ok(first)) = timeout(HEAD, line.recv.frame()).await else { return };
+    let served = match kind {
+        Kind::Ledger => answer(ledgers, &peer, line.send, first).await,
+        Kind::Tail => tail(ledgers, &peer, line, &first).await,
+        Kind::Gossip | Kind::Probe | Kind::Fetch | Kind::Counters => Ok(()),
+    };
+    if let Err(fault) = served {
+        tracing::debug!(node = %peer.node, %fault, "a line of the ledger ended");
+    }
+}
+
+/// The realm that a peer asks about, if both are members of it.
+fn admit<'a>(ledgers: &'a Ledgers, peer: &Peer, realm: &region_config::RealmId) -> Option<&'a Arc<Realm>> {
+    let admitted = ledgers.realm(realm).filter(|_| peer.member(realm));
+    if admitted.is_none() {
+        tracing::warn!(node = %peer.node, "a node asked about a realm that it or this node is no member of");
+    }
+    admitted
+}
+
+/// Takes events, and answers when what it promises is on disk.
+async fn answer(ledgers: &Ledgers, peer: &Peer, mut send: Sending, request: Bytes) -> Result<(), CarryFault> {
+    let answer = match decode_request(&request) {
+        Err(_) => Answer::Refused(Refusal::Malformed),
+        Ok(request) => match admit(ledgers, peer, &request.realm) {
+            None => Answer::Refused(Refusal::NotMember),
+            Some(realm) => receive(realm, &request.events, request.store).await,
+        },
+    };
+    send.frame(&encode_answer(&answer)).await?;
+    send.finish();
+    Ok(())
+}
+
+async fn receive(realm: &Realm, events: &[Arc<rules::purge::Event>], store: bool) -> Answer {
+    let (received, change, epoch) = {
+        let mut core = realm.core.lock();
+        let received = core.receive(events, store);
+        let epoch = core.witness.as_ref().map_or(0, |witness| witness.head().epoch);
+        (received, core.change, epoch)
+    };
+    realm.urgent.notify_one();
+    let places = match received {
+        Ok(places) => places,
+        Err(refusal) => return Answer::Refused(refusal),
+    };
+    if realm.on_disk(change).await.is_err() {
+        return Answer::Refused(Refusal::Stopped);
+    }
+    if store {
+        Answer::Stored { epoch, places }
+    } else {
+        Answer::Applied(places.into_iter().map(|(id, _)| id).collect())
+    }
+}
+
+/// Serves the own log to a reader, for as long as it listens.
+async fn tail(ledgers: &Ledgers, peer: &Peer, line: Line, first: &Bytes) -> Result<(), CarryFault> {
+    let TailFrame::Tail(name) = decode_tail(first)? else { return Err(CarryFault::Broken) };
+    let Some(realm) = admit(ledgers, peer, &name) else { return Err(CarryFault::Outside) };
+    let index = realm.witnesses.iter().position(|witness| *witness == peer.node);
+    let Line { send, recv } = line;
+    let (starts, heeded) = mpsc::channel(STARTS_MAX);
+    tokio::select! {
+        ended = listen(realm, recv, index, starts) => ended,
+        ended = speak(realm, send, heeded) => ended,
+    }
+}
+
+/// Hears where the reader wants to go on, and what it holds.
+async fn listen(
+    realm: &Realm,
+    mut recv: Receiving,
+    reader: Option<usize>,
+    starts: mpsc::Sender<TailStart>,
+) -> Result<(), CarryFault> {
+    loop {
+        match decode_tail(&recv.frame().await?)? {
+            TailFrame::Start(start) => starts.send(start).await.map_err(|_| CarryFault::Ended)?,
+            TailFrame::Held(seq) => {
+                if let (Some(reader), Some(witness)) = (reader, &mut realm.core.lock().witness) {
+                    witness.handle_held(reader, seq);
+                }
+            }
+            TailFrame::Tail(_) | TailFrame::Head(_) | TailFrame::Records { .. } | TailFrame::Compacted(_) => {
+                return Err(CarryFault::Broken);
+            }
+        }
+    }
+}
+
+/// Says what the log has, and sends what is new on disk.
+async fn speak(realm: &Realm, mut send: Sending, mut starts: mpsc::Receiver<TailStart>) -> Result<(), CarryFault> {
+    let mut written = realm.written.subscribe();
+    let mut beat = tokio::time::interval(BEAT);
+    // up to where the reader has got, and of which life of the log
+    let mut place: Option<(u64, u64)> = None;
+    loop {
+        tokio::select! {
+            _ = beat.tick() => speak_head(realm, &mut send, TailFrame::Head).await?,
+            start = starts.recv() => {
+                let start = start.ok_or(CarryFault::Ended)?;
+                place = begin(realm, &mut send, &start).await?;
+            }
+            changed = written.changed() => changed.map_err(|_| CarryFault::Ended)?,
+        }
+        if let Some((epoch, after)) = &mut place
+            && !speak_records(realm, &mut send, *epoch, after).await?
+        {
+            place = None;
+            speak_head(realm, &mut send, TailFrame::Compacted).await?;
+        }
+    }
+}
+
+async fn speak_head(
+    realm: &Realm,
+    send: &mut Sending,
+    frame: impl Fn(rules::purge::LogHead) -> TailFrame,
+) -> Result<(), CarryFault> {
+    let head = realm.core.lock().witness.as_ref().map(|witness| witness.head());
+    let frame = frame(head.ok_or(CarryFault::Ended)?);
+    send.frame(&encode_tail(&frame)).await
+}
+
+/// Where a reader may go on, if it may.
+async fn begin(realm: &Realm, send: &mut Sending, start: &TailStart) -> Result<Option<(u64, u64)>, CarryFault> {
+    let cursor = start.cursor;
+    let (mut reader, voting) = {
+        let core = realm.core.lock();
+        (core.reader(&cursor), core.witness.as_ref().is_some_and(|witness| witness.voting()))
+    };
+    if reader == Reader::IfChainOnDisk {
+        let record = realm.read_log(cursor.seq.saturating_sub(1), 1).await?.into_iter().next();
+        let same = record.is_some_and(|record| record.seq == cursor.seq && record.chain == cursor.chain);
+        reader = if same { Reader::Follows } else { Reader::Ahead };
+    }
+    match reader {
+        Reader::Follows if voting || start.recovering => return Ok(Some((cursor.epoch, cursor.seq))),
+        Reader::Follows => {}
+        Reader::Ahead => realm.set_back(),
+        Reader::Behind | Reader::IfChainOnDisk => speak_head(realm, send, TailFrame::Compacted).await?,
+    }
+    Ok(None)
+}
+
+/// Sends what is on disk after `after`. False if it cannot go on from there.
+async fn speak_records(realm: &Realm, send: &mut Sending, epoch: u64, after: &mut u64) -> Result<bool, CarryFault> {
+    loop {
+        let tail = {
+            let core = realm.core.lock();
+            core.witness.as_ref().map_or(Tail::Gone, |witness| witness.tail(epoch, *after, RECORDS_MAX))
+        };
+        let mut records = match tail {
+            Tail::UpToDate => return Ok(true),
+            Tail::Gone => return Ok(false),
+            Tail::Records(records) => records,
+            Tail::OnDisk(after) => realm.read_log(after, RECORDS_MAX).await?,
+        };
+        let mut bytes = 0;
+        records.truncate({
+            let fits = records.iter().take_while(|record| {
+                bytes += 16 + wire::purge::event_bytes(&record.event);
+                bytes <= RECORDS_BYTES
+            });
+            fits.count().max(1)
+        });
+        let Some(last) = records.last() else { return Ok(false) };
+        *after = last.seq;
+        send.frame(&encode_tail(&TailFrame::Records { epoch, records })).await?;
+    }
+}
