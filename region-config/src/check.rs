@@ -89,6 +89,10 @@ fn unknown<'a>(
     names: impl IntoIterator<Item = &'a str>,
     gatherer: &mut Gatherer,
 ) {
+    if gatherer.is_full() {
+        gatherer.error(name.place, about, "", "");
+        return;
+    }
     let text = name.value.to_string();
     let names: Vec<&str> = names.into_iter().collect();
     let help = nearest(&text, names.iter().copied()).map(|near| format!("did you mean `{near}`?"));

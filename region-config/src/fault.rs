@@ -338,6 +338,10 @@ impl Gatherer {
         expected: String,
         help: Option<String>,
     ) {
+        if self.is_full() {
+            self.more += usize::from(severity == Severity::Error);
+            return;
+        }
         let Some(source) = self.sources.get(place.file) else { return };
         let source = Arc::clone(source);
         let span = Some(one_line(&source.text, place.start..place.end));
@@ -345,15 +349,23 @@ impl Gatherer {
     }
 
     pub(crate) fn push(&mut self, fault: Fault) {
-        if self.faults.len() < FAULTS_MAX {
+        if self.is_full() {
+            self.more += usize::from(fault.severity == Severity::Error);
+        } else {
             self.faults.push(fault);
-        } else if fault.severity == Severity::Error {
-            self.more += 1;
         }
+    }
+
+    /// Whether further faults are only counted: then there is no point in working out what to say.
+    pub(crate) fn is_full(&self) -> bool {
+        self.faults.len() >= FAULTS_MAX
     }
 
     /// Where a place is, for naming it in a fault elsewhere: `file:line`.
     pub(crate) fn name_of(&self, place: Place) -> String {
+        if self.is_full() {
+            return String::new();
+        }
         self.sources
             .get(place.file)
             .map_or_else(String::new, |source| format!("{}:{}", source.name, position(&source.text, place.start).0))

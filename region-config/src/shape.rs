@@ -137,6 +137,10 @@ impl<'a> Reader<'a> {
             if keys.contains(&name) {
                 continue;
             }
+            if self.gatherer.is_full() {
+                self.fault(key.span(), String::new(), "", None);
+                continue;
+            }
             self.path.push(shortened(name));
             let found = format!("unknown key `{}`", self.key());
             self.path.pop();

@@ -14,6 +14,14 @@ use crate::{
 pub(super) fn check(root: &Root, known: &Known<'_>, gatherer: &mut Gatherer) {
     unique(root.sites.iter().filter_map(|it| it.value.name.as_ref()), "site", "", gatherer);
     hosts(root, gatherer);
+    if root.sites.is_empty() {
+        gatherer.warning(
+            root.place,
+            "",
+            "there is no site, so nothing is served",
+            "`[[sites]]` with `hosts` and `origin`",
+        );
+    }
     for site in &root.sites {
         let about = about(&site.value);
         pin(&site.value, &about, known, gatherer);
