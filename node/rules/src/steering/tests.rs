@@ -135,7 +135,7 @@ fn each_client_gets_the_nearest_region() {
 #[test]
 fn an_unknown_address_gets_the_region_that_was_asked_or_the_first_of_the_config() {
     for (mask, order, origin) in [
-        (0b1111, &[2, 3, 1, 0][..], Origin::Asked),
+        (0b1111, &[2, 3, 0, 1][..], Origin::Asked),
         (0b1011, &[0, 1, 3], Origin::Configured),
         (0b1, &[0], Origin::Configured),
     ] {
