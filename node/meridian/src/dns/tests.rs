@@ -105,7 +105,7 @@ key = "node.key"
 
 fn config() -> Config {
     let files = [("meridian.toml", NODE), ("fleet/regions.toml", REGIONS), ("fleet/sites/a.toml", SITES)];
-    region_config::check(&files).unwrap_or_else(|faults| panic!("{faults:?}")).config
+    region_config::check(&files).unwrap().config
 }
 
 fn fleet(states: [RegionState; 2]) -> Fleet {
