@@ -10,7 +10,9 @@ use std::{
 };
 
 /// Most messages in a batch.
-const MESSAGES: usize = 32;
+const MESSAGES: usize = MESSAGES_C as usize;
+/// The same as the kernel counts.
+const MESSAGES_C: libc::c_uint = 32;
 /// Longest query that is read, in bytes; the rest of a longer one is cut off, which makes it malformed.
 const QUERY_BYTES: usize = 1232;
 /// Room for the address that a message was sent to, in bytes: one `in6_pktinfo` with its header, and to spare.
@@ -116,7 +118,7 @@ impl Batch {
             header.msg_iov = buffer;
             header.msg_iovlen = 1;
             header.msg_control = slot.control.0.as_mut_ptr().cast();
-            header.msg_controllen = CONTROL_BYTES as _;
+            header.msg_controllen = CONTROL_BYTES;
         }
         // SAFETY: each header points to a name, a buffer and a control area of the lengths it says. They live in
         // `self.slots` and `buffers`, which outlive the call and are not used otherwise during it. No timeout is given.
@@ -124,7 +126,7 @@ impl Batch {
             libc::recvmmsg(
                 socket.as_raw_fd(),
                 headers.as_mut_ptr(),
-                MESSAGES as _,
+                MESSAGES_C,
                 libc::MSG_WAITFORONE as _,
                 ptr::null_mut(),
             )
@@ -133,7 +135,7 @@ impl Batch {
         for (header, slot) in headers.iter().zip(&mut self.slots).take(self.received) {
             slot.query_bytes = (header.msg_len as usize).min(QUERY_BYTES);
             slot.peer_bytes = header.msg_hdr.msg_namelen;
-            slot.control_bytes = (header.msg_hdr.msg_controllen as usize).min(CONTROL_BYTES);
+            slot.control_bytes = header.msg_hdr.msg_controllen.min(CONTROL_BYTES);
             slot.reply.clear();
             slot.clear_interface();
         }
@@ -164,20 +166,18 @@ impl Batch {
             header.msg_iovlen = 1;
             if slot.control_bytes > 0 {
                 header.msg_control = slot.control.0.as_mut_ptr().cast();
-                header.msg_controllen = slot.control_bytes as _;
+                header.msg_controllen = slot.control_bytes;
             }
             count += 1;
         }
-        let mut at = 0;
-        while at < count {
-            let rest = &mut headers[at..count];
+        let mut rest = &mut headers[..count];
+        while let Ok(length @ 1..) = libc::c_uint::try_from(rest.len()) {
             // SAFETY: each header points to a name, a buffer and a control area of the lengths it says, which live in
             // `self.slots` and `buffers`, outlive the call, and are only read by it.
-            let sent = unsafe {
-                libc::sendmmsg(socket.as_raw_fd(), rest.as_mut_ptr(), count as libc::c_uint - at as libc::c_uint, 0)
-            };
+            let sent = unsafe { libc::sendmmsg(socket.as_raw_fd(), rest.as_mut_ptr(), length, 0) };
             // a negative number is about the first of them; nothing sent would be no progress
-            at += usize::try_from(sent).unwrap_or(1).max(1);
+            let done = usize::try_from(sent).unwrap_or(1).max(1);
+            rest = rest.get_mut(done..).unwrap_or_default();
         }
     }
 }

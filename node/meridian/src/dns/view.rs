@@ -43,13 +43,15 @@ pub struct View {
     sites: Vec<SiteView>,
     /// In the order of the config.
     regions: Vec<RegionAddresses>,
+    /// Whether there is a geo table. Without one a node must not answer: its untailored answers would take over the
+    /// resolvers' caches.
+    ready: bool,
 }
 
 #[derive(Debug)]
 struct SiteView {
     policy: Policy,
-    /// None until there is a geo table: then a node must not answer, since its untailored answers would take over the
-    /// resolvers' caches.
+    /// None until there is a geo table.
     map: Option<Arc<Map>>,
     /// The regions that may be named in A, and in AAAA. AAAA is there for all clients or for none: "no such record" is
     /// kept by resolvers for everyone (RFC 7871 section 7.4).
@@ -95,6 +97,7 @@ impl View {
             sites: config.sites.iter().map(&mut site_view).collect(),
             regions: config.regions.iter().map(RegionAddresses::new).collect(),
             zones: Zones::new(config)?,
+            ready: base.is_some(),
         })
     }
 
@@ -127,9 +130,7 @@ impl View {
                 error(Rcode::REFUSED, ExtendedErrorCode::NOT_SUPPORTED, Event::Refused)
             }
             (Some(_), Rtype::OPT | Rtype::TSIG | Rtype::TKEY) => (Reply::error(Rcode::FORMERR, None), Event::Malformed),
-            (Some(_), _) if self.sites.iter().any(|site| site.map.is_none()) => {
-                error(Rcode::SERVFAIL, ExtendedErrorCode::NOT_READY, Event::NotReady)
-            }
+            (Some(_), _) if !self.ready => error(Rcode::SERVFAIL, ExtendedErrorCode::NOT_READY, Event::NotReady),
             (Some(found), _) => return self.in_zone(asked, found, buffer),
         };
         (compose(query, &reply, asked.bytes_max, buffer), event)
@@ -203,7 +204,7 @@ pub(super) struct Asked<'a> {
 /// The addresses of one region, for the block of clients that the decision is for.
 fn tailored<'a>(
     asked: &Asked<'_>,
-    decision: &Decision,
+    decision: &Decision<'_>,
     data: impl Iterator<Item = Data<'a>>,
     buffer: Vec<u8>,
 ) -> Vec<u8> {

@@ -85,6 +85,9 @@ fn walk(reader: &Reader<Vec<u8>>, first: IpAddr, length: u8, places: &mut Places
     Ok(())
 }
 
+/// Country, and coordinates in [`STEPS`].
+type Rounded = (Option<[u8; 2]>, Option<[i16; 2]>);
+
 /// The locations found so far.
 struct Places {
     builder: BaseBuilder,
@@ -93,7 +96,7 @@ struct Places {
     /// By where the record stands in the file: many networks share one.
     records: HashMap<usize, LocationId>,
     /// By country and rounded coordinates: many records share one.
-    known: HashMap<(Option<[u8; 2]>, Option<[i16; 2]>), LocationId>,
+    known: HashMap<Rounded, LocationId>,
 }
 
 impl Places {

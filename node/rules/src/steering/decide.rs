@@ -4,10 +4,7 @@ use std::net::IpAddr;
 
 use region_config::{REGIONS_MAX, RegionMask};
 
-use super::{
-    address::Block,
-    map::{Map, Origin},
-};
+use super::{address::Block, map::Map};
 use crate::health::{Fleet, NodeState, RegionState};
 
 /// TTL of an answer that is expected to change soon, in seconds.
@@ -82,34 +79,6 @@ const fn class(state: RegionState) -> usize {
         RegionState::Draining => 2,
         RegionState::Unknown => 3,
         RegionState::Down => 4,
-    }
-}
-
-/// Regions in order, best first; a list without allocation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Order {
-    regions: [u8; REGIONS_MAX],
-    length: u8,
-}
-
-impl Order {
-    const EMPTY: Self = Self { regions: [0; REGIONS_MAX], length: 0 };
-
-    fn push(&mut self, region: u8) {
-        if let Some(place) = self.regions.get_mut(usize::from(self.length)) {
-            *place = region;
-            self.length += 1;
-        }
-    }
-
-    /// The regions' indices in the config, best first.
-    #[must_use]
-    pub fn as_slice(&self) -> &[u8] {
-        &self.regions[..usize::from(self.length)]
-    }
-
-    fn mask(&self) -> RegionMask {
-        self.as_slice().iter().fold(0, |mask, region| mask | 1 << (region & 63))
     }
 }
 
@@ -208,32 +177,64 @@ impl Reason {
 
 /// What a client is told, and why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Decision {
+pub struct Decision<'a> {
     /// How it came out.
     pub outcome: Outcome,
-    /// The regions that may be named, best first. Empty exactly if the outcome is a refusal.
-    pub order: Order,
-    /// What the list behind it was ordered by.
-    pub origin: Origin,
     /// How many leading bits of the client's address the answer depends on (RFC 7871): all addresses that share them get
     /// the same answer. Independent of health.
     pub scope: u8,
     /// For how long the answer may be kept, in seconds.
     pub ttl_s: u32,
-    reasons: [Reason; REGIONS_MAX],
+    ranking: Ranking<'a>,
 }
 
-impl Decision {
+/// A list under a mask and a health: what [`Decision::order`] walks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Ranking<'a> {
+    list: &'a [u8],
+    eligible: RegionMask,
+    reachable: RegionMask,
+    standing: &'a Standing,
+}
+
+impl<'a> Ranking<'a> {
+    /// The legal regions by health; among equally healthy ones the list's order stays.
+    fn order(self) -> impl Iterator<Item = u8> + 'a {
+        let legal = self.eligible & self.reachable;
+        let classes = self.standing.classes.iter().map(move |class| class & legal).filter(|class| *class != 0);
+        classes.flat_map(move |class| self.list.iter().copied().filter(move |region| holds(class, *region)))
+    }
+}
+
+impl<'a> Decision<'a> {
+    /// The regions that may be named, by their index in the config, best first. None exactly if the outcome is a refusal.
+    pub fn order(&self) -> impl Iterator<Item = usize> + 'a {
+        let refused = matches!(self.outcome, Outcome::Refuse(_));
+        self.ranking.order().map(usize::from).take(if refused { 0 } else { REGIONS_MAX })
+    }
+
     /// The region that is the answer, by its index in the config.
     #[must_use]
     pub fn region(&self) -> Option<usize> {
-        self.order.as_slice().first().map(|region| usize::from(*region))
+        self.order().next()
     }
 
     /// What became of a region, by its index in the config.
     #[must_use]
     pub fn reason(&self, region: usize) -> Reason {
-        self.reasons.get(region).copied().unwrap_or(Reason::Outside)
+        let Ranking { eligible, reachable, standing, .. } = self.ranking;
+        let index = u8::try_from(region).unwrap_or(u8::MAX);
+        if !holds(eligible, index) {
+            return Reason::Outside;
+        }
+        if !holds(reachable, index) {
+            return Reason::NoAddress;
+        }
+        match self.region() {
+            Some(chosen) if chosen == region => Reason::Chosen,
+            Some(chosen) if standing.state(chosen) == standing.state(region) => Reason::Later,
+            _ => behind(standing.state(region)),
+        }
     }
 
     /// The addresses that get the same answer as `address`.
@@ -254,57 +255,36 @@ pub fn regions_up_to(count: usize) -> RegionMask {
 /// `reachable` are the regions that have an address of the family that was asked for. `map` must have been compiled for
 /// `policy.eligible`; what it holds beyond that is never named. Allocates nothing.
 #[must_use]
-pub fn decide(address: IpAddr, reachable: RegionMask, policy: &Policy, map: &Map, standing: &Standing) -> Decision {
+pub fn decide<'a>(
+    address: IpAddr,
+    reachable: RegionMask,
+    policy: &Policy,
+    map: &'a Map,
+    standing: &'a Standing,
+) -> Decision<'a> {
     let listed = map.listed(address);
-    let legal = policy.eligible & reachable;
-    let mut decision = Decision {
-        outcome: Outcome::Normal,
-        order: Order::EMPTY,
-        origin: listed.origin,
-        scope: listed.scope,
-        ttl_s: policy.ttl_s.clamp(TTL_S.0, TTL_S.1),
-        reasons: [Reason::Outside; REGIONS_MAX],
+    let ranking = Ranking { list: listed.list, eligible: policy.eligible, reachable, standing };
+    let outcome = outcome(ranking);
+    let quiet = outcome == Outcome::Normal && !expected_to_change(listed.list, standing);
+    let ttl_s = policy.ttl_s.clamp(TTL_S.0, TTL_S.1);
+    Decision { outcome, scope: listed.scope, ttl_s: if quiet { ttl_s } else { ttl_s.min(HASTY_TTL_S) }, ranking }
+}
+
+/// How it came out; and the last check, which trusts none of the stages before.
+fn outcome(ranking: Ranking<'_>) -> Outcome {
+    let Ranking { list, eligible, reachable, standing } = ranking;
+    let Some(chosen) = ranking.order().next() else {
+        return Outcome::Refuse(if eligible == 0 { Refusal::NoRegion } else { Refusal::NoAddress });
     };
-    note_unreachable(&mut decision, policy.eligible & !reachable);
-    by_health(&mut decision, listed.list, legal, standing);
-
-    decision.outcome = outcome(&decision, listed.list, policy.eligible, reachable, standing);
-    if matches!(decision.outcome, Outcome::Refuse(_)) {
-        decision.order = Order::EMPTY;
+    if !holds(eligible, chosen) {
+        return Outcome::Refuse(Refusal::Invariant);
     }
-    if decision.outcome != Outcome::Normal || expected_to_change(listed.list, standing) {
-        decision.ttl_s = decision.ttl_s.min(HASTY_TTL_S);
+    if holds(standing.classes[class(RegionState::Down)], chosen) {
+        return Outcome::FailStatic;
     }
-    decision
-}
-
-fn note_unreachable(decision: &mut Decision, mut mask: RegionMask) {
-    while mask != 0 {
-        decision.reasons[mask.trailing_zeros() as usize] = Reason::NoAddress;
-        mask &= mask - 1;
-    }
-}
-
-/// Orders the legal regions of a list by health; among equally healthy ones the list's order stays.
-fn by_health(decision: &mut Decision, list: &[u8], legal: RegionMask, standing: &Standing) {
-    let mut best = None;
-    for (class, mask) in standing.classes.iter().enumerate() {
-        if mask & legal == 0 {
-            continue;
-        }
-        for region in list {
-            if !holds(mask & legal, *region) {
-                continue;
-            }
-            let reason = match best {
-                None => Reason::Chosen,
-                Some(chosen) if chosen == class => Reason::Later,
-                Some(_) => behind(STATES[class]),
-            };
-            best = best.or(Some(class));
-            decision.order.push(*region);
-            decision.reasons[usize::from(region & 63)] = reason;
-        }
+    match list.iter().find(|region| holds(eligible & reachable, **region)) {
+        Some(first) if *first == chosen => Outcome::Normal,
+        _ => Outcome::Failover,
     }
 }
 
@@ -315,29 +295,6 @@ fn behind(state: RegionState) -> Reason {
         RegionState::Draining => Reason::Draining,
         RegionState::Unknown => Reason::Unknown,
         RegionState::Down => Reason::Down,
-    }
-}
-
-/// How it came out; and the last check, which trusts none of the stages before.
-fn outcome(
-    decision: &Decision,
-    list: &[u8],
-    eligible: RegionMask,
-    reachable: RegionMask,
-    standing: &Standing,
-) -> Outcome {
-    if decision.order.mask() & !eligible != 0 {
-        return Outcome::Refuse(Refusal::Invariant);
-    }
-    let Some(chosen) = decision.order.as_slice().first() else {
-        return Outcome::Refuse(if eligible == 0 { Refusal::NoRegion } else { Refusal::NoAddress });
-    };
-    if holds(standing.classes[class(RegionState::Down)], *chosen) {
-        return Outcome::FailStatic;
-    }
-    match list.iter().find(|region| holds(eligible & reachable, **region)) {
-        Some(first) if first == chosen => Outcome::Normal,
-        _ => Outcome::Failover,
     }
 }
 

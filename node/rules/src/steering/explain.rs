@@ -7,8 +7,8 @@ use region_config::{Config, RegionId, RegionMask};
 use super::{
     address::Block,
     base::{Base, Location},
-    decide::{Decision, Policy, Reason, Standing, decide},
-    map::Map,
+    decide::{Outcome, Policy, Reason, Standing, decide},
+    map::{Map, Origin},
     place::Point,
 };
 use crate::health::RegionState;
@@ -18,10 +18,14 @@ use crate::health::RegionState;
 pub struct Explanation {
     /// What the database says about the client's address.
     pub location: Location,
+    /// What the regions were ordered by, before health.
+    pub origin: Origin,
     /// The addresses that get the same answer.
     pub block: Block,
-    /// The decision.
-    pub decision: Decision,
+    /// How it came out.
+    pub outcome: Outcome,
+    /// For how long the answer may be kept, in seconds.
+    pub ttl_s: u32,
     /// Every region exactly once, in the order of the config.
     pub regions: Vec<RegionExplanation>,
 }
@@ -56,14 +60,16 @@ pub fn explain(
     let explained = |(index, region): (usize, &region_config::Region)| RegionExplanation {
         region: region.name.clone(),
         reason: decision.reason(index),
-        place: decision.order.as_slice().iter().position(|listed| usize::from(*listed) == index),
+        place: decision.order().position(|listed| listed == index),
         kilometres: kilometres(location.point, region),
         state: standing.state(index),
     };
     Explanation {
         location,
+        origin: map.origin(&location),
         block: decision.block(address),
-        decision,
+        outcome: decision.outcome,
+        ttl_s: decision.ttl_s,
         regions: config.regions.iter().enumerate().map(explained).collect(),
     }
 }

@@ -44,8 +44,6 @@ pub struct Map {
 pub(super) struct Listed<'a> {
     /// All legal regions, nearest first.
     pub(super) list: &'a [u8],
-    /// What their order comes from.
-    pub(super) origin: Origin,
     /// Length of the block around the address that has the same list.
     pub(super) scope: u8,
 }
@@ -81,6 +79,11 @@ impl Map {
         (self.lists.len() / self.length.max(1), self.v4.len(), self.v6.len())
     }
 
+    /// What the order of the list for a location comes from.
+    pub(super) fn origin(&self, location: &Location) -> Origin {
+        if location.point.is_some() { Origin::Distance } else { self.without_data }
+    }
+
     /// The list for an address.
     pub(super) fn listed(&self, address: IpAddr) -> Listed<'_> {
         let (found, before, least) = match spot(address) {
@@ -90,7 +93,6 @@ impl Map {
         let start = found.value as usize * self.length;
         Listed {
             list: self.lists.get(start..start + self.length).unwrap_or(&[]),
-            origin: if found.value == 0 { self.without_data } else { Origin::Distance },
             scope: u8::try_from(before + found.scope.max(least)).unwrap_or(128),
         }
     }
@@ -150,11 +152,15 @@ struct Lists<'a> {
 impl<'a> Lists<'a> {
     /// Lists that begin with the one for no data.
     fn new(places: &'a Places, asked: Option<u8>) -> Self {
-        let all = match asked {
+        let all: Vec<u8> = match asked {
             Some(index) => with_tail(&[index], &places.from[usize::from(index)]),
             None => places.regions.iter().map(|place| place.index).collect(),
         };
-        Self { places, all, known: HashMap::new() }
+        // where it is just the list that some location has, both share it, and the scopes are wider
+        let head = all.len().min(NEAREST);
+        let whole = asked.is_some() || all.len() <= NEAREST;
+        let known = if whole { HashMap::from([(key(&all[..head]), 0)]) } else { HashMap::new() };
+        Self { places, all, known }
     }
 
     /// The number of the list for a location.
@@ -164,8 +170,7 @@ impl<'a> Lists<'a> {
         let tie = location.country.map_or(0, |code| mix(u64::from(u16::from_be_bytes(code))));
         let mut nearest = self.places.by_distance(Some(point), tie);
         nearest.truncate(NEAREST);
-        let mut key = [u8::MAX; NEAREST];
-        key[..nearest.len()].copy_from_slice(&nearest);
+        let key = key(&nearest);
         if let Some(id) = self.known.get(&key) {
             return *id;
         }
@@ -174,6 +179,11 @@ impl<'a> Lists<'a> {
         self.known.insert(key, id);
         id
     }
+}
+
+/// What tells one list from another: its first places.
+fn key(nearest: &[u8]) -> [u8; NEAREST] {
+    std::array::from_fn(|at| nearest.get(at).copied().unwrap_or(u8::MAX))
 }
 
 /// `head`, then what is in `rest` and not in it, in the order of `rest`.

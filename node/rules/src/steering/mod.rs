@@ -25,7 +25,7 @@ mod ranges;
 pub use address::{Block, block_hash};
 pub use answers::{ADDRESSES_MAX, Addresses, Chosen, Endpoint};
 pub use base::{Base, BaseBuilder, BaseFault, Location, LocationId};
-pub use decide::{Decision, Order, Outcome, Policy, Reason, Refusal, Standing, decide, regions_up_to};
+pub use decide::{Decision, Outcome, Policy, Reason, Refusal, Standing, decide, regions_up_to};
 pub use explain::{Explanation, RegionExplanation, explain};
 pub use map::{Map, Origin};
 pub use place::Point;

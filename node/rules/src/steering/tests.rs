@@ -88,11 +88,29 @@ fn small_base() -> Base {
     builder.finish()
 }
 
-fn ask(address: &str, mask: RegionMask, states: &[RegionState]) -> Decision {
+/// What was decided, of its own.
+struct Told {
+    region: Option<usize>,
+    order: Vec<usize>,
+    reasons: Vec<Reason>,
+    outcome: Outcome,
+    scope: u8,
+    ttl_s: u32,
+}
+
+impl From<Decision<'_>> for Told {
+    fn from(decision: Decision<'_>) -> Self {
+        let Decision { outcome, scope, ttl_s, .. } = decision;
+        let reasons = (0..8).map(|region| decision.reason(region)).collect();
+        Self { region: decision.region(), order: decision.order().collect(), reasons, outcome, scope, ttl_s }
+    }
+}
+
+fn ask(address: &str, mask: RegionMask, states: &[RegionState]) -> Told {
     let config = config(states.len());
     let map = Map::compile(&config, &small_base(), mask, &here("r2"));
     let policy = Policy { eligible: mask, ttl_s: 30 };
-    decide(address.parse().unwrap(), RegionMask::MAX, &policy, &map, &standing(states))
+    decide(address.parse().unwrap(), RegionMask::MAX, &policy, &map, &standing(states)).into()
 }
 
 use RegionState::{Degraded, Down, Draining, Unknown, Up};
@@ -109,34 +127,51 @@ fn each_client_gets_the_nearest_region() {
         ("64:ff9b::84.160.0.1", 0),
     ] {
         let decision = ask(address, 0b1111, &[Up; 4]);
-        assert_eq!(decision.region(), Some(region), "{address}");
-        assert_eq!((decision.outcome, decision.origin, decision.ttl_s), (Outcome::Normal, Origin::Distance, 30));
+        assert_eq!(decision.region, Some(region), "{address}");
+        assert_eq!((decision.outcome, decision.ttl_s), (Outcome::Normal, 30));
     }
 }
 
 #[test]
 fn an_unknown_address_gets_the_region_that_was_asked_or_the_first_of_the_config() {
-    let decision = ask("10.1.2.3", 0b1111, &[Up; 4]);
-    assert_eq!((decision.region(), decision.origin), (Some(2), Origin::Asked));
-    let decision = ask("10.1.2.3", 0b1011, &[Up; 4]);
-    assert_eq!((decision.order.as_slice(), decision.origin), (&[0u8, 1, 3][..], Origin::Configured));
+    for (mask, order, origin) in [
+        (0b1111, &[2, 3, 0, 1][..], Origin::Asked),
+        (0b1011, &[0, 1, 3], Origin::Configured),
+        (0b1, &[0], Origin::Configured),
+    ] {
+        let (config, base) = (config(4), small_base());
+        let map = Map::compile(&config, &base, mask, &here("r2"));
+        let policy = Policy { eligible: mask, ttl_s: 30 };
+        let address = "10.1.2.3".parse().unwrap();
+        let told = explain(address, !0, &policy, &map, &standing(&[Up; 4]), (&config, &base));
+        let mut named: Vec<_> = told.regions.iter().enumerate().filter_map(|(n, r)| Some((r.place?, n))).collect();
+        named.sort_unstable();
+        assert_eq!(named.iter().map(|(_, n)| *n).collect::<Vec<_>>(), order);
+        assert_eq!(told.origin, origin);
+    }
+}
+
+#[test]
+fn where_there_is_no_choice_the_answer_is_for_everyone() {
+    for address in ["84.160.0.1", "10.1.2.3", "128.32.0.1"] {
+        assert_eq!(ask(address, 0b10, &[Up; 4]).scope, 0, "{address}");
+    }
 }
 
 #[test]
 fn health_reorders_and_every_region_has_a_reason() {
     let decision = ask("84.160.0.1", 0b1_1111, &[Down, Draining, Up, Degraded, Unknown]);
-    assert_eq!(decision.order.as_slice(), [2, 3, 1, 4, 0]);
+    assert_eq!(decision.order, [2, 3, 1, 4, 0]);
     assert_eq!((decision.outcome, decision.ttl_s), (Outcome::Failover, 10));
-    let reasons: Vec<Reason> = (0..6).map(|region| decision.reason(region)).collect();
     let expected = [Reason::Down, Reason::Draining, Reason::Chosen, Reason::Degraded, Reason::Unknown, Reason::Outside];
-    assert_eq!(reasons, expected);
+    assert_eq!(decision.reasons[..6], expected);
 }
 
 #[test]
 fn a_pinned_site_fails_static_inside_when_all_is_down() {
     let decision = ask("84.160.0.1", 0b0110, &[Up, Down, Down, Up]);
-    assert_eq!((decision.order.as_slice(), decision.outcome), (&[1u8, 2][..], Outcome::FailStatic));
-    assert_eq!((decision.ttl_s, decision.reason(0)), (10, Reason::Outside));
+    assert_eq!((decision.order.as_slice(), decision.outcome), (&[1, 2][..], Outcome::FailStatic));
+    assert_eq!((decision.ttl_s, decision.reasons[0]), (10, Reason::Outside));
 }
 
 #[test]
@@ -145,7 +180,9 @@ fn nothing_legal_is_a_refusal_and_nothing_reachable_another() {
     let config = config(4);
     let map = Map::compile(&config, &small_base(), 0b11, &here("r2"));
     let policy = Policy { eligible: 0b11, ttl_s: 30 };
-    let decision = decide("84.0.0.1".parse().unwrap(), 0b1100, &policy, &map, &standing(&[Up; 4]));
+    let standing = standing(&[Up; 4]);
+    let decision = decide("84.0.0.1".parse().unwrap(), 0b1100, &policy, &map, &standing);
+    assert_eq!(decision.order().count(), 0);
     assert_eq!(decision.outcome, Outcome::Refuse(Refusal::NoAddress));
     assert_eq!((decision.reason(0), decision.reason(3)), (Reason::NoAddress, Reason::Outside));
 }
@@ -154,8 +191,9 @@ fn nothing_legal_is_a_refusal_and_nothing_reachable_another() {
 fn a_map_for_more_regions_than_the_policy_allows_names_only_the_allowed_ones() {
     let map = Map::compile(&config(4), &small_base(), 0b1111, &here("r0"));
     let policy = Policy { eligible: 0b1000, ttl_s: 30 };
-    let decision = decide("84.0.0.1".parse().unwrap(), !0, &policy, &map, &standing(&[Up, Up, Up, Down]));
-    assert_eq!((decision.order.as_slice(), decision.outcome), (&[3u8][..], Outcome::FailStatic));
+    let standing = standing(&[Up, Up, Up, Down]);
+    let told = Told::from(decide("84.0.0.1".parse().unwrap(), !0, &policy, &map, &standing));
+    assert_eq!((told.order.as_slice(), told.outcome), (&[3][..], Outcome::FailStatic));
 }
 
 #[test]
@@ -259,12 +297,12 @@ proptest! {
             for address in &addresses {
                 let decision = decide(*address, reachable, &policy, &map, &standing);
                 let legal = mask & reachable;
-                let named = decision.order.as_slice();
+                let named: Vec<usize> = decision.order().collect();
                 prop_assert!(named.iter().all(|region| legal >> region & 1 == 1));
                 prop_assert_eq!(named.len(), legal.count_ones() as usize, "all legal ones, each once");
                 prop_assert_eq!(legal == 0, matches!(decision.outcome, Outcome::Refuse(_)));
-                prop_assert!(named.is_sorted_by_key(|region| states[usize::from(*region)]));
-                let all_down = named.iter().all(|region| states[usize::from(*region)] == Down);
+                prop_assert!(named.is_sorted_by_key(|region| states[*region]));
+                let all_down = named.iter().all(|region| states[*region] == Down);
                 prop_assert_eq!(all_down && legal != 0, decision.outcome == Outcome::FailStatic);
                 prop_assert!((5..=30).contains(&decision.ttl_s));
                 for region in 0..8 {
@@ -312,16 +350,16 @@ proptest! {
         ranges in ranges(),
         states in prop::collection::vec(state(), 8),
         address in address(),
-        dead in 0u8..8,
+        dead in 0usize..8,
     ) {
         let map = Map::compile(&config(8), &base_of(&ranges), 0xff, &here("r3"));
         let policy = Policy { eligible: 0xff, ttl_s: 30 };
-        let others = |states: &[RegionState]| -> Vec<u8> {
-            let decision = decide(address, !0, &policy, &map, &standing(states));
-            decision.order.as_slice().iter().copied().filter(|region| *region != dead).collect()
+        let others = |states: &[RegionState]| -> Vec<usize> {
+            let standing = standing(states);
+            decide(address, !0, &policy, &map, &standing).order().filter(|region| *region != dead).collect()
         };
         let mut after = states.clone();
-        after[usize::from(dead)] = Down;
+        after[dead] = Down;
         prop_assert_eq!(others(&states), others(&after));
     }
 }

@@ -138,15 +138,20 @@ pub fn compose_fault(bytes: &[u8], fault: &Fault, buffer: Vec<u8>) -> Vec<u8> {
     let Fault::Reply { rcode, edns } = fault else { return emptied(buffer) };
     let Ok(message) = Message::from_slice(bytes) else { return emptied(buffer) };
     let Some(mut builder) = start(buffer, UDP_BYTES_MAX) else { return Vec::new() };
-    let header = builder.header_mut();
-    header.set_id(message.header().id());
-    header.set_qr(true);
-    header.set_opcode(message.header().opcode());
-    header.set_rd(message.header().rd());
-    header.set_rcode(rcode.rcode());
-    let mut additional = builder.additional();
+    let mut additional = if message.header_counts().qdcount() == 1 {
+        // as much of the question as can be read, so that its sender knows what failed
+        builder.start_error(message, rcode.rcode()).additional()
+    } else {
+        let header = builder.header_mut();
+        header.set_id(message.header().id());
+        header.set_qr(true);
+        header.set_opcode(message.header().opcode());
+        header.set_rd(message.header().rd());
+        builder.additional()
+    };
+    additional.header_mut().set_rcode(rcode.rcode());
     if *edns {
-        // a fault that does not fit into 12 + 11 bytes cannot be
+        // a question and 11 octets always fit
         let _ = additional.opt(|opt| {
             opt.set_udp_payload_size(SIZE_OFFERED);
             opt.set_rcode(*rcode);

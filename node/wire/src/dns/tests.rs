@@ -136,7 +136,7 @@ fn what_is_no_proper_query_is_refused_or_dropped() {
 }
 
 #[test]
-fn a_fault_is_answered_with_the_id_and_without_records() {
+fn a_fault_is_answered_with_id_and_question_and_without_records() {
     let mut bytes = query("a.example.", &[]);
     let opt = bytes.len() - 11;
     bytes[opt + 6] = 1;
@@ -144,6 +144,7 @@ fn a_fault_is_answered_with_the_id_and_without_records() {
     let answer = compose_fault(&bytes, &fault, Vec::new());
     let message = Message::from_slice(&answer).unwrap();
     assert_eq!((message.header().id(), message.opt_rcode()), (0x1234, OptRcode::BADVERS));
+    assert_eq!(message.sole_question().unwrap().qname().to_string(), "a.example");
     assert!(compose_fault(&bytes, &Fault::Drop, vec![1]).is_empty());
 }
 
