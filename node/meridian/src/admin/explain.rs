@@ -5,21 +5,24 @@ use std::{future::Future, net::IpAddr, pin::Pin, sync::Arc};
 
 use axum::{Json, extract::State};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
-use region_config::{Config, Route, Site};
+use region_config::{Config, Route, Site, SiteId};
 use rules::{
     caching::{Intent, Reason, intent},
+    health::Fleet,
     key,
     residency::{self, Permit},
+    steering::{self, RegionExplanation},
 };
 
 use super::{
     Context,
     body::Body,
     config,
-    model::{ExplainOrder, Explanation, KeyParts, Steering, Step},
+    model::{ExplainOrder, Explanation, KeyParts, SteeredRegion, Steering, Step},
     problem::Problem,
     purges::matches,
 };
+use crate::{dns::View, geo};
 
 const FIELDS_MAX: usize = 64;
 
@@ -34,7 +37,9 @@ pub struct Question {
     pub route: usize,
     /// Whether it is asked over HTTPS.
     pub https: bool,
-    /// The host, lower case, without port.
+    /// Host and port as the URL names them: part of the key.
+    pub authority: String,
+    /// The host, lower case, without port: what purges name.
     pub host: String,
     /// The method.
     pub method: Method,
@@ -56,8 +61,40 @@ struct Asked {
     method: Method,
     headers: HeaderMap,
     https: bool,
+    authority: String,
     host: String,
     client: Option<IpAddr>,
+}
+
+/// What DNS would name to a client at `address` who asks for `site`, by the code that answers; none before there is a
+/// database. `config` and `base` must be those that the view was compiled of.
+#[must_use]
+pub fn steering(
+    view: &View,
+    config_and_base: (&Config, &geo::Base),
+    fleet: &Fleet,
+    site: &SiteId,
+    address: IpAddr,
+) -> Option<Steering> {
+    let explained = view.explain(site, address, fleet, config_and_base)?;
+    let region = |region: &RegionExplanation| SteeredRegion {
+        region: region.region.to_string(),
+        chosen: region.reason == steering::Reason::Chosen,
+        reason: match region.kilometres {
+            Some(kilometres) => format!("{} ({kilometres} km away)", region.reason.meaning()),
+            None => region.reason.meaning().to_owned(),
+        },
+    };
+    let mut regions: Vec<_> = explained.regions.iter().collect();
+    // those that may not be named come last
+    regions.sort_by_key(|region| region.place.unwrap_or(usize::MAX));
+    Some(Steering {
+        client: address.to_string(),
+        outcome: explained.decision.outcome.as_str().into(),
+        ttl_s: explained.decision.ttl_s,
+        scope: explained.decision.scope,
+        regions: regions.into_iter().map(region).collect(),
+    })
 }
 
 /// What this node would do with a request, and why.
@@ -109,6 +146,7 @@ pub(super) async fn explain(
                 site: Arc::clone(site),
                 route,
                 https: asked.https,
+                authority: asked.authority,
                 host: asked.host,
                 method: asked.method,
                 target: target.into_owned(),
@@ -142,10 +180,12 @@ fn read(order: &ExplainOrder) -> Result<Asked, Problem> {
         Some("https") => true,
         _ => return Err(fault("the URL is not absolute, or neither http nor https")),
     };
+    let authority = uri.authority().map(ToString::to_string).filter(|authority| !authority.contains('@'));
+    let authority = authority.ok_or_else(|| fault("the URL names a user"))?;
     let host = uri.host().unwrap_or_default().trim_end_matches('.').to_ascii_lowercase();
     let method = Method::from_bytes(order.method.as_bytes());
     let method = method.map_err(|_| Problem::unprocessable("this is not a method").found(&order.method))?;
-    Ok(Asked { headers: headers(order)?, client: client(order)?, uri, method, https, host })
+    Ok(Asked { headers: headers(order)?, client: client(order)?, uri, method, https, authority, host })
 }
 
 fn headers(order: &ExplainOrder) -> Result<HeaderMap, Problem> {
@@ -199,14 +239,14 @@ fn route_of<'a>(site: &'a Site, path: &str) -> Option<(usize, &'a Route)> {
 }
 
 fn key_parts(config: &Config, site: &Site, asked: &Asked, target: &key::Target<'_>) -> KeyParts {
-    let placement = key::placement(&site.tenant, &site.name, asked.https, &asked.host, target);
+    let placement = key::placement(&site.tenant, &site.name, asked.https, &asked.authority, target);
     let region = config.regions.iter().find(|region| region.name == config.node.region);
     let owner = region.and_then(|region| key::rendezvous(placement, region.nodes.iter().map(|node| &node.name)));
     KeyParts {
         tenant: site.tenant.to_string(),
         site: site.name.to_string(),
         scheme: if asked.https { "https".into() } else { "http".into() },
-        host: asked.host.clone(),
+        host: asked.authority.clone(),
         path: target.path.to_string(),
         query: target.query.as_ref().map(ToString::to_string),
         owner: owner.map(ToString::to_string),

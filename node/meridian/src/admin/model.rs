@@ -424,7 +424,7 @@ pub struct KeyParts {
     pub site: String,
     /// `http` or `https`.
     pub scheme: String,
-    /// The host, lower case, without port.
+    /// Host and port, as the request names them.
     pub host: String,
     /// The path, normalised.
     pub path: String,
@@ -439,7 +439,7 @@ pub struct KeyParts {
 pub struct Steering {
     /// The address.
     pub client: String,
-    /// In one sentence.
+    /// How it came out: `normal`, `failover`, `fail-static`, or why no region may be named.
     pub outcome: String,
     /// TTL of the answer, in s.
     pub ttl_s: u32,
