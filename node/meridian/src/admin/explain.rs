@@ -5,24 +5,21 @@ use std::{future::Future, net::IpAddr, pin::Pin, sync::Arc};
 
 use axum::{Json, extract::State};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
-use region_config::{Config, Route, Site, SiteId};
+use region_config::{Config, Route, Site};
 use rules::{
     caching::{Intent, Reason, intent},
-    health::Fleet,
     key,
     residency::{self, Permit},
-    steering::{self, RegionExplanation},
 };
 
 use super::{
     Context,
     body::Body,
     config,
-    model::{ExplainOrder, Explanation, KeyParts, SteeredRegion, Steering, Step},
+    model::{ExplainOrder, Explanation, KeyParts, Steering, Step},
     problem::Problem,
     purges::matches,
 };
-use crate::{dns::View, geo};
 
 const FIELDS_MAX: usize = 64;
 
@@ -64,37 +61,6 @@ struct Asked {
     authority: String,
     host: String,
     client: Option<IpAddr>,
-}
-
-/// What DNS would name to a client at `address` who asks for `site`, by the code that answers; none before there is a
-/// database. `config` and `base` must be those that the view was compiled of.
-#[must_use]
-pub fn steering(
-    view: &View,
-    config_and_base: (&Config, &geo::Base),
-    fleet: &Fleet,
-    site: &SiteId,
-    address: IpAddr,
-) -> Option<Steering> {
-    let explained = view.explain(site, address, fleet, config_and_base)?;
-    let region = |region: &RegionExplanation| SteeredRegion {
-        region: region.region.to_string(),
-        chosen: region.reason == steering::Reason::Chosen,
-        reason: match region.kilometres {
-            Some(kilometres) => format!("{} ({kilometres} km away)", region.reason.meaning()),
-            None => region.reason.meaning().to_owned(),
-        },
-    };
-    let mut regions: Vec<_> = explained.regions.iter().collect();
-    // those that may not be named come last
-    regions.sort_by_key(|region| region.place.unwrap_or(usize::MAX));
-    Some(Steering {
-        client: address.to_string(),
-        outcome: explained.decision.outcome.as_str().into(),
-        ttl_s: explained.decision.ttl_s,
-        scope: explained.decision.scope,
-        regions: regions.into_iter().map(region).collect(),
-    })
 }
 
 /// What this node would do with a request, and why.

@@ -40,8 +40,8 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use self::problem::Problem;
 pub use self::{
-    explain::{Question, Steered, Stored, steering},
-    model::{Part, Steering, Step},
+    explain::{Question, Steered, Stored},
+    model::{Part, SteeredRegion, Steering, Step},
     report::Reporter,
     serve::{ServeFault, Server},
     sites::Gathered,
