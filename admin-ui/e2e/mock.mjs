@@ -119,10 +119,10 @@ function purge(order) {
     region.nodes.map((node, index) => ({ node, region: region.name, due: 4 + index + 260 * regions.indexOf(region), down: region.state === "down" })),
   );
   const id = Array.from({ length: 32 }, () => "0123456789abcdef"[Math.floor(Math.random() * 16)]).join("");
-  return { id, site: order.site, scope, at, nodes };
+  return { id, site: order.site, mode: order.mode ?? "hard", scope, at, nodes };
 }
 
-function receipt({ id, site, scope, at, nodes }) {
+function receipt({ id, site, mode, scope, at, nodes }) {
   const age = Date.now() - at;
   const told = nodes.map(({ node, region, due, down }) => ({
     node,
@@ -132,7 +132,7 @@ function receipt({ id, site, scope, at, nodes }) {
   }));
   const stored = nodes.filter((_, index) => index % 3 === 0 && age >= 3 + index * 20).map((node, index) => ({ node: node.node, after_ms: 3 + index * 60 }));
   const state = told.every((node) => node.state !== "pending") ? "all" : stored.length > 1 ? "quorum" : "accepted";
-  return { id, site, scope, state, stored, nodes: told };
+  return { id, site, scope, mode, taken_unix_ms: at, state, stored, nodes: told };
 }
 
 const problem = (status, title, detail, more = {}) => [status, { type: `urn:meridian:problem:mock`, title, status, detail, ...more }];

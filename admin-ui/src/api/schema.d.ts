@@ -62,7 +62,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** The last purges that this node knows of, newest first. Those of foreign jurisdictions are not known here. */
+        /** The last purges that this node took, newest first. */
         get: operations["purges"];
         put?: never;
         /** Orders a purge. */
@@ -247,7 +247,7 @@ export interface components {
         };
         /** @description What a cache key is made of. */
         KeyParts: {
-            /** @description The host, lower case, without port. */
+            /** @description Host and port, as the request names them. */
             host: string;
             /** @description The node of this node's region that owns the object. */
             owner?: string | null;
@@ -328,6 +328,8 @@ export interface components {
         Purge: {
             /** @description Its id, 32 hex digits. */
             id: string;
+            /** @description Hard or soft. */
+            mode: components["schemas"]["PurgeMode"];
             /** @description Every node of the realm. */
             nodes: components["schemas"]["PurgeNode"][];
             /** @description What is purged. */
@@ -338,6 +340,11 @@ export interface components {
             state: components["schemas"]["PurgeState"];
             /** @description The witnesses that have it on disk. */
             stored: components["schemas"]["PurgeStored"][];
+            /**
+             * Format: int64
+             * @description When it was taken, in ms since the Unix epoch.
+             */
+            taken_unix_ms: number;
         };
         /**
          * @description What a purge does to what it meets.
@@ -422,7 +429,7 @@ export interface components {
          * @enum {string}
          */
         PurgeWait: "local" | "quorum" | "all";
-        /** @description The last purges, newest first. */
+        /** @description The last purges that this node took, newest first. */
         Purges: {
             /** @description The purges. */
             purges: components["schemas"]["Purge"][];
@@ -557,7 +564,7 @@ export interface components {
         Steering: {
             /** @description The address. */
             client: string;
-            /** @description In one sentence. */
+            /** @description How it came out: `normal`, `failover`, `fail-static`, or why no region may be named. */
             outcome: string;
             /** @description The regions in the order of preference, then those left out. */
             regions: components["schemas"]["SteeredRegion"][];
@@ -824,7 +831,7 @@ export interface operations {
                     "application/json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The ledger cannot write. */
+            /** @description The ledger cannot write, or too many purges wait. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -871,7 +878,7 @@ export interface operations {
                     "application/json": components["schemas"]["Problem"];
                 };
             };
-            /** @description This node does not know of it, or not any more. */
+            /** @description This node did not take it, or has forgotten it. */
             404: {
                 headers: {
                     [name: string]: unknown;

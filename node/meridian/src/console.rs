@@ -16,10 +16,10 @@ use wire::entry::{Entry, Object};
 use crate::{
     admin::{Context, Gathered, Part, Parts, Question, Steered, SteeredRegion, Steering, Step, Token},
     clock,
-    dns::{Counters, View},
+    dns::View,
     edge::sites::Lodger,
     geo::Base,
-    observe::{Exposition, Kind},
+    observe::{Kind, collectors},
     snapshot::Shared,
 };
 
@@ -46,6 +46,9 @@ pub fn context(shared: &Arc<Shared>, token: Token, parts: Parts, steered: Steere
         config: Arc::clone(&shared.config),
         here: shared.here.jurisdiction.clone(),
         observe: Arc::clone(&shared.observe),
+        health: Arc::clone(&shared.health),
+        ledgers: Arc::clone(&shared.ledgers),
+        mesh: shared.mesh.clone(),
         token,
         hosts: Vec::new(),
         parts,
@@ -64,7 +67,7 @@ pub fn context(shared: &Arc<Shared>, token: Token, parts: Parts, steered: Steere
 async fn stored(shared: &Shared, question: Question) -> Vec<Step> {
     let site = &question.site;
     let primary =
-        key::primary(&shared.secret, &site.tenant, &site.name, question.https, &question.host, &question.target);
+        key::primary(&shared.secret, &site.tenant, &site.name, question.https, &question.authority, &question.target);
     let entry = shared.objects.lookup(primary).await;
     let mut steps = vec![shelf(entry.as_ref())];
     let object = match entry {
@@ -167,29 +170,14 @@ pub fn not_steered() -> Steered {
     Arc::new(|_: &Config, _, _| None)
 }
 
-/// DNS queries by what became of them, for the metrics page.
-pub fn dns_figures(counters: &Counters, page: &mut Exposition) {
-    let mut family = page.family("meridian_dns_queries_total", Kind::Counter, "DNS messages by what became of them");
-    for (event, count) in counters.all() {
-        family.count(&[("event", event.as_str())], count);
-    }
-}
-
 /// What is kept and fetched, and the fleet's health, for the metrics page.
 pub fn register_figures(shared: &Arc<Shared>) {
+    let observe = &shared.observe;
+    observe.register(collectors::fleet(Arc::clone(&shared.config), shared.health.shared()));
+    observe.register(collectors::store(shared.objects.clone()));
     let seen = Arc::downgrade(shared);
-    shared.observe.register(Box::new(move |page| {
+    observe.register(Box::new(move |page| {
         let Some(shared) = seen.upgrade() else { return };
-        let usage = shared.objects.usage();
-        page.single("meridian_store_memory_bytes", Kind::Gauge, "Memory that entries take", usage.memory_bytes as f64);
-        page.single("meridian_store_disk_bytes", Kind::Gauge, "Disk that entries take", usage.disk_bytes as f64);
-        page.single("meridian_fills", Kind::Gauge, "Fetches under way", shared.flights.count() as f64);
-        let fleet = shared.health.fleet();
-        let config = shared.config.load();
-        let mut family =
-            page.family("meridian_region_up", Kind::Gauge, "1 for the state that each region is in, as this node sees it");
-        for (region, view) in config.regions.iter().zip(&fleet.regions) {
-            family.sample(&[("region", region.name.as_str()), ("state", view.state.as_str())], 1.0);
-        }
+        page.single("meridian_fills", Kind::Gauge, "Fetches under way.", shared.flights.count() as f64);
     }));
 }

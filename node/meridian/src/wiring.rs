@@ -26,7 +26,7 @@ use crate::{
     fill::{flight::Flights, owner::Owner},
     geo::{self, GeoFault},
     ledger::{LedgerError, Ledgers},
-    observe::{AccessLog, Observe},
+    observe::{AccessLog, Observe, collectors},
     origin::{OriginFault, Origins},
     peers::{Health, IdentityFault, Kind, LoadedIdentity, Mesh, PeerError},
     snapshot::{Here, Shared},
@@ -190,7 +190,7 @@ impl Running {
         let parts = console::parts(&shared);
         if let Some(mesh) = &shared.mesh {
             mesh.register(Kind::Fetch, Owner::new(Arc::clone(&shared)));
-            // ADMIN mesh.register(Kind::Counters, admin::Reporter::new(Arc::clone(&shared.observe), Arc::clone(&parts)));
+            mesh.register(Kind::Counters, admin::Reporter::new(Arc::clone(&shared.observe), Arc::clone(&parts)));
             mesh.start();
         }
         console::register_figures(&shared);
@@ -388,7 +388,6 @@ async fn dns_front(shared: &Shared, tasks: &Tasks) -> Result<Option<Dns>, RunErr
     let base = Arc::new(loading.await.map_err(|error| RunError::Runtime(io::Error::other(error)))??);
     let view = Arc::new(ArcSwap::from_pointee(dns::View::compile(&config, &base)?));
     let server = dns::Server::bind(&config.node.dns, Arc::clone(&view), shared.health.shared(), tasks)?;
-    let counters = server.counters();
-    shared.observe.register(Box::new(move |page| console::dns_figures(&counters, page)));
+    shared.observe.register(collectors::dns(server.counters()));
     Ok(Some(Dns { view, base }))
 }

@@ -34,7 +34,9 @@ pub struct Question {
     pub route: usize,
     /// Whether it is asked over HTTPS.
     pub https: bool,
-    /// The host, lower case, without port.
+    /// Host and port as the URL names them: part of the key.
+    pub authority: String,
+    /// The host, lower case, without port: what purges name.
     pub host: String,
     /// The method.
     pub method: Method,
@@ -56,6 +58,7 @@ struct Asked {
     method: Method,
     headers: HeaderMap,
     https: bool,
+    authority: String,
     host: String,
     client: Option<IpAddr>,
 }
@@ -109,6 +112,7 @@ pub(super) async fn explain(
                 site: Arc::clone(site),
                 route,
                 https: asked.https,
+                authority: asked.authority,
                 host: asked.host,
                 method: asked.method,
                 target: target.into_owned(),
@@ -142,10 +146,12 @@ fn read(order: &ExplainOrder) -> Result<Asked, Problem> {
         Some("https") => true,
         _ => return Err(fault("the URL is not absolute, or neither http nor https")),
     };
+    let authority = uri.authority().map(ToString::to_string).filter(|authority| !authority.contains('@'));
+    let authority = authority.ok_or_else(|| fault("the URL names a user"))?;
     let host = uri.host().unwrap_or_default().trim_end_matches('.').to_ascii_lowercase();
     let method = Method::from_bytes(order.method.as_bytes());
     let method = method.map_err(|_| Problem::unprocessable("this is not a method").found(&order.method))?;
-    Ok(Asked { headers: headers(order)?, client: client(order)?, uri, method, https, host })
+    Ok(Asked { headers: headers(order)?, client: client(order)?, uri, method, https, authority, host })
 }
 
 fn headers(order: &ExplainOrder) -> Result<HeaderMap, Problem> {
@@ -199,14 +205,14 @@ fn route_of<'a>(site: &'a Site, path: &str) -> Option<(usize, &'a Route)> {
 }
 
 fn key_parts(config: &Config, site: &Site, asked: &Asked, target: &key::Target<'_>) -> KeyParts {
-    let placement = key::placement(&site.tenant, &site.name, asked.https, &asked.host, target);
+    let placement = key::placement(&site.tenant, &site.name, asked.https, &asked.authority, target);
     let region = config.regions.iter().find(|region| region.name == config.node.region);
     let owner = region.and_then(|region| key::rendezvous(placement, region.nodes.iter().map(|node| &node.name)));
     KeyParts {
         tenant: site.tenant.to_string(),
         site: site.name.to_string(),
         scheme: if asked.https { "https".into() } else { "http".into() },
-        host: asked.host.clone(),
+        host: asked.authority.clone(),
         path: target.path.to_string(),
         query: target.query.as_ref().map(ToString::to_string),
         owner: owner.map(ToString::to_string),

@@ -8,19 +8,19 @@ use http::StatusCode;
 use region_config::{NodeId, Site};
 use rules::{
     health::Fleet,
-    purge::{PurgeId, PurgeKey},
+    purge::{Mode, PurgeId, PurgeKey},
     residency,
 };
 
 use super::{
     Context,
-    model::{Purge, PurgeNode, PurgeNodeState, PurgeScope, PurgeState, PurgeStored, PurgeWait},
+    model::{Purge, PurgeMode, PurgeNode, PurgeNodeState, PurgeScope, PurgeState, PurgeStored, PurgeWait},
     problem::Problem,
     purges::Work,
     report::Reporter,
 };
 use crate::{
-    ledger::{self, NodeReceipt, PurgeFault, Realm, Receipt, Wait},
+    ledger::{self, Acknowledged, NodeReceipt, PurgeFault, Realm, Receipt, Wait},
     peers::{Answer, Kind, PeerIdentity, Stream, read_frame, write_frame},
 };
 
@@ -103,19 +103,32 @@ pub(super) async fn purge(realm: &Realm, work: Work) -> Result<Purge, Problem> {
 
 fn refusal(fault: PurgeFault) -> Problem {
     let detail = fault.to_string();
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "ledger", "The ledger cannot write", detail)
+    match fault {
+        PurgeFault::UnknownSite { .. } => Problem::not_found(detail),
+        PurgeFault::Event(_) => Problem::unprocessable(detail),
+        PurgeFault::Conflict { .. } => {
+            Problem::new(StatusCode::CONFLICT, "idempotency-conflict", "The idempotency key is taken", detail)
+        }
+        PurgeFault::Stopped(_) | PurgeFault::Chance => {
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "ledger-stopped", "The ledger cannot write", detail)
+                .expected("the same order, with its idempotency key, at another node")
+        }
+        PurgeFault::Busy => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "ledger-busy", "Too many purges", detail)
+            .retry_after(1),
+    }
 }
 
-/// The last purges of this node's realms, newest first.
+/// The last purges that this node took, newest first.
 pub(super) fn recent(context: &Context, limit: usize) -> Vec<Purge> {
-    let mut receipts: Vec<_> = context.ledgers.realms().iter().flat_map(|realm| realm.recent(limit)).collect();
+    let mut receipts: Vec<_> = context.ledgers.realms().flat_map(|realm| realm.recent(limit)).collect();
+    receipts.sort_by_key(|receipt| std::cmp::Reverse(receipt.taken_unix_ms));
     receipts.truncate(limit);
     receipts.into_iter().map(shown).collect()
 }
 
 /// A purge by its id.
 pub(super) fn receipt(context: &Context, id: &PurgeId) -> Option<Purge> {
-    context.ledgers.realms().iter().find_map(|realm| realm.receipt(id)).map(shown)
+    context.ledgers.realms().find_map(|realm| realm.receipt(id)).map(shown)
 }
 
 fn shown(receipt: Receipt) -> Purge {
@@ -124,10 +137,15 @@ fn shown(receipt: Receipt) -> Purge {
         id: receipt.id.to_string(),
         site: receipt.site.to_string(),
         scope: receipt.keys.into_iter().map(scope).collect(),
+        mode: match receipt.mode {
+            Mode::Hard => PurgeMode::Hard,
+            Mode::Soft => PurgeMode::Soft,
+        },
+        taken_unix_ms: receipt.taken_unix_ms,
         state: match receipt.state {
-            ledger::State::Accepted => PurgeState::Accepted,
-            ledger::State::Quorum => PurgeState::Quorum,
-            ledger::State::All => PurgeState::All,
+            Acknowledged::Accepted => PurgeState::Accepted,
+            Acknowledged::Quorum => PurgeState::Quorum,
+            Acknowledged::All => PurgeState::All,
         },
         stored: receipt.stored.into_iter().map(stored).collect(),
         nodes: receipt

@@ -265,7 +265,7 @@ pub enum PurgeMode {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum PurgeWait {
-    /// In effect on the node that was asked.
+    /// In effect, and on disk, on the node that was asked.
     Local,
     /// On disk on a majority of the witnesses: it cannot be lost any more.
     #[default]
@@ -283,6 +283,10 @@ pub struct Purge {
     pub site: String,
     /// What is purged.
     pub scope: Vec<PurgeScope>,
+    /// Hard or soft.
+    pub mode: PurgeMode,
+    /// When it was taken, in ms since the Unix epoch.
+    pub taken_unix_ms: u64,
     /// How far it has come.
     pub state: PurgeState,
     /// The witnesses that have it on disk.
@@ -357,7 +361,7 @@ pub enum PurgeNodeState {
     Pending,
 }
 
-/// The last purges, newest first.
+/// The last purges that this node took, newest first.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Purges {
     /// The purges.
@@ -424,7 +428,7 @@ pub struct KeyParts {
     pub site: String,
     /// `http` or `https`.
     pub scheme: String,
-    /// The host, lower case, without port.
+    /// Host and port, as the request names them.
     pub host: String,
     /// The path, normalised.
     pub path: String,
@@ -439,7 +443,7 @@ pub struct KeyParts {
 pub struct Steering {
     /// The address.
     pub client: String,
-    /// In one sentence.
+    /// How it came out: `normal`, `failover`, `fail-static`, or why no region may be named.
     pub outcome: String,
     /// TTL of the answer, in s.
     pub ttl_s: u32,

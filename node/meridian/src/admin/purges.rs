@@ -19,6 +19,7 @@ use super::{
     model::{Purge, PurgeMode, PurgeOrder, PurgeState, PurgeWait, Purges},
     problem::Problem,
 };
+use crate::clock;
 
 /// Longest wait of an answer, in ms.
 const TIMEOUT_MS_MAX: u64 = 60_000;
@@ -46,7 +47,7 @@ pub(super) struct Work {
     (status = 409, body = Problem, description = "The idempotency key was used for another purge."),
     (status = 421, body = Problem, description = "The site is pinned elsewhere; `nodes` names nodes that take it."),
     (status = 422, body = Problem, description = "The order does not make sense."),
-    (status = 503, body = Problem, description = "The ledger cannot write."),
+    (status = 503, body = Problem, description = "The ledger cannot write, or too many purges wait."),
 ))]
 pub(super) async fn order(
     State(context): State<Arc<Context>>,
@@ -55,9 +56,12 @@ pub(super) async fn order(
     let wait = order.wait;
     let work = checked(&context.config.load(), order)?;
     let realm = live::realm(&context, &work.site)?;
+    let patience = work.timeout;
+    let began = clock::instant();
     let purge = live::purge(&realm, work).await?;
     let reached = match wait {
-        PurgeWait::Local => true,
+        // a receipt does not say whether the own disk has it; that the wait came to its end does
+        PurgeWait::Local => began.elapsed() < patience || purge.state != PurgeState::Accepted,
         PurgeWait::Quorum => purge.state != PurgeState::Accepted,
         PurgeWait::All => purge.state == PurgeState::All,
     };
@@ -71,7 +75,7 @@ pub(super) struct Limit {
     limit: Option<usize>,
 }
 
-/// The last purges that this node knows of, newest first. Those of foreign jurisdictions are not known here.
+/// The last purges that this node took, newest first.
 #[utoipa::path(get, path = "/api/v1/purges", operation_id = "purges",
     params(("limit" = Option<u32>, Query, description = "At most so many: 1 to 100.")),
     responses(
@@ -90,7 +94,7 @@ pub(super) async fn recent(State(context): State<Arc<Context>>, Query(limit): Qu
         (status = 200, body = Purge),
         (status = 400, body = Problem),
         (status = 401, body = Problem),
-        (status = 404, body = Problem, description = "This node does not know of it, or not any more."),
+        (status = 404, body = Problem, description = "This node did not take it, or has forgotten it."),
 ))]
 pub(super) async fn receipt(
     State(context): State<Arc<Context>>,
@@ -101,7 +105,7 @@ pub(super) async fn receipt(
     };
     match live::receipt(&context, &id) {
         Some(purge) => Ok(Json(purge)),
-        None => Err(Problem::not_found("this node does not know of such a purge, or not any more")),
+        None => Err(Problem::not_found("this node did not take such a purge, or has forgotten it")),
     }
 }
 

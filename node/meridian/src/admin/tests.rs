@@ -37,7 +37,8 @@ fn region(name: &str, jurisdiction: &str, nodes: &[&str]) -> Region {
     }
 }
 
-/// A node in `eu` with the free site `shop` and the site `bank`, pinned to `us`.
+/// A node in `eu` that stands alone, with the free site `shop` and the site `bank`, pinned to `us`. What it knows of `n2`
+/// it has from the config only.
 fn config() -> Config {
     let mut shop = observe::tests::site("shop");
     shop.routes = vec![Route { path: PathPattern::Prefix(String::new()), policy: Policy::default() }];
@@ -48,14 +49,16 @@ fn config() -> Config {
     config
 }
 
-fn node() -> Node1 {
+async fn node() -> Node1 {
     let state = tempfile::tempdir().unwrap();
-    let config = config();
+    let mut config = config();
+    config.node.state_dir = state.path().to_owned();
+    let (here, tasks) = (JurisdictionId::parse("eu").unwrap(), Tasks::new());
     let context = Arc::new(Context {
-        here: JurisdictionId::parse("eu").unwrap(),
         observe: observe::Observe::new(&config, None),
-        health: Health::start(&config, None, Tasks::new()),
-        ledgers: Arc::new(Ledgers),
+        health: Health::start(&config, None, tasks.clone()),
+        ledgers: Ledgers::open(&config, &here, None, tasks).await.unwrap(),
+        here,
         mesh: None,
         config: Arc::new(ArcSwap::from_pointee(config)),
         token: Token::load_or_create(state.path()).unwrap(),
@@ -111,7 +114,7 @@ fn the_document_that_the_ui_is_typed_by_is_the_one_that_is_served() {
 
 #[tokio::test]
 async fn nothing_about_sites_is_told_without_the_token() {
-    let node = node();
+    let node = node().await;
     for path in
         ["/api/v1/fleet", "/api/v1/sites", "/api/v1/config", "/api/v1/openapi.json", "/metrics", "/api/v1/purges"]
     {
@@ -127,7 +130,7 @@ async fn nothing_about_sites_is_told_without_the_token() {
 
 #[tokio::test]
 async fn supervisors_need_no_token_and_see_which_part_is_not_ready() {
-    let node = node();
+    let node = node().await;
     let get = async |path: &str| {
         let request = Request::get(path).header("host", "10.0.0.1").body(Body::empty()).unwrap();
         let response = node.send(request).await;
@@ -142,7 +145,7 @@ async fn supervisors_need_no_token_and_see_which_part_is_not_ready() {
 
 #[tokio::test]
 async fn a_foreign_name_and_a_foreign_page_are_refused() {
-    let node = node();
+    let node = node().await;
     for (host, status) in
         [("admin.example", 200), ("ADMIN.example:1", 200), ("[::1]:9", 200), ("localhost", 200), ("evil.example", 421)]
     {
@@ -165,7 +168,7 @@ async fn a_foreign_name_and_a_foreign_page_are_refused() {
 
 #[tokio::test]
 async fn every_answer_carries_the_security_headers() {
-    let node = node();
+    let node = node().await;
     for path in ["/", "/api/v1/fleet", "/healthz", "/nothing.js"] {
         let request = Request::get(path).header("host", "127.0.0.1").body(Body::empty()).unwrap();
         let response = node.send(request).await;
@@ -180,7 +183,7 @@ async fn every_answer_carries_the_security_headers() {
 
 #[tokio::test]
 async fn a_malformed_order_is_answered_with_what_was_found_and_expected() {
-    let node = node();
+    let node = node().await;
     let check = async |body: &str, status: u16, words: &[&str]| {
         let (answered, problem) = node.post("/api/v1/purges", body.to_owned()).await;
         assert_eq!(answered.as_u16(), status, "{body}: {problem}");
@@ -197,8 +200,35 @@ async fn a_malformed_order_is_answered_with_what_was_found_and_expected() {
 }
 
 #[tokio::test]
+async fn a_purge_is_taken_and_its_receipt_is_found_again() {
+    let node = node().await;
+    let order = r#"{"site":"shop","tags":["a"],"urls":["https://shop.example/x"],"idempotency_key":"k","wait":"local"}"#;
+    let (status, purge) = node.post("/api/v1/purges", order).await;
+    assert_eq!(status, 200, "{purge}");
+    let url = json!({"kind": "url", "host": "shop.example", "target": "/x"});
+    assert_eq!(purge["scope"], json!([{"kind": "tag", "tag": "a"}, url]));
+    assert_eq!(purge["nodes"][0]["state"], "applied", "{purge}");
+    let id = purge["id"].as_str().unwrap();
+    assert_eq!(node.get(&format!("/api/v1/purges/{id}")).await.1["id"], purge["id"]);
+    assert_eq!(node.get("/api/v1/purges").await.1["purges"].as_array().unwrap().len(), 1);
+    // the same order again is the same purge; another one under its key is refused
+    assert_eq!(node.post("/api/v1/purges", order).await.1["id"], purge["id"]);
+    let other = r#"{"site":"shop","tags":["b"],"idempotency_key":"k"}"#;
+    assert_eq!(node.post("/api/v1/purges", other).await.0, 409);
+}
+
+#[tokio::test]
+async fn a_purge_that_does_not_come_as_far_as_asked_in_time_goes_on() {
+    let node = node().await;
+    let order = r#"{"site":"shop","everything":true,"wait":"all","timeout_ms":50}"#;
+    let (status, purge) = node.post("/api/v1/purges", order).await;
+    assert_eq!(status, 202, "{purge}");
+    assert_eq!(purge["nodes"][1], json!({"node": "n2", "region": "there", "state": "pending", "after_ms": null}));
+}
+
+#[tokio::test]
 async fn what_is_not_there_is_a_problem_and_not_the_ui() {
-    let node = node();
+    let node = node().await;
     assert_eq!(node.get("/api/v1/nothing").await.0, 404);
     assert_eq!(node.get("/api/v1/purges/xyz").await.0, 400);
     assert_eq!(node.get(&format!("/api/v1/purges/{}", "0".repeat(32))).await.0, 404);
@@ -207,7 +237,7 @@ async fn what_is_not_there_is_a_problem_and_not_the_ui() {
 
 #[tokio::test]
 async fn sites_are_summed_over_the_nodes_that_answer_and_the_others_are_named() {
-    let node = node();
+    let node = node().await;
     let counters = node.context.observe.site(&region_config::SiteId::parse("shop").unwrap());
     counters.note(Outcome::Hit, None, 10, 5);
     counters.note(Outcome::Miss, Some(rules::caching::Reason::UriMiss), 10, 500);
@@ -222,7 +252,7 @@ async fn sites_are_summed_over_the_nodes_that_answer_and_the_others_are_named() 
 
 #[tokio::test]
 async fn explain_follows_the_request_until_something_stops_it() {
-    let node = node();
+    let node = node().await;
     let steps = async |order: Value| {
         let (status, explanation) = node.post("/api/v1/explain", order.to_string()).await;
         assert_eq!(status, 200, "{explanation}");
@@ -244,7 +274,7 @@ async fn explain_follows_the_request_until_something_stops_it() {
 
 #[tokio::test]
 async fn the_token_is_in_no_answer() {
-    let node = node();
+    let node = node().await;
     for path in ["/api/v1/config", "/api/v1/status", "/api/v1/openapi.json", "/metrics"] {
         let response = node.send(node.request(Method::GET, path).body(Body::empty()).unwrap()).await;
         let body = response.into_body().collect().await.unwrap().to_bytes();

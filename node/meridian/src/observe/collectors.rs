@@ -11,6 +11,7 @@ use super::{
     Collector,
     exposition::{Exposition, Kind},
 };
+use crate::dns;
 
 const REGION_STATES: [RegionState; 5] =
     [RegionState::Up, RegionState::Degraded, RegionState::Draining, RegionState::Unknown, RegionState::Down];
@@ -49,6 +50,18 @@ fn nodes(page: &mut Exposition, config: &Config, fleet: &Fleet) {
             family.sample(&[("region", region), ("peer", node.name.as_str())], f64::from(rtt_us) / 1e6);
         }
     }
+}
+
+/// What became of DNS messages.
+#[must_use]
+pub fn dns(counters: Arc<dns::Counters>) -> Collector {
+    Box::new(move |page| {
+        let help = "DNS messages, by what became of them; tcp, client-subnet and truncated are counted beside.";
+        let mut family = page.family("meridian_dns_messages_total", Kind::Counter, help);
+        for (event, count) in counters.all() {
+            family.count(&[("event", event.as_str())], count);
+        }
+    })
 }
 
 /// What the store takes and has.
