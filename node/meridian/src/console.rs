@@ -137,14 +137,13 @@ pub fn steered(shared: &Arc<Shared>, view: &Arc<ArcSwap<View>>, base: &Arc<Base>
     let (shared, view, base) = (Arc::clone(shared), Arc::clone(view), Arc::clone(base));
     Arc::new(move |config, site, address| {
         let explained = view.load().explain(&site.name, address, &shared.health.fleet(), (config, &base))?;
-        let decision = &explained.decision;
         let mut regions: Vec<_> = explained.regions.iter().collect();
         regions.sort_by_key(|region| region.place.unwrap_or(usize::MAX));
         Some(Steering {
             client: address.to_string(),
-            outcome: decision.outcome.as_str().into(),
-            ttl_s: decision.ttl_s,
-            scope: decision.scope,
+            outcome: explained.outcome.as_str().into(),
+            ttl_s: explained.ttl_s,
+            scope: explained.block.length,
             regions: regions
                 .into_iter()
                 .map(|region| SteeredRegion {

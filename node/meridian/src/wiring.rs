@@ -25,7 +25,7 @@ use crate::{
     },
     fill::{flight::Flights, owner::Owner},
     geo::{self, GeoFault},
-    ledger::{LedgerError, Ledgers},
+    ledger::{Ledgers, LedgersFault},
     observe::{AccessLog, Observe, collectors},
     origin::{OriginFault, Origins},
     peers::{Health, IdentityFault, Kind, LoadedIdentity, Mesh, PeerError},
@@ -67,7 +67,7 @@ pub enum RunError {
     Store(#[from] StoreError),
     /// The ledger.
     #[error(transparent)]
-    Ledger(#[from] LedgerError),
+    Ledger(#[from] LedgersFault),
     /// The origins.
     #[error(transparent)]
     Origin(#[from] OriginFault),
@@ -154,13 +154,15 @@ impl Running {
         let here = here(&config, mesh.as_deref());
         let observe = Observe::new(&config, access_log(&config)?);
         observe.start(&tasks);
+        let ledgers = Ledgers::open(&config, &here.jurisdiction, mesh.clone(), tasks.clone()).await?;
+        let fault = |source| RunError::State { dir: state.clone(), source };
+        forget_other_lives(state, &ledgers).map_err(fault)?;
         let objects = Objects::open(Settings {
             dir: (config.node.disk_bytes > 0).then(|| state.join("objects")),
             memory_bytes: config.node.memory_bytes,
             disk_bytes: config.node.disk_bytes,
         })
         .await?;
-        let ledgers = Ledgers::open(&config, &here.jurisdiction, mesh.clone(), tasks.clone()).await?;
         let health = Health::start(&config, mesh.clone(), tasks.clone());
         let origins = Origins::start(&config, tasks.clone())?;
         let (tls, faults) = EdgeTls::load(&config, &permits(&config, &here.jurisdiction))?;
@@ -297,6 +299,7 @@ impl Running {
                 Err(fault) => tracing::error!(%fault, "DNS answers stay as they were"),
             }
         }
+        shared.ledgers.replace(&config);
         let sites = Sites::compile(&config, jurisdiction, &shared.ledgers, &shared.observe);
         shared.sites.store(Arc::new(sites));
         shared.config.store(Arc::new(config));
@@ -309,7 +312,6 @@ impl Running {
         self.shared.health.say(Readiness::Draining);
         self.edge.close(STOP_PATIENCE).await;
         self.tasks.stop(STOP_PATIENCE).await;
-        self.shared.ledgers.close().await;
         self.shared.objects.close().await;
         if let Some(log) = self.shared.observe.access_log() {
             log.close();
@@ -365,6 +367,21 @@ fn secret(state_dir: &Path) -> io::Result<Secret> {
     getrandom::fill(&mut bytes).map_err(io::Error::other)?;
     write_private(&path, &bytes)?;
     Ok(Secret(bytes))
+}
+
+/// The stamps of stored objects are positions of this node's ledgers. If those began a new life (a lost or replaced file),
+/// the stamps mean nothing any more, and the stored objects go.
+fn forget_other_lives(state_dir: &Path, ledgers: &Ledgers) -> io::Result<()> {
+    let lives: Vec<u8> = ledgers.realms().flat_map(|realm| realm.life()).collect();
+    let path = state_dir.join("objects.life");
+    if std::fs::read(&path).is_ok_and(|known| known == lives) {
+        return Ok(());
+    }
+    match std::fs::remove_dir_all(state_dir.join("objects")) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    write_private(&path, &lives)
 }
 
 /// Writes a file that only its owner may read, whole or not at all.

@@ -1,10 +1,15 @@
 //! What goes past the cache: other methods, private answers, parts of what is not here.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, StatusCode, Uri, request::Parts};
-use http_body::Body as HttpBody;
+use http::{HeaderMap, Request, Response, StatusCode, Uri, Version, request::Parts};
+use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::{BodyExt, Empty, Limited};
 use rules::{
     caching::{self, Reason, fields},
@@ -41,19 +46,57 @@ pub async fn through<B>(
     reason: Reason,
 ) -> Reply
 where
-    B: HttpBody<Data = Bytes> + Send + Sync + 'static,
+    B: HttpBody<Data = Bytes> + Send + Sync + Unpin + 'static,
     B::Error: Into<BodyError>,
 {
     let limit = usize::try_from(shared.config.load().node.limits.body_bytes).unwrap_or(usize::MAX);
     if body.size_hint().lower() > limit as u64 {
         return answer::refuse(shared, StatusCode::PAYLOAD_TOO_LARGE, Reason::BodyTooLarge);
     }
-    let body = Limited::new(body.map_err(Into::into), limit).boxed();
+    let body = Whole { body, framed: parts.version < Version::HTTP_2 };
+    let body = Limited::new(body, limit).boxed();
     let reply = to_origin(shared, caller, served, asked, parts, body, reason).await;
     if caching::invalidates(&parts.method, reply.response.status()) {
         invalidate(shared, served, asked, reply.response.headers()).await;
     }
     reply
+}
+
+/// A request body that is whole when it says that it ended. Over HTTP/2 a stream that is reset without an error looks
+/// like one that ended; HTTP/1.1 tells the two apart itself.
+struct Whole<B> {
+    body: B,
+    framed: bool,
+}
+
+impl<B> HttpBody for Whole<B>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+    B::Error: Into<BodyError>,
+{
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = ready!(Pin::new(&mut self.body).poll_frame(context));
+        match polled {
+            None if !self.framed && !self.body.is_end_stream() => {
+                Poll::Ready(Some(Err("the client broke off its body".into())))
+            }
+            polled => Poll::Ready(polled.map(|frame| frame.map_err(Into::into))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 /// Asks the origin for a part of something that is not stored; the part is not stored either.

@@ -60,7 +60,7 @@ impl Caller {
 /// Answers a request.
 pub async fn answer<B>(shared: &Arc<Shared>, caller: Caller, request: Request<B>) -> Response<Body>
 where
-    B: HttpBody<Data = Bytes> + Send + Sync + 'static,
+    B: HttpBody<Data = Bytes> + Send + Sync + Unpin + 'static,
     B::Error: Into<BodyError>,
 {
     let (mut parts, body) = request.into_parts();
@@ -115,7 +115,12 @@ where
         }
     };
     note(shared, caller, served, &parts, &arrival, &reply);
-    reply.response
+    let mut response = reply.response;
+    if matches!(caller, Caller::Client { .. }) {
+        // tags are between origin and cache: they tell strangers how a site is built
+        fields::strip_tags(response.headers_mut());
+    }
+    response
 }
 
 fn refusal_status(reason: Reason) -> StatusCode {
@@ -242,12 +247,7 @@ fn from_memory(
 
 /// Whether a stored object may be used, and how: its lifetime, and whether it was purged since its fetch began.
 fn decide(served: &Served, object: &Object, now: u64) -> Decision {
-    // until the ledger has caught up, nothing is known of the purges that this node missed
-    let standing = if served.realm.caught_up() {
-        served.guard.standing(object.stamp, &object.verified, &object.purge_keys)
-    } else {
-        Standing::Stale
-    };
+    let standing = served.guard.standing(object.stamp, &object.verified, &object.purge_keys);
     caching::decide(&object.freshness, standing, now)
 }
 
@@ -472,8 +472,7 @@ fn failed(
         let now = clock::unix_ms();
         let object = &found.object;
         let standing = served.guard.standing(object.stamp, &object.verified, &object.purge_keys);
-        let known = served.realm.caught_up();
-        if known && let Some(age_s) = caching::stale_on_error(&object.freshness, standing, now, policy) {
+        if let Some(age_s) = caching::stale_on_error(&object.freshness, standing, now, policy) {
             let how = How::Stale { ttl_s: object.freshness.ttl_s(now), reason: Reason::StaleIfError };
             if let Some(response) = answer::stored(shared, served, parts, object, age_s, how) {
                 return response;

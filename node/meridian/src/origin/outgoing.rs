@@ -100,7 +100,6 @@ impl Outgoing {
         for name in OURS {
             headers.remove(name);
         }
-        headers.append(header::VIA, HeaderValue::from_static("1.1 meridian"));
         let empty = body.is_end_stream() || body.size_hint().exact() == Some(0);
         Ok(Self { method: parts.method, target, host, headers, body: Some(body), empty })
     }

@@ -9,7 +9,7 @@ use http::{
     request::Parts,
 };
 
-pub use super::tags::surrogate_tags;
+pub use super::tags::{strip_tags, surrogate_tags};
 use super::{
     Reason,
     lists::{is_token, members},

@@ -33,6 +33,13 @@ pub enum Tags<'a> {
     Oversize,
 }
 
+/// Takes the tags out of what a client gets.
+pub fn strip_tags(headers: &mut HeaderMap) {
+    for (name, _) in &FIELDS {
+        headers.remove(name);
+    }
+}
+
 /// Reads the tags from `Surrogate-Key` and `xkey` (white space between), `Cache-Tag` and `Edge-Cache-Tag` (commas
 /// between). Letter case counts.
 #[must_use]
