@@ -1,6 +1,7 @@
 # What one does by hand. `make` alone lists it.
 #
 #   make demo     three regions on this machine, in front of a real origin; Ctrl-C stops it
+#                 (make demo ARGS='--network 1' if other programs have its addresses)
 #   make test     all tests: of the crates, of whole nodes, of the admin interface
 #   make lint     formatting, clippy, dependencies, types of the admin interface
 #   make bench    Meridian beside nginx's proxy_cache on one core; `make bench-hot` for single functions
@@ -24,7 +25,7 @@ help:
 
 demo: tools-demo $(UI) binary deploy/demo-origin/node_modules/.package-lock.json
 	$(say) 'starting the demo'
-	@exec $(BINARY) demo
+	@exec $(BINARY) demo $(ARGS)
 
 test: tools-test $(UI) binary $(patsubst %/package-lock.json,%/node_modules/.package-lock.json,\
 		$(wildcard tests/*/package-lock.json) deploy/demo-origin/package-lock.json)

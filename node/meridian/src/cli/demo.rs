@@ -99,8 +99,8 @@ fn node_table(ready: &Ready) -> String {
     let nodes = ready.nodes.iter().map(|node| {
         [node.region.to_string(), node.name.clone(), node.address.clone(), node.pid.to_string(), shown(&node.config)]
     });
-    let origins = ready.origins.iter().map(|(name, pid)| {
-        ["-".to_owned(), (*name).to_owned(), "127.0.9.1".to_owned(), pid.to_string(), String::new()]
+    let origins = ready.origins.iter().map(|origin| {
+        ["-".to_owned(), origin.name.to_owned(), origin.listen.to_string(), origin.pid.to_string(), String::new()]
     });
     let rows: Vec<[String; 5]> = nodes.chain(origins).collect();
     table(["REGION", "NODE", "ADDRESS", "PID", "CONFIGURATION"], &rows)
@@ -112,6 +112,7 @@ mod tests {
     use region_config::RegionId;
 
     use super::*;
+    use crate::demo::ReadyOrigin;
 
     #[test]
     fn the_guide_names_what_to_kill_and_where_to_look() {
@@ -131,7 +132,7 @@ mod tests {
                 node("a-2", "east", "127.0.1.2", 12),
                 node("b-1", "west", "127.0.2.1", 21),
             ],
-            origins: vec![("origin-api", 31)],
+            origins: vec![ReadyOrigin { name: "origin-api", listen: ([127, 0, 9, 1], 3000).into(), pid: 31 }],
             web_ca: PathBuf::from("/demo/web-ca.pem"),
         };
         let guide = guide(&ready);

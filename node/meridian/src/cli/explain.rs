@@ -83,11 +83,11 @@ fn text(explanation: &Explanation) -> String {
             .regions
             .iter()
             .map(|region| {
-                let chosen = if region.chosen { "chosen" } else { "left out" };
+                let chosen = if region.chosen { "yes" } else { "no" };
                 [region.region.clone(), chosen.to_owned(), region.reason.clone()]
             })
             .collect();
-        text += &table(["REGION", "", "REASON"], &rows);
+        text += &table(["REGION", "CHOSEN", "REASON"], &rows);
     }
     text
 }

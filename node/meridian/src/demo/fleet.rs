@@ -51,53 +51,70 @@ pub(super) struct Member {
     pub(super) config: Config,
 }
 
-/// The members of the example's fleet.
-pub(super) fn members() -> Result<Vec<Member>, DemoFault> {
-    let model = config_of(MODEL.0, MODEL.1)?;
-    let nodes = model.regions.iter().flat_map(|region| region.nodes.iter().map(move |node| (region, node)));
-    nodes
-        .map(|(region, node)| {
-            let address = node.addresses.first().copied();
-            let address = address.ok_or_else(|| DemoFault::Example(format!("node {} has no address", node.name)))?;
-            Ok(Member {
-                name: node.name.to_string(),
-                region: region.name.clone(),
-                jurisdiction: region.jurisdiction.clone(),
-                address,
-                config: config_of(node.name.as_str(), &address.to_string())?,
-            })
-        })
-        .collect()
+/// All six, on the loopback addresses 127.`network`.x.y.
+#[derive(Debug)]
+pub(super) struct Fleet {
+    network: u8,
+    pub(super) members: Vec<Member>,
 }
 
-/// The model's file as another node's.
-fn file_of(name: &str, address: &str) -> String {
-    NODE.replace(MODEL.0, name).replace(MODEL.1, address)
-}
-
-fn config_of(name: &str, address: &str) -> Result<Config, DemoFault> {
-    let file = file_of(name, address);
-    let own = format!("{name}/meridian.toml");
-    let mut files = vec![(own.as_str(), file.as_str())];
-    files.extend(SHARED);
-    region_config::check(&files).map(|it| it.config).map_err(|faults| DemoFault::Example(faults.to_string()))
-}
-
-/// Writes everything into the work folder; gives its full path.
-pub(super) fn write(dir: &Path, members: &[Member]) -> Result<PathBuf, DemoFault> {
-    empty(dir)?;
-    for (name, text) in SHARED {
-        write_file(&dir.join(name), text, 0o644)?;
+impl Fleet {
+    /// The example's fleet.
+    pub(super) fn new(network: u8) -> Result<Self, DemoFault> {
+        let mut fleet = Self { network, members: Vec::new() };
+        let model = fleet.config_of(MODEL.0, &fleet.moved(MODEL.1))?;
+        for region in &model.regions {
+            for node in &region.nodes {
+                let address = node.addresses.first().copied();
+                let address =
+                    address.ok_or_else(|| DemoFault::Example(format!("node {} has no address", node.name)))?;
+                fleet.members.push(Member {
+                    name: node.name.to_string(),
+                    region: region.name.clone(),
+                    jurisdiction: region.jurisdiction.clone(),
+                    address,
+                    config: fleet.config_of(node.name.as_str(), &address.to_string())?,
+                });
+            }
+        }
+        Ok(fleet)
     }
-    let authority = dir.join("ca");
-    ca::init(&authority, "demo")?;
-    for member in members {
-        let (own, name) = (dir.join(&member.name), node_id(&member.name)?);
-        write_file(&own.join("meridian.toml"), &file_of(&member.name, &member.address.to_string()), 0o644)?;
-        ca::issue(&authority, &name, &member.region, &member.jurisdiction, &own.join("identity"))?;
+
+    /// Writes everything into the work folder; gives its full path.
+    pub(super) fn write(&self, dir: &Path) -> Result<PathBuf, DemoFault> {
+        empty(dir)?;
+        for (name, text) in SHARED {
+            write_file(&dir.join(name), &self.moved(text), 0o644)?;
+        }
+        let authority = dir.join("ca");
+        ca::init(&authority, "demo")?;
+        for member in &self.members {
+            let (own, name) = (dir.join(&member.name), node_id(&member.name)?);
+            let file = self.file_of(&member.name, &member.address.to_string());
+            write_file(&own.join("meridian.toml"), &file, 0o644)?;
+            ca::issue(&authority, &name, &member.region, &member.jurisdiction, &own.join("identity"))?;
+        }
+        web_certificate(dir)?;
+        dir.canonicalize().map_err(failed("opening", dir))
     }
-    web_certificate(dir)?;
-    dir.canonicalize().map_err(failed("opening", dir))
+
+    /// A text of the example with this fleet's addresses.
+    fn moved(&self, text: &str) -> String {
+        text.replace("127.0.", &format!("127.{}.", self.network))
+    }
+
+    /// The model's file as another node's.
+    fn file_of(&self, name: &str, address: &str) -> String {
+        self.moved(NODE).replace(MODEL.0, name).replace(&self.moved(MODEL.1), address)
+    }
+
+    fn config_of(&self, name: &str, address: &str) -> Result<Config, DemoFault> {
+        let shared = SHARED.map(|(name, text)| (name, self.moved(text)));
+        let (own, file) = (format!("{name}/meridian.toml"), self.file_of(name, address));
+        let mut files = vec![(own.as_str(), file.as_str())];
+        files.extend(shared.iter().map(|(name, text)| (*name, text.as_str())));
+        region_config::check(&files).map(|it| it.config).map_err(|faults| DemoFault::Example(faults.to_string()))
+    }
 }
 
 fn node_id(name: &str) -> Result<NodeId, DemoFault> {
@@ -169,8 +186,9 @@ mod tests {
 
     #[test]
     fn there_are_six_members_and_each_has_its_own_addresses() {
-        let members = members().unwrap();
+        let members = Fleet::new(3).unwrap().members;
         assert_eq!(members.len(), 6);
+        assert!(members.iter().all(|it| it.address.to_string().starts_with("127.3.")));
         let addresses: BTreeSet<_> = members.iter().map(|it| it.address).collect();
         assert_eq!(addresses.len(), 6);
         for member in &members {
@@ -185,9 +203,9 @@ mod tests {
     #[test]
     fn what_is_written_is_good_for_every_node() {
         let dir = tempfile::tempdir().unwrap();
-        let members = members().unwrap();
-        let written = write(dir.path(), &members).unwrap();
-        for member in &members {
+        let fleet = Fleet::new(0).unwrap();
+        let written = fleet.write(dir.path()).unwrap();
+        for member in &fleet.members {
             let config = region_config::load(&written.join(&member.name)).unwrap();
             assert_eq!(config.fingerprint, member.config.fingerprint);
             assert!(LoadedIdentity::load(&config, clock::unix_ms()).is_ok(), "{}", member.name);
@@ -195,7 +213,7 @@ mod tests {
         }
         // and a second demo takes the folder of the first
         fs::write(written.join("frankfurt-1/leftover"), "").unwrap();
-        write(dir.path(), &members).unwrap();
+        fleet.write(dir.path()).unwrap();
         assert!(!written.join("frankfurt-1/leftover").exists());
     }
 
@@ -203,7 +221,7 @@ mod tests {
     fn a_folder_with_something_else_in_it_is_left_alone() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("thesis.txt"), "years of work").unwrap();
-        assert!(matches!(write(dir.path(), &members().unwrap()), Err(DemoFault::Foreign(_))));
+        assert!(matches!(Fleet::new(0).unwrap().write(dir.path()), Err(DemoFault::Foreign(_))));
         assert_eq!(fs::read_to_string(dir.path().join("thesis.txt")).unwrap(), "years of work");
     }
 }

@@ -11,6 +11,7 @@ mod ready;
 
 use std::{
     io,
+    net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -19,7 +20,11 @@ use clap::Args;
 use region_config::RegionId;
 use serde::Serialize;
 
-use self::{children::Children, fleet::Member};
+use self::{
+    children::Children,
+    fleet::{Fleet, Member},
+    origin::Program,
+};
 use crate::{clock, peers::ca::CaFault};
 
 /// How long the nodes may take to be ready.
@@ -34,6 +39,9 @@ pub struct Order {
     /// Folder with the origins' programs and data, installed by `npm ci`.
     #[arg(long, value_name = "DIR", default_value = "deploy/demo-origin")]
     origin: PathBuf,
+    /// Second number of all loopback addresses, 127.N.x.y: with different ones, demos run side by side.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    network: u8,
 }
 
 /// What happened, for whoever shows it.
@@ -65,8 +73,8 @@ pub struct Ready {
     pub took_ms: u64,
     /// The nodes, by region.
     pub nodes: Vec<ReadyNode>,
-    /// The origins, as name and process id.
-    pub origins: Vec<(&'static str, u32)>,
+    /// The origins.
+    pub origins: Vec<ReadyOrigin>,
     /// The CA that signed the sites' certificate.
     pub web_ca: PathBuf,
 }
@@ -88,6 +96,17 @@ pub struct ReadyNode {
     pub token: String,
 }
 
+/// An origin that runs.
+#[derive(Debug, Serialize)]
+pub struct ReadyOrigin {
+    /// Its name.
+    pub name: &'static str,
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Its process id.
+    pub pid: u32,
+}
+
 /// Why the demo could not start, or ended.
 #[derive(Debug, thiserror::Error)]
 pub enum DemoFault {
@@ -105,7 +124,7 @@ pub enum DemoFault {
     #[error("`{}` holds files that are not a demo's; nothing was removed: empty it or choose another with --dir", .0.display())]
     Foreign(PathBuf),
     /// Addresses are in use.
-    #[error("these addresses cannot be listened on, and nothing was started:\n  {}", .0.join("\n  "))]
+    #[error("nothing was started, since these addresses cannot be listened on (--network 1 takes others):\n  {}", .0.join("\n  "))]
     Used(Vec<String>),
     /// The origins are not installed.
     #[error("the origins' programs are not in `{}`: run `npm ci` there, or use `make demo`", .0.display())]
@@ -165,11 +184,11 @@ pub fn run(order: &Order, show: &mut dyn FnMut(Event<'_>)) -> Result<(), DemoFau
         program: "meridian".to_owned(),
         source,
     })?;
-    let members = fleet::members()?;
-    let origins = origin::programs(&order.origin)?;
-    ports::free(&members, &origins)?;
+    let fleet = Fleet::new(order.network)?;
+    let origins = origin::programs(&order.origin, order.network)?;
+    ports::free(&fleet.members, &origins)?;
     show(Event::Doing("writing configurations and certificates"));
-    let dir = fleet::write(&order.dir, &members)?;
+    let dir = fleet.write(&order.dir)?;
     let stopping = children::Stopping::new()?;
 
     let mut children = Children::new(&dir);
@@ -178,26 +197,30 @@ pub fn run(order: &Order, show: &mut dyn FnMut(Event<'_>)) -> Result<(), DemoFau
         children.start(origin.name, origin.command(&dir)?, None)?;
     }
     show(Event::Doing("starting six nodes, and waiting until they are ready"));
-    for member in &members {
+    for member in &fleet.members {
         let config = dir.join(&member.name);
         let mut command = std::process::Command::new(&program);
         command.arg("run").arg("--config").arg(&config);
         children.start(&member.name, command, Some(config))?;
     }
     children.keep_pids()?;
-    if !ready::wait(&members, &mut children, &stopping)? {
+    if !ready::wait(&fleet.members, &mut children, &stopping)? {
         return Ok(());
     }
     show(Event::Ready(&Ready {
         took_ms: clock::monotonic_ms().saturating_sub(began_ms),
-        nodes: members.iter().map(|member| ready_node(member, &dir, &children)).collect(),
-        origins: origins.iter().map(|origin| (origin.name, children.pid(origin.name))).collect(),
+        nodes: fleet.members.iter().map(|member| ready_node(member, &dir, &children)).collect(),
+        origins: origins.iter().map(|origin| ready_origin(origin, &children)).collect(),
         web_ca: dir.join(fleet::WEB_CA),
         dir,
     }));
     children.watch(&stopping, show);
     show(Event::Doing("stopping"));
     Ok(())
+}
+
+fn ready_origin(origin: &Program, children: &Children) -> ReadyOrigin {
+    ReadyOrigin { name: origin.name, listen: origin.listen, pid: children.pid(origin.name) }
 }
 
 fn ready_node(member: &Member, dir: &Path, children: &Children) -> ReadyNode {

@@ -24,14 +24,14 @@ pub(super) struct Program {
     folder: PathBuf,
 }
 
-/// The origins of the example's sites.
-pub(super) fn programs(folder: &Path) -> Result<[Program; 3], DemoFault> {
+/// The origins of the example's sites, on 127.`network`.9.1.
+pub(super) fn programs(folder: &Path, network: u8) -> Result<[Program; 3], DemoFault> {
     let installed = [JSON_SERVER, SERVE].iter().all(|program| folder.join(program).is_file());
     let absolute = folder.canonicalize().ok().filter(|_| installed);
     let folder = absolute.ok_or_else(|| DemoFault::NoOrigin(folder.to_owned()))?;
     let program = |name, port, data| Program {
         name,
-        listen: SocketAddr::from(([127, 0, 9, 1], port)),
+        listen: SocketAddr::from(([127, network, 9, 1], port)),
         data,
         folder: folder.clone(),
     };

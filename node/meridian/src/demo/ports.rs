@@ -4,6 +4,9 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 
 use super::{DemoFault, fleet::Member, origin::Program};
 
+/// So many are told; a demo that runs already has them all.
+const TOLD_MAX: usize = 6;
+
 /// Fails with all addresses that cannot be listened on.
 pub(super) fn free(members: &[Member], origins: &[Program]) -> Result<(), DemoFault> {
     let mut used = Vec::new();
@@ -20,7 +23,15 @@ pub(super) fn free(members: &[Member], origins: &[Program]) -> Result<(), DemoFa
         used.extend(node.dns.iter().filter_map(|address| udp_fault(name, "dns", *address)));
         used.extend(node.peer.and_then(|address| udp_fault(name, "peer", address)));
     }
-    if used.is_empty() { Ok(()) } else { Err(DemoFault::Used(used)) }
+    if used.is_empty() {
+        return Ok(());
+    }
+    let more = used.len().saturating_sub(TOLD_MAX);
+    used.truncate(TOLD_MAX);
+    if more > 0 {
+        used.push(format!("and {more} more: is another demo running?"));
+    }
+    Err(DemoFault::Used(used))
 }
 
 fn tcp_fault(name: &str, purpose: &str, address: SocketAddr) -> Option<String> {
