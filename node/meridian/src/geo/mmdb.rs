@@ -30,6 +30,9 @@ pub enum DatabaseFault {
     /// Its networks overlap.
     #[error(transparent)]
     Ranges(#[from] BaseFault),
+    /// Its search tree runs in circles.
+    #[error("expected an intact file in MaxMind's format, found: a search tree with more networks than nodes allow")]
+    Endless,
     /// It is about something else.
     #[error(
         "it is a `{kind}` database with no countries or coordinates in it: expected `country.iso_code` and `location`, \
@@ -44,8 +47,12 @@ pub enum DatabaseFault {
 /// Reads all networks of a database, and says what it is.
 pub(super) fn ranges(bytes: Vec<u8>) -> Result<(Base, String), DatabaseFault> {
     let reader = Reader::from_source(bytes)?;
-    reader.verify()?;
-    let mut places = Places::new();
+    // the library's check also demands a description, which files of ip-location-db do without; what they lack of the check,
+    // the walk below makes up for: it ends, and it reads every record that a network points to
+    if !reader.metadata().description.is_empty() {
+        reader.verify()?;
+    }
+    let mut places = Places::new(reader.metadata().node_count);
     if reader.metadata().ip_version == 6 {
         for (network, length) in CLIENTS_V6 {
             walk(&reader, IpAddr::V6(network), length, &mut places)?;
@@ -66,6 +73,7 @@ fn walk(reader: &Reader<Vec<u8>>, first: IpAddr, length: u8, places: &mut Places
     let within = format!("{first}/{length}").parse().map_err(MaxMindDbError::InvalidNetwork)?;
     for found in reader.within(within, WithinOptions::default())? {
         let found = found?;
+        places.networks_left = places.networks_left.checked_sub(1).ok_or(DatabaseFault::Endless)?;
         let location = places.of(&found)?;
         let network = found.network()?;
         let host_bits = u32::from(network.prefix());
@@ -92,6 +100,8 @@ type Rounded = (Option<[u8; 2]>, Option<[i16; 2]>);
 struct Places {
     builder: BaseBuilder,
     locations: usize,
+    /// How many more networks a sound tree can have: each has a place in a node, and a node has two.
+    networks_left: u64,
     centroids: HashMap<[u8; 2], Point>,
     /// By where the record stands in the file: many networks share one.
     records: HashMap<usize, LocationId>,
@@ -100,10 +110,12 @@ struct Places {
 }
 
 impl Places {
-    fn new() -> Self {
+    fn new(nodes: u32) -> Self {
         Self {
             builder: BaseBuilder::new(),
             locations: 0,
+            // part of the tree is walked twice in a file whose IPv4 networks lie above its nodes for them
+            networks_left: u64::from(nodes).saturating_mul(4),
             centroids: embedded::built_in_centroids(),
             records: HashMap::new(),
             known: HashMap::new(),
@@ -115,6 +127,7 @@ impl Places {
         if let Some(id) = self.records.get(&offset) {
             return Ok(*id);
         }
+        found.decode::<serde::de::IgnoredAny>()?;
         let id = self.location(country(found)?, coordinates(found)?);
         self.records.insert(offset, id);
         Ok(id)
@@ -151,19 +164,43 @@ fn country(found: &LookupResult<'_, Vec<u8>>) -> Result<Option<[u8; 2]>, MaxMind
 /// Degrees north and east, if they are on the Earth and not the origin, which stands for "unknown".
 fn coordinates(found: &LookupResult<'_, Vec<u8>>) -> Result<Option<[f64; 2]>, MaxMindDbError> {
     let read = |key: &'static str| -> Result<Option<f64>, MaxMindDbError> {
-        match found.decode_path(&[PathElement::Key("location"), PathElement::Key(key)])? {
-            Some(degrees) => Ok(Some(degrees)),
-            None => found.decode_path(&[PathElement::Key(key)]),
-        }
+        let nested = found.decode_path::<Degrees>(&[PathElement::Key("location"), PathElement::Key(key)])?;
+        let degrees = if nested.is_some() { nested } else { found.decode_path(&[PathElement::Key(key)])? };
+        Ok(degrees.map(|Degrees(degrees)| degrees))
     };
     let (Some(north), Some(east)) = (read("latitude")?, read("longitude")?) else { return Ok(None) };
     Ok(Point::from_degrees(north, east).and(Some([north, east])).filter(|degrees| *degrees != [0.0, 0.0]))
+}
+
+/// A number of either precision: MaxMind writes doubles, ip-location-db floats.
+struct Degrees(f64);
+
+impl<'de> serde::Deserialize<'de> for Degrees {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Number;
+
+        impl serde::de::Visitor<'_> for Number {
+            type Value = Degrees;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a number of degrees")
+            }
+
+            fn visit_f64<E>(self, degrees: f64) -> Result<Degrees, E> {
+                Ok(Degrees(degrees))
+            }
+        }
+
+        deserializer.deserialize_any(Number)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use std::path::{Path, PathBuf};
+
+    use rules::steering::Point;
 
     use crate::geo::{Base, GeoFault};
 
@@ -206,6 +243,17 @@ mod tests {
             std::fs::write(&cut, &whole[..length]).unwrap();
             assert!(Base::load(&cut).is_err(), "{length}");
         }
+    }
+
+    #[test]
+    fn a_file_in_the_flat_schema_and_without_description_is_read() {
+        let base = Base::load(&file("flat-country.mmdb")).unwrap();
+        for (address, country) in [("84.160.0.1", Some(*b"DE")), ("128.32.0.1", Some(*b"US")), ("10.0.0.1", None)] {
+            let location = base.ranges().location(address.parse().unwrap());
+            assert_eq!(location.country, country, "{address}");
+            assert_eq!(location.point.is_some(), country.is_some(), "{address}");
+        }
+        assert_eq!(base.ranges().location("84.0.0.1".parse().unwrap()).point, Point::from_degrees(51.0, 10.5));
     }
 
     #[test]
