@@ -1,0 +1,23 @@
+//! One node between clients and an origin of ours.
+
+mod bad_input;
+mod coalescing;
+mod parsing;
+mod protocols;
+mod sharing;
+mod staleness;
+
+use crate::harness::{Node, origin::Origin};
+
+/// The host of the one site.
+const HOST: &str = "www.single.test";
+
+/// A node with one site before an origin; `more` is added to the config.
+fn node(origin: &Origin, more: &str) -> Node {
+    Node::alone(&config(origin, more))
+}
+
+fn config(origin: &Origin, more: &str) -> String {
+    let url = origin.url();
+    format!("[[sites]]\nname = \"single\"\nhosts = [\"{HOST}\"]\norigin = \"{url}\"\n{more}")
+}
