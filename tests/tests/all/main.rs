@@ -10,3 +10,4 @@
 
 mod conformance;
 mod harness;
+mod tidy;
