@@ -11,3 +11,4 @@
 mod conformance;
 mod harness;
 mod single;
+mod tidy;

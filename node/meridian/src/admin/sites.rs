@@ -47,7 +47,7 @@ impl Gathering {
 /// The counters of all nodes, at most a second old. Who comes while the nodes are being asked waits for their answers.
 pub(super) async fn gather(context: &Context) -> Arc<Gathering> {
     let mut kept = context.gathered.0.lock().await;
-    if let Some(last) = kept.as_ref().filter(|last| last.asked.elapsed() < KEPT) {
+    if let Some(last) = kept.as_ref().filter(|last| clock::instant().duration_since(last.asked) < KEPT) {
         return Arc::clone(last);
     }
     let asked = clock::instant();

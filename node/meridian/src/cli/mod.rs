@@ -51,7 +51,7 @@ Editors with TOML support complete and check against it: put `#:schema ./meridia
 const DEMO_EXAMPLES: &str = "\
 Examples:
   make demo                        builds all, installs the demo's origin, and starts this
-  meridian demo --dir /tmp/demo    the same, elsewhere";
+  meridian demo --dir ../demo      the same, elsewhere";
 
 const CA_INIT_EXAMPLES: &str = "\
 Examples:

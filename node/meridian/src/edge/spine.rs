@@ -485,7 +485,7 @@ fn failed(
 /// Counts and logs what was answered. Never waits.
 fn note(shared: &Shared, caller: Caller, served: &Served, parts: &Parts, arrival: &Arrival, reply: &Reply) {
     let Caller::Client { address, .. } = caller else { return };
-    let micros = u32::try_from(arrival.instant.elapsed().as_micros()).unwrap_or(u32::MAX);
+    let micros = u32::try_from(clock::instant().duration_since(arrival.instant).as_micros()).unwrap_or(u32::MAX);
     served.counters.note(reply.outcome, reply.reason, 0, micros);
     if let Some(log) = shared.observe.access_log() {
         log.line(&served.permit, &line(address, parts, arrival, reply, micros));

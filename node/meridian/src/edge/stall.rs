@@ -37,6 +37,7 @@ impl<S> Stall<S> {
     }
 
     /// A write went on: the timer is kept for the next time, far away.
+    #[allow(clippy::disallowed_methods, reason = "a runtime's timer is set by the runtime's own clock")]
     fn moved(&mut self) {
         if let Some(timer) = &mut self.timer {
             timer.as_mut().reset(Instant::now() + self.limit);

@@ -222,7 +222,7 @@ impl Writer {
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             // also under a steady flow of full blocks: other threads may log little
-            if swept.elapsed() >= SWEEP {
+            if clock::instant().duration_since(swept) >= SWEEP {
                 self.sweep();
                 swept = clock::instant();
             }

@@ -64,7 +64,7 @@ async fn within<T>(patience: Duration, attempt: impl Future<Output = Result<T, P
     match tokio::time::timeout(patience, attempt).await {
         Ok(result) => result.map_err(|why| Missed { why, late: Duration::ZERO }),
         Err(_) => {
-            let late = began.elapsed().saturating_sub(patience);
+            let late = clock::instant().duration_since(began).saturating_sub(patience);
             Err(Missed { why: PeerError::TimedOut { after: patience }, late })
         }
     }
@@ -85,7 +85,7 @@ async fn ask(link: &Link, connection: &Connection, pause: Duration) -> Result<An
                 // a later probe of the same node took our place
                 let echo = echo.map_err(|_| PeerError::Lost { why: "asked anew".into() })?;
                 let began = sent.get(usize::from(echo.attempt)).ok_or(ODD)?;
-                let rtt_us = u32::try_from(began.elapsed().as_micros()).unwrap_or(u32::MAX);
+                let rtt_us = u32::try_from(clock::instant().duration_since(*began).as_micros()).unwrap_or(u32::MAX);
                 return Ok(Answered { rtt_us, generation: echo.generation, issue: echo.issue });
             }
             reason = connection.closed() => return Err(PeerError::lost(reason)),

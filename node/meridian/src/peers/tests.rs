@@ -13,7 +13,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, ready},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use futures_util::future::BoxFuture;
@@ -210,7 +210,7 @@ impl Running {
 }
 
 async fn until(what: &str, patience: Duration, condition: impl Fn() -> bool) -> Duration {
-    let began = Instant::now();
+    let began = crate::clock::instant();
     while !condition() {
         assert!(began.elapsed() < patience, "not within {patience:?}: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -315,7 +315,7 @@ async fn a_black_hole_costs_only_its_own_caller_and_time() {
     .await;
     println!("never there: down after {down:?}");
     for there in ["us-0", "us-1"] {
-        let began = Instant::now();
+        let began = crate::clock::instant();
         let call = one.mesh.call(&node(there), Kind::Ledger, b"", 3 * S).await;
         assert!(matches!(call, Err(PeerError::Unreachable { .. })), "{call:?}");
         assert!(began.elapsed() < 3 * S);

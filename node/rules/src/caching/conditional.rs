@@ -79,7 +79,8 @@ pub fn selects(stored: &HeaderMap, answer304: &HeaderMap) -> bool {
 
 /// Fields of a 304 that do not go into the stored response (RFC 9111 section 3.2): they speak of the body that is
 /// kept, or of this one answer.
-const NOT_UPDATED: [HeaderName; 4] = [CONTENT_LENGTH, CONTENT_ENCODING, CONTENT_RANGE, SET_COOKIE];
+const NOT_UPDATED: [HeaderName; 5] =
+    [CONTENT_LENGTH, CONTENT_ENCODING, CONTENT_RANGE, HeaderName::from_static("content-md5"), SET_COOKIE];
 
 /// The stored fields with those of a 304 in the place of their namesakes (RFC 9111 sections 3.2 and 4.3.4), as if the
 /// whole response had just come; `Age` is the 304's.

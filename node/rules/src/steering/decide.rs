@@ -144,6 +144,18 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Chosen,
+        Self::Later,
+        Self::Degraded,
+        Self::Draining,
+        Self::Unknown,
+        Self::Down,
+        Self::NoAddress,
+        Self::Outside,
+    ];
+
     /// The word for it in logs, metrics, API and screens.
     #[must_use]
     pub fn as_str(self) -> &'static str {

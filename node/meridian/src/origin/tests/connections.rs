@@ -239,7 +239,7 @@ fn a_connection_opened_on_one_thread_serves_requests_of_another() {
         let house = Arc::new(House::new(vec![at("o", origin.address)]));
         (origin, house)
     });
-    let (tell, first_done) = std::sync::mpsc::channel();
+    let (tell, first_done) = std::sync::mpsc::sync_channel(1);
     std::thread::scope(|scope| {
         let (house_of_own, stop_of_own) = (Arc::clone(&house), stop.clone());
         let stopping = stop.clone();
