@@ -80,7 +80,7 @@ impl Ledgers {
         let fault = |source| LedgersFault::Folder { folder: folder.display().to_string(), source };
         let disk = RealDisk::new(folder.clone()).map_err(fault)?;
         let carrier = mesh.clone().map(Carrier::Mesh);
-        let ledgers = Self::open_on(config, here, &disk, carrier, &tasks)?;
+        let ledgers = Self::open_on(config, here, &disk, carrier.as_ref(), &tasks)?;
         if let Some(mesh) = mesh {
             for kind in [Kind::Ledger, Kind::Tail] {
                 mesh.register(kind, Arc::new(Door { ledgers: Arc::clone(&ledgers), kind }));
@@ -93,12 +93,12 @@ impl Ledgers {
         config: &Config,
         here: &JurisdictionId,
         disk: &dyn Disk,
-        carrier: Option<Carrier>,
+        carrier: Option<&Carrier>,
         tasks: &Tasks,
     ) -> Result<Arc<Self>, LedgersFault> {
         let mut realms = BTreeMap::new();
         for realm in [RealmId::global(), RealmId::pinned(here)] {
-            let opened = Realm::open(config, here, realm.clone(), disk, carrier.clone(), tasks)?;
+            let opened = Realm::open(config, here, realm.clone(), disk, carrier, tasks)?;
             realms.insert(realm, opened);
         }
         Ok(Arc::new(Self { realms }))

@@ -104,7 +104,7 @@ impl Realm {
         here: &JurisdictionId,
         name: RealmId,
         disk: &dyn Disk,
-        carrier: Option<Carrier>,
+        carrier: Option<&Carrier>,
         tasks: &Tasks,
     ) -> Result<Arc<Self>, LedgersFault> {
         let file_name = format!("{name}.ledger");
@@ -139,7 +139,7 @@ impl Realm {
         Ok(realm)
     }
 
-    fn start(self: &Arc<Self>, writer: Writer, carrier: Option<Carrier>) {
+    fn start(self: &Arc<Self>, writer: Writer, carrier: Option<&Carrier>) {
         self.tasks.spawn_until_stopped("ledger-commits", commits::run(Arc::clone(self), writer));
         self.urgent.notify_one();
         let Some(carrier) = carrier else { return };
@@ -244,7 +244,8 @@ impl Realm {
     }
 
     fn take(&self, event: &Arc<Event>) -> Result<(u64, Arc<Notify>), PurgeFault> {
-        if let Some(stopped) = self.written.borrow().stopped.clone() {
+        let stopped = self.written.borrow().stopped.clone();
+        if let Some(stopped) = stopped {
             return Err(stopped.into());
         }
         let mut core = self.core.lock();

@@ -135,10 +135,16 @@ async fn listen(
 /// Says what the log has, and sends what is new on disk.
 async fn speak(realm: &Realm, mut send: Sending, mut starts: mpsc::Receiver<TailStart>) -> Result<(), CarryFault> {
     let mut written = realm.written.subscribe();
-    let mut beat = tokio::time::interval(BEAT);
+    let mut beat = tokio::time::interval_at(tokio::time::Instant::now() + BEAT, BEAT);
     // up to where the reader has got, and of which life of the log
     let mut place: Option<(u64, u64)> = None;
+    let mut said = None;
     loop {
+        let news = standing(realm);
+        if said != news {
+            said = news;
+            speak_head(realm, &mut send, TailFrame::Head).await?;
+        }
         tokio::select! {
             _ = beat.tick() => speak_head(realm, &mut send, TailFrame::Head).await?,
             start = starts.recv() => {
@@ -154,6 +160,12 @@ async fn speak(realm: &Realm, mut send: Sending, mut starts: mpsc::Receiver<Tail
             speak_head(realm, &mut send, TailFrame::Compacted).await?;
         }
     }
+}
+
+/// What readers are to know at once when it changes: the life of the log, and whether it votes.
+fn standing(realm: &Realm) -> Option<(u64, bool)> {
+    let head = realm.core.lock().witness.as_ref().map(|witness| witness.head());
+    head.map(|head| (head.epoch, head.voting))
 }
 
 async fn speak_head(

@@ -37,3 +37,7 @@ pub use position::Position;
 pub use receipt::{Acknowledged, NodeReceipt, OUTBOX_MAX, RECEIPTS_MAX, Receipt, Receipts, Wait};
 pub use saved::{Delta, Saved, SavedWitness, WitnessState};
 pub use witness::{Append, Cursor, LOG_KEEP, LogHead, Reader, Record, Tail, TailStart, WINDOW_MAX, Witness};
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+mod simulation;

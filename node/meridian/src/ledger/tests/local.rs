@@ -59,7 +59,7 @@ impl Hub {
 
     /// Cuts the lines of a kind from one node to another; those that are open end.
     pub(super) fn cut(&self, from: &NodeId, to: &NodeId, kind: Kind) {
-        self.cuts.send_modify(|cuts| drop(cuts.insert((from.clone(), to.clone(), kind))));
+        self.cuts.send_modify(|cuts| cuts.extend([(from.clone(), to.clone(), kind)]));
     }
 
     /// Cuts everything between two nodes, and returns when nothing passes any more.

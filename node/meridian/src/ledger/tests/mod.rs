@@ -114,7 +114,7 @@ impl Fleet {
         let me = Peer { node: node(name), jurisdiction: here.clone() };
         let carrier = Carrier::Local(Port { me: me.clone(), hub: Arc::clone(&self.hub) });
         let config = config(name, &self.table);
-        let ledgers = Ledgers::open_on(&config, &here, &self.disks[index], Some(carrier), &tasks).unwrap();
+        let ledgers = Ledgers::open_on(&config, &here, &self.disks[index], Some(&carrier), &tasks).unwrap();
         self.hub.started(me, Arc::clone(&ledgers), tasks.clone());
         self.nodes[index] = Some(Running { ledgers, tasks });
     }
@@ -253,15 +253,14 @@ async fn a_purge_outlives_a_power_failure_of_every_node_at_once() {
     for i in 0..3 {
         fleet.kill(i).await;
     }
-    for i in 0..3 {
+    for (i, object) in objects.iter().enumerate() {
         fleet.start(i);
-        assert_eq!(standing(fleet.realm(i), &objects[i]), Standing::Stale);
-        assert_ne!(standing(fleet.realm(i), &objects[i]), Standing::Valid);
+        assert_eq!(standing(fleet.realm(i), object), Standing::Stale);
     }
     fleet.caught_up().await;
-    for i in 0..3 {
-        assert_eq!(standing(fleet.realm(i), &objects[i]), Standing::Stale);
-        assert_eq!(standing(fleet.realm(i), &others[i]), Standing::Valid, "what was not purged is served again");
+    for (i, (object, other)) in objects.iter().zip(&others).enumerate() {
+        assert_eq!(standing(fleet.realm(i), object), Standing::Stale);
+        assert_eq!(standing(fleet.realm(i), other), Standing::Valid, "what was not purged is served again");
     }
 }
 
@@ -470,7 +469,8 @@ async fn many_purges_share_the_disks() {
     for purge in waiting {
         assert_eq!(purge.await.unwrap(), Acknowledged::All);
     }
-    eprintln!("2000 purges on three nodes and one core or two: {:?}", began.elapsed());
+    // 180 ms on two shared cores, with disks in memory; here it is only to fail if they do not share
+    assert!(began.elapsed() < SOON / 2, "{:?}", began.elapsed());
     let heads = || (0..3).map(|i| fleet.realm(i).core.lock().witness.as_ref().unwrap().head().seq);
     until("every witness has each of them once", || heads().all(|seq| seq == 2_000)).await;
 }
