@@ -343,7 +343,11 @@ impl World {
         }
         let stamp = self.nodes[node].apply.covered(&name(peer), &site(), &answer.have, answer.at_start);
         let copy = Copy { version: answer.version, stamp };
-        if stamp == answer.at_start { self.seen.served += 1 } else { self.seen.refused += 1 }
+        if stamp == answer.at_start {
+            self.seen.served += 1
+        } else {
+            self.seen.refused += 1
+        }
         self.nodes[node].copies[answer.tag].push(copy);
     }
 

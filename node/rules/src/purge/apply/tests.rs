@@ -287,3 +287,33 @@ fn a_witness_with_a_new_life_is_read_from_its_beginning_without_a_jump() {
     let silent = LogHead { voting: false, epoch: 78, ..renewed.head() };
     assert_eq!(edge.handle_head(1, silent, false, 0), None, "one that may not vote is not read");
 }
+
+#[test]
+fn a_place_in_an_earlier_life_of_a_log_covers_nothing_in_the_next() {
+    let (mut edge, mut shield) = (apply(), apply());
+    let (e, other) = (event("t", "1"), event("u", "2"));
+    tail(&mut edge, 0, &log(0, &[&e]));
+    let at_start = edge.position();
+    let mut renewed = Witness::without_past(77, 0, 1, 1000);
+    renewed.handle_event(&other);
+    renewed.handle_durable(1);
+    edge.handle_head(0, renewed.head(), false, 0);
+    tail(&mut shield, 0, &renewed);
+    let have = shield.have(&site(), HAVE_IDS_MS + 1);
+    assert!(edge.covered(&node(1), &site(), &have, at_start) < at_start, "the first record is another one now");
+}
+
+#[test]
+fn what_runs_out_of_the_ring_and_is_in_no_log_is_covered_by_nobody() {
+    let (mut edge, mut shield) = (apply(), apply());
+    for number in 0..60 {
+        let event = event("t", &number.to_string());
+        edge.handle_event(&event, Source::Direct, 0);
+        // all that is still in the edge's ring
+        if number >= 10 {
+            shield.handle_event(&event, Source::Direct, 0);
+        }
+    }
+    let at_start = edge.position();
+    assert_eq!(edge.covered(&node(1), &site(), &shield.have(&site(), 0), at_start), Position::ZERO);
+}
