@@ -8,7 +8,9 @@
     reason = "tests fail by panicking, and print what they found"
 )]
 
+mod cluster;
 mod conformance;
 mod harness;
 mod single;
 mod tidy;
+mod ui;

@@ -111,8 +111,7 @@ fn http1_builder(limits: &Limits) -> http1::Builder {
         .header_read_timeout(Duration::from_millis(limits.head_ms))
         .max_headers(limits.fields_max)
         .max_buf_size(limits.head_bytes.max(8192))
-        .half_close(false)
-        .pipeline_flush(true);
+        .half_close(false);
     builder
 }
 

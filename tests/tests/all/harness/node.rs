@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::{self, Read as _, Write as _},
     net::{SocketAddr, TcpStream},
     path::Path,
     process::Command,
@@ -38,7 +39,7 @@ impl Node {
         );
         fs::write(dir.path().join("meridian.toml"), head + config).unwrap();
         let mut process = start(dir.path());
-        process.until("it listens", |_| TcpStream::connect(http).is_ok());
+        process.until("it is ready", |_| ready(admin).unwrap_or(false));
         Self { http, https, admin, process, dir }
     }
 
@@ -65,6 +66,15 @@ impl Node {
     pub(crate) fn log(&self) -> String {
         self.process.output()
     }
+}
+
+/// Whether `/readyz` says so.
+fn ready(admin: SocketAddr) -> io::Result<bool> {
+    let mut stream = TcpStream::connect(admin)?;
+    write!(stream, "GET /readyz HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer.starts_with("HTTP/1.1 200"))
 }
 
 fn start(dir: &Path) -> Process {

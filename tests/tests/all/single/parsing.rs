@@ -31,8 +31,6 @@ async fn what_can_be_read_in_two_ways_is_refused_and_the_connection_closed() {
     let node = node(&origin, "");
     let smuggled = "GET /smuggled HTTP/1.1\r\nHost: www.single.test\r\n\r\n";
     for (name, head) in [
-        ("length and chunks", "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n"),
-        ("chunks and length", "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n"),
         ("two lengths", "Content-Length: 5\r\nContent-Length: 6\r\n"),
         ("a length with a sign", "Content-Length: +5\r\n"),
         ("another coding", "Transfer-Encoding: identity, chunked\r\n"),
@@ -50,6 +48,36 @@ async fn what_can_be_read_in_two_ways_is_refused_and_the_connection_closed() {
     }
     let paths: Vec<_> = origin.seen().iter().map(|seen| seen.target.clone()).collect();
     assert!(paths.is_empty(), "the origin was asked {paths:?}");
+}
+
+/// RFC 9112 section 6.1 lets a server refuse such a request or go by the chunks alone, and makes it close in any case. What
+/// must not happen is that anything behind it is taken for a request, here or at the origin.
+#[tokio::test]
+async fn a_request_with_chunks_and_a_length_is_the_last_one_of_its_connection() {
+    let origin = Origin::start();
+    let node = node(&origin, "");
+    for (number, head) in [
+        "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+        "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
+        "Transfer-Encoding: chunked\r\nContent-Length: nonsense\r\n",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let smuggled = "GET /smuggled HTTP/1.1\r\nHost: www.single.test\r\n\r\n";
+        let bytes =
+            format!("POST /o/100/{number} HTTP/1.1\r\nHost: {HOST}\r\n{head}\r\n3\r\nabc\r\n0\r\n\r\n{smuggled}");
+        let said = raw(node.http, bytes.as_bytes(), PATIENCE).await;
+        assert!(said.closed, "{head:?}: still open: {said:?}");
+        assert!([200, 400].contains(&said.status()), "{head:?}: {said:?}");
+        assert_eq!(said.text.matches("HTTP/1.1 ").count(), 1, "{head:?}: what followed was read: {said:?}");
+    }
+    for seen in origin.seen() {
+        assert!(seen.method == "POST" && seen.target != "/smuggled", "{seen:?}");
+        assert_eq!(seen.body, "abc", "{seen:?}");
+        let (length, chunks) = (seen.field("content-length"), seen.field("transfer-encoding"));
+        assert!(length.is_empty() || chunks.is_empty(), "two framings were sent on: {seen:?}");
+    }
 }
 
 #[tokio::test]

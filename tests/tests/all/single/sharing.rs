@@ -184,6 +184,7 @@ async fn an_unsafe_request_voids_what_is_stored() {
     assert_eq!(reply.status, 200, "{}", reply.seen());
     let reply = fetch(node.http, HOST, "/o/500/p").await;
     assert_eq!(stamped::check(&reply.body).unwrap().version, 2, "{}", reply.seen());
-    let bodies: Vec<_> = origin.seen().iter().filter(|seen| seen.method == "POST").map(|seen| seen.body.clone()).collect();
+    let bodies: Vec<_> =
+        origin.seen().iter().filter(|seen| seen.method == "POST").map(|seen| seen.body.clone()).collect();
     assert_eq!(bodies, ["new"], "the origin got the POST once, and whole");
 }

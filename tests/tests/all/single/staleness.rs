@@ -35,7 +35,12 @@ async fn an_old_answer_is_served_when_the_origin_fails() {
         assert_eq!(fetch(node.http, HOST, "/s").await.text(), "old but good");
         origin.fail(Some(failing));
         let reply = past_its_lifetime(&node, "/s").await;
-        assert_eq!((reply.status.as_u16(), reply.text().as_str()), (200, "old but good"), "{failing:?}: {}", reply.seen());
+        assert_eq!(
+            (reply.status.as_u16(), reply.text().as_str()),
+            (200, "old but good"),
+            "{failing:?}: {}",
+            reply.seen()
+        );
         assert!(reply.cache_status().contains("stale-if-error"), "{failing:?}: {}", reply.seen());
         // and the origin's own word again once it is back
         origin.fail(None);

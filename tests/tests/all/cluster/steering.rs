@@ -1,0 +1,128 @@
+//! DNS: who is led where, also when a region dies and comes back.
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    time::{Duration, Instant},
+};
+
+use super::{all, led_to};
+use crate::harness::{
+    fleet::{CALIFORNIAN, FREE, Fleet, GERMAN, Member, PINNED},
+    until_some,
+};
+
+const EU: &str = "eu-central";
+const US: &str = "us-west";
+
+/// From the first packet on; a fleet that has just started knows nothing of its regions.
+const FIRST: Duration = Duration::from_secs(20);
+/// What is promised.
+const FAILOVER: Duration = Duration::from_secs(5);
+/// A region that comes back is believed after a while only.
+const RETURN: Duration = Duration::from_secs(60);
+
+#[tokio::test]
+async fn clients_are_led_to_their_region_and_the_scope_holds_for_all_of_it() {
+    let fleet = Fleet::start(2).await;
+    led_to(&fleet, &all(&fleet), EU, US, FIRST).await;
+    for server in &fleet.nodes {
+        for (subnet, region) in [(GERMAN, EU), (CALIFORNIAN, US)] {
+            let steered = fleet.steered(server, FREE, subnet).await.unwrap();
+            let answer = &steered.answer;
+            assert_eq!((answer.rcode, answer.ttl_s), (0, Some(5)), "{subnet} at {}: {answer:?}", server.name);
+            assert_eq!(steered.regions, [region], "{subnet} at {}: {answer:?}", server.name);
+            assert_eq!(answer.addresses.len(), 2, "both nodes of the region: {answer:?}");
+            let scope = answer.scope.unwrap_or_else(|| panic!("no scope: {answer:?}"));
+            assert!((1..=24).contains(&scope), "{subnet}: a scope between everybody and whom we asked for: {answer:?}");
+            for other in ends(subnet, scope) {
+                let same = fleet.steered(server, FREE, &other).await.unwrap();
+                assert_eq!(same.regions, [region], "{other} lies in the scope /{scope} of {subnet}: {same:?}");
+            }
+        }
+        for subnet in [GERMAN, CALIFORNIAN, "1.0.0.0/24"] {
+            let steered = fleet.steered(server, PINNED, subnet).await.unwrap();
+            assert_eq!(steered.regions, [EU], "the pinned site for {subnet}: {steered:?}");
+        }
+    }
+}
+
+/// The first and the last /24 of the prefix of `bits` bits that a subnet lies in.
+fn ends(subnet: &str, bits: u8) -> [String; 2] {
+    let address: Ipv4Addr = subnet.split_once('/').unwrap().0.parse().unwrap();
+    let mask = u32::MAX << (32 - u32::from(bits));
+    let first = u32::from(address) & mask;
+    [first, first | !mask].map(|end| format!("{}/24", Ipv4Addr::from(end & 0xffff_ff00)))
+}
+
+/// The addresses of a region's nodes.
+fn addresses(fleet: &Fleet, region: &str) -> Vec<IpAddr> {
+    fleet.region(region).map(|node| node.ip).collect()
+}
+
+#[tokio::test]
+async fn when_both_eu_nodes_die_the_free_site_moves_and_the_pinned_one_is_refused_everywhere_else() {
+    let mut fleet = Fleet::start(2).await;
+    led_to(&fleet, &all(&fleet), EU, US, FIRST).await;
+    let eu = addresses(&fleet, EU);
+    let outside: Vec<String> =
+        fleet.nodes.iter().filter(|node| node.region != EU).map(|node| node.name.clone()).collect();
+    let outside: Vec<&str> = outside.iter().map(String::as_str).collect();
+    assert_eq!(fleet.region(EU).next().unwrap().get(PINNED, "/o/100/before").await.status, 200);
+
+    let killed = Instant::now();
+    fleet.kill_region(EU);
+    let moved = until_some("German clients of the free site are led elsewhere", FAILOVER, async || {
+        for name in &outside {
+            let server = fleet.node(name);
+            pinned_stays(&fleet, server, &eu).await;
+            let steered = fleet.steered(server, FREE, GERMAN).await?;
+            if steered.regions.is_empty() || steered.regions.contains(&EU) {
+                return Err(format!("{name}: {steered:?}"));
+            }
+        }
+        Ok(())
+    })
+    .await
+    .1;
+    eprintln!("the free site moved within {moved:?} of the kill, on all four nodes");
+    // for a while longer: it is refused, whatever is asked
+    while killed.elapsed() < FAILOVER {
+        for name in &outside {
+            pinned_stays(&fleet, fleet.node(name), &eu).await;
+        }
+    }
+    let served = fleet.node(outside[0]).get(FREE, "/o/100/free").await;
+    assert_eq!(served.status, 200, "the free site is served: {}", served.seen());
+
+    let restarted = Instant::now();
+    for node in fleet.nodes.iter_mut().filter(|node| node.region == EU) {
+        node.start();
+    }
+    fleet.all_ready().await;
+    eprintln!("both EU nodes are ready {:?} after their restart", restarted.elapsed());
+    led_to(&fleet, &all(&fleet), EU, US, RETURN).await;
+    eprintln!("the free site is back {:?} after the restart, on all six nodes", restarted.elapsed());
+    for node in fleet.region(EU) {
+        let reply = node.get(PINNED, "/o/100/after").await;
+        assert_eq!(reply.status, 200, "{}: {}", node.name, reply.seen());
+    }
+    for server in &fleet.nodes {
+        let steered = fleet.steered(server, PINNED, CALIFORNIAN).await.unwrap();
+        assert_eq!(steered.regions, [EU], "{}: {steered:?}", server.name);
+    }
+    let asked: Vec<_> = fleet.origin.seen().into_iter().filter(|seen| seen.target.contains("never")).collect();
+    assert!(asked.is_empty(), "the origin was asked for the pinned site from outside: {asked:?}");
+}
+
+/// DNS names only EU addresses for the pinned site (or none), and a node outside refuses it.
+async fn pinned_stays(fleet: &Fleet, outside: &Member, eu: &[IpAddr]) {
+    for subnet in [GERMAN, CALIFORNIAN] {
+        let steered = fleet.steered(outside, PINNED, subnet).await.unwrap();
+        let strange = steered.answer.addresses.iter().find(|address| !eu.contains(address));
+        assert_eq!(strange, None, "{} named a node outside the EU: {steered:?}", outside.name);
+    }
+    for target in ["/o/100/before", "/o/100/never"] {
+        let reply = outside.get(PINNED, target).await;
+        assert_eq!(reply.status, 421, "{}: {}", outside.name, reply.seen());
+    }
+}
