@@ -61,7 +61,7 @@ pub(super) async fn order(
     let purge = live::purge(&realm, work).await?;
     let reached = match wait {
         // a receipt does not say whether the own disk has it; that the wait came to its end does
-        PurgeWait::Local => began.elapsed() < patience || purge.state != PurgeState::Accepted,
+        PurgeWait::Local => clock::instant().duration_since(began) < patience || purge.state != PurgeState::Accepted,
         PurgeWait::Quorum => purge.state != PurgeState::Accepted,
         PurgeWait::All => purge.state == PurgeState::All,
     };

@@ -173,8 +173,9 @@ fn made(page: &str, name: &str) -> Option<(usize, usize)> {
 /// Compares a made part with what the code says now; writes it where that is asked for.
 #[track_caller]
 fn agrees(path: &str, name: &str, now: &str) {
-    let page = text(path);
-    let (start, end) = made(page, name).unwrap_or_else(|| panic!("{path} has no part `made from the code: {name}`"));
+    // as it is now: another part of it may have been written a moment ago
+    let page = fs::read_to_string(top().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
+    let (start, end) = made(&page, name).unwrap_or_else(|| panic!("{path} has no part `made from the code: {name}`"));
     if page[start..end] == *now {
         return;
     }
