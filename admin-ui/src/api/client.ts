@@ -79,7 +79,10 @@ function isProblem(error: unknown): error is Problem {
   return typeof error === "object" && error !== null && "detail" in error && "title" in error;
 }
 
-export const fleet = (signal: AbortSignal): Promise<Fleet> => answered(client.GET("/api/v1/fleet", { signal }));
+/** The fleet; if an answer is there already, as soon as there is news, or after a second without. */
+export const fleet = (signal: AbortSignal, last: Fleet | undefined): Promise<Fleet> =>
+  answered(client.GET("/api/v1/fleet", { signal, params: { query: last ? { epoch: last.epoch, wait_ms: 1_000 } : {} } }));
+
 export const sites = (signal: AbortSignal): Promise<Sites> => answered(client.GET("/api/v1/sites", { signal }));
 export const status = (signal: AbortSignal): Promise<Status> => answered(client.GET("/api/v1/status", { signal }));
 

@@ -45,7 +45,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** The fleet as this node sees it. */
+        /**
+         * The fleet as this node sees it. With `epoch` and `wait_ms`, the answer waits until the epoch is another one, so that
+         *     a screen shows a change at once without asking often.
+         */
         get: operations["fleet"];
         put?: never;
         post?: never;
@@ -692,7 +695,12 @@ export interface operations {
     };
     fleet: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description The epoch that the client has seen. */
+                epoch?: number;
+                /** @description How long to wait for another one, in ms: at most 5,000. */
+                wait_ms?: number;
+            };
             header?: never;
             path?: never;
             cookie?: never;

@@ -5,6 +5,9 @@ import { pauseMs } from "./backoff";
 
 const ANSWER_MAX_MS = 8_000;
 
+/** How the asking goes, whatever is asked for. */
+export type Standing = Pick<Poll<unknown>, "answeredAt" | "failingSince" | "problem" | "nextAt" | "now">;
+
 export class Poll<T> {
   /** The last answer; kept while later questions fail. */
   data: T | undefined = $state.raw();
@@ -17,13 +20,14 @@ export class Poll<T> {
   /** When the next question is asked. */
   nextAt = $state(0);
 
-  #ask: (signal: AbortSignal) => Promise<T>;
+  #ask: (signal: AbortSignal, last: T | undefined) => Promise<T>;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #question: AbortController | undefined;
   #failures = 0;
   #running = false;
 
-  constructor(ask: (signal: AbortSignal) => Promise<T>) {
+  /** `ask` is given the last answer, for what it wants to be told about. */
+  constructor(ask: (signal: AbortSignal, last: T | undefined) => Promise<T>) {
     this.#ask = ask;
   }
 
@@ -58,8 +62,9 @@ export class Poll<T> {
     this.#question = question;
     const late = setTimeout(() => question.abort(), ANSWER_MAX_MS);
     let retryAfterS: number | undefined;
+    const began = Date.now();
     try {
-      this.data = await this.#ask(question.signal);
+      this.data = await this.#ask(question.signal, this.data);
       this.answeredAt = Date.now();
       this.failingSince = this.problem = undefined;
       this.#failures = 0;
@@ -74,7 +79,7 @@ export class Poll<T> {
       this.#question = undefined;
     }
     if (!this.#running) return;
-    const pause = pauseMs(this.#failures, Math.random(), retryAfterS);
+    const pause = pauseMs({ failures: this.#failures, tookMs: Date.now() - began, chance: Math.random(), retryAfterS });
     this.nextAt = Date.now() + pause;
     this.#timer = setTimeout(() => this.#due(), pause);
   }

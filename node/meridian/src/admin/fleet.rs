@@ -1,39 +1,83 @@
 //! `GET /api/v1/fleet`: regions and nodes, as this node sees them.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use axum::{Json, extract::State};
+use axum::{
+    Json,
+    extract::{Query, State},
+};
 use region_config::Config;
 use rules::health;
+use serde::Deserialize;
 
 use super::{
     Context, live,
     model::{Fleet, Node, NodeState, Region, RegionState, Vote},
     problem::Problem,
-    sites::{Gathering, gather},
+    sites::{Gathering, gather, last},
 };
 use crate::clock;
 
-/// The fleet as this node sees it.
-#[utoipa::path(get, path = "/api/v1/fleet", operation_id = "fleet", responses(
-    (status = 200, body = Fleet),
-    (status = 401, body = Problem),
+const WAIT_MS_MAX: u64 = 5_000;
+/// How often a waiting answer looks whether there is news.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// What a client has seen.
+#[derive(Debug, Deserialize)]
+pub(super) struct Seen {
+    epoch: Option<u64>,
+    wait_ms: Option<u64>,
+}
+
+/// The fleet as this node sees it. With `epoch` and `wait_ms`, the answer waits until the epoch is another one, so that
+/// a screen shows a change at once without asking often.
+#[utoipa::path(get, path = "/api/v1/fleet", operation_id = "fleet",
+    params(
+        ("epoch" = Option<u64>, Query, description = "The epoch that the client has seen."),
+        ("wait_ms" = Option<u64>, Query, description = "How long to wait for another one, in ms: at most 5,000."),
+    ),
+    responses(
+        (status = 200, body = Fleet),
+        (status = 401, body = Problem),
 ))]
-pub(super) async fn fleet(State(context): State<Arc<Context>>) -> Json<Fleet> {
-    let gathering = gather(&context).await;
+pub(super) async fn fleet(State(context): State<Arc<Context>>, Query(seen): Query<Seen>) -> Json<Fleet> {
+    let gathering = match seen.epoch {
+        None => Some(gather(&context).await),
+        Some(epoch) => {
+            let changed = changed(&context, epoch, seen.wait_ms.unwrap_or(0).min(WAIT_MS_MAX));
+            tokio::pin!(changed);
+            tokio::select! {
+                gathering = gather(&context) => {
+                    changed.await;
+                    Some(gathering)
+                }
+                // a change is told at once, with what nodes said before; a node that has just died answers nothing
+                () = &mut changed => last(&context),
+            }
+        }
+    };
     // the health is read after the waiting, so that it is as fresh as can be
     let (config, health) = (context.config.load(), live::fleet(&context));
+    let gathering = gathering.as_deref();
     Json(Fleet {
         node: config.node.name.to_string(),
         region: config.node.region.to_string(),
         now_unix_ms: clock::unix_ms(),
         epoch: health.epoch,
         minority: health.minority,
-        regions: (0..config.regions.len()).map(|index| region(&config, &health, index, &gathering)).collect(),
+        regions: (0..config.regions.len()).map(|index| region(&config, &health, index, gathering)).collect(),
     })
 }
 
-fn region(config: &Config, fleet: &health::Fleet, index: usize, gathering: &Gathering) -> Region {
+/// Ends when the epoch is no longer `epoch`, or after `wait_ms`.
+async fn changed(context: &Context, epoch: u64, wait_ms: u64) {
+    let until = clock::instant() + Duration::from_millis(wait_ms);
+    while live::fleet(context).epoch == epoch && clock::instant() < until {
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+fn region(config: &Config, fleet: &health::Fleet, index: usize, gathering: Option<&Gathering>) -> Region {
     let place = &config.regions[index];
     // during a reload, health may know fewer regions than the config
     let view = fleet.regions.get(index);
@@ -55,7 +99,7 @@ fn node(
     config: &Config,
     region: Option<&health::RegionView>,
     member: &region_config::Node,
-    gathering: &Gathering,
+    gathering: Option<&Gathering>,
 ) -> Node {
     let view = region.and_then(|region| region.nodes.iter().find(|view| view.name == member.name));
     // this node answers: that is proof enough
@@ -70,7 +114,7 @@ fn node(
         name: member.name.to_string(),
         state: standing,
         rtt_us: view.and_then(|view| view.rtt_us).filter(|_| !own),
-        ready: gathering.ready(&member.name),
+        ready: gathering.and_then(|gathering| gathering.ready(&member.name)),
         addresses: member.addresses.iter().map(ToString::to_string).collect(),
     }
 }

@@ -113,8 +113,9 @@ fn refusal(fault: PurgeFault) -> Problem {
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "ledger-stopped", "The ledger cannot write", detail)
                 .expected("the same order, with its idempotency key, at another node")
         }
-        PurgeFault::Busy => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "ledger-busy", "Too many purges", detail)
-            .retry_after(1),
+        PurgeFault::Busy => {
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "ledger-busy", "Too many purges", detail).retry_after(1)
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use arc_swap::ArcSwapOption;
 use axum::{Json, extract::State};
 use region_config::{Config, HostPattern, NodeId};
 use rules::caching::Reason;
@@ -26,7 +27,10 @@ const KEPT: Duration = Duration::from_secs(1);
 
 /// The counters of all nodes, as they were last told.
 #[derive(Debug, Default)]
-pub struct Gathered(Mutex<Option<Arc<Gathering>>>);
+pub struct Gathered {
+    last: ArcSwapOption<Gathering>,
+    asking: Mutex<()>,
+}
 
 /// One round of questions.
 #[derive(Debug)]
@@ -46,24 +50,32 @@ impl Gathering {
 
 /// The counters of all nodes, at most a second old. Who comes while the nodes are being asked waits for their answers.
 pub(super) async fn gather(context: &Context) -> Arc<Gathering> {
-    let mut kept = context.gathered.0.lock().await;
-    if let Some(last) = kept.as_ref().filter(|last| clock::instant().duration_since(last.asked) < KEPT) {
-        return Arc::clone(last);
+    let _asking = context.gathered.asking.lock().await;
+    if let Some(last) = last(context).filter(|last| clock::instant().duration_since(last.asked) < KEPT) {
+        return last;
     }
     let asked = clock::instant();
     let config = context.config.load_full();
     let nodes = config.regions.iter().flat_map(|region| &region.nodes).map(|node| &node.name);
     let reports = futures_util::future::join_all(nodes.map(|node| ask(context, &config, node))).await;
     let gathering = Arc::new(Gathering { asked, read_unix_ms: clock::unix_ms(), reports });
-    *kept = Some(Arc::clone(&gathering));
+    context.gathered.last.store(Some(Arc::clone(&gathering)));
     gathering
+}
+
+/// What was told last, however long ago.
+pub(super) fn last(context: &Context) -> Option<Arc<Gathering>> {
+    context.gathered.last.load_full()
 }
 
 async fn ask(context: &Context, config: &Config, node: &NodeId) -> (NodeId, Option<Report>) {
     let report = if *node == config.node.name {
         Some(report::own(&context.observe, &context.parts))
-    } else {
+    } else if context.health.node_up(node) {
         live::counters(context, node, ANSWER_MAX).await.and_then(|bytes| report::read(&bytes))
+    } else {
+        // nobody waits for a node that is known to be gone
+        None
     };
     (node.clone(), report)
 }

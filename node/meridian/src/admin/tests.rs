@@ -202,7 +202,8 @@ async fn a_malformed_order_is_answered_with_what_was_found_and_expected() {
 #[tokio::test]
 async fn a_purge_is_taken_and_its_receipt_is_found_again() {
     let node = node().await;
-    let order = r#"{"site":"shop","tags":["a"],"urls":["https://shop.example/x"],"idempotency_key":"k","wait":"local"}"#;
+    let order =
+        r#"{"site":"shop","tags":["a"],"urls":["https://shop.example/x"],"idempotency_key":"k","wait":"local"}"#;
     let (status, purge) = node.post("/api/v1/purges", order).await;
     assert_eq!(status, 200, "{purge}");
     let url = json!({"kind": "url", "host": "shop.example", "target": "/x"});
