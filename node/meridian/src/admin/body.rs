@@ -8,7 +8,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 
-use super::problem::Problem;
+use super::problem::{Problem, Refusal};
 
 /// Longest body, in bytes.
 pub(super) const BYTES_MAX: usize = 64 * 1024;
@@ -18,9 +18,9 @@ const READ_MAX: Duration = Duration::from_secs(10);
 pub(super) struct Body<T>(pub(super) T);
 
 impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Body<T> {
-    type Rejection = Problem;
+    type Rejection = Refusal;
 
-    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+    async fn from_request(request: Request, _: &S) -> Result<Self, Refusal> {
         json_announced(request.headers())?;
         let collect = Limited::new(request.into_body(), BYTES_MAX).collect();
         let bytes = match tokio::time::timeout(READ_MAX, collect).await {
@@ -37,7 +37,7 @@ impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Body<T> {
 }
 
 /// A form or a plain text can be sent by a foreign page without asking; JSON cannot.
-fn json_announced(headers: &HeaderMap) -> Result<(), Problem> {
+fn json_announced(headers: &HeaderMap) -> Result<(), Refusal> {
     let sent = headers.get(CONTENT_TYPE).map(|value| String::from_utf8_lossy(value.as_bytes())).unwrap_or_default();
     let essence = sent.split(';').next().unwrap_or_default().trim();
     if essence.eq_ignore_ascii_case("application/json") {
@@ -49,14 +49,14 @@ fn json_announced(headers: &HeaderMap) -> Result<(), Problem> {
         .expected("`Content-Type: application/json`"))
 }
 
-fn too_large() -> Problem {
+fn too_large() -> Refusal {
     let detail = "the body is too large";
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "Too large", detail)
         .expected(format!("at most {BYTES_MAX} bytes"))
 }
 
 /// serde's messages name what was found and what was expected, with line and column.
-fn fault(error: &serde_json::Error) -> Problem {
+fn fault(error: &serde_json::Error) -> Refusal {
     match error.classify() {
         Category::Data => Problem::unprocessable(format!("the body does not fit: {error}")),
         Category::Syntax | Category::Eof | Category::Io => Problem::malformed(format!("the body is not JSON: {error}")),

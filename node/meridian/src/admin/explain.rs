@@ -17,7 +17,7 @@ use super::{
     body::Body,
     config,
     model::{ExplainOrder, Explanation, KeyParts, Steering, Step},
-    problem::Problem,
+    problem::{Problem, Refusal},
     purges::matches,
 };
 
@@ -74,7 +74,7 @@ struct Asked {
 pub(super) async fn explain(
     State(context): State<Arc<Context>>,
     Body(order): Body<ExplainOrder>,
-) -> Result<Json<Explanation>, Problem> {
+) -> Result<Json<Explanation>, Refusal> {
     let asked = read(&order)?;
     let config = context.config.load_full();
     let site = site_of(&config, &asked.host)?;
@@ -137,7 +137,7 @@ fn reasoned(name: &str, verdict: &str, reason: Reason, detail: &str) -> Step {
     step(name, verdict, Some(reason), detail)
 }
 
-fn read(order: &ExplainOrder) -> Result<Asked, Problem> {
+fn read(order: &ExplainOrder) -> Result<Asked, Refusal> {
     let expected = "an absolute URL such as `https://shop.example/a?b=c`";
     let fault = |detail: &str| Problem::unprocessable(detail).found(&order.url).expected(expected);
     let uri: Uri = order.url.parse().map_err(|_| fault("the URL cannot be read"))?;
@@ -154,7 +154,7 @@ fn read(order: &ExplainOrder) -> Result<Asked, Problem> {
     Ok(Asked { headers: headers(order)?, client: client(order)?, uri, method, https, authority, host })
 }
 
-fn headers(order: &ExplainOrder) -> Result<HeaderMap, Problem> {
+fn headers(order: &ExplainOrder) -> Result<HeaderMap, Refusal> {
     if order.headers.len() > FIELDS_MAX {
         return Err(Problem::unprocessable("too many header fields").expected(format!("at most {FIELDS_MAX}")));
     }
@@ -167,7 +167,7 @@ fn headers(order: &ExplainOrder) -> Result<HeaderMap, Problem> {
     Ok(headers)
 }
 
-fn client(order: &ExplainOrder) -> Result<Option<IpAddr>, Problem> {
+fn client(order: &ExplainOrder) -> Result<Option<IpAddr>, Refusal> {
     let Some(text) = order.client.as_deref().map(str::trim).filter(|text| !text.is_empty()) else { return Ok(None) };
     let fault =
         |_| Problem::unprocessable("`client` is not an address").found(text).expected("an IPv4 or IPv6 address");
@@ -175,7 +175,7 @@ fn client(order: &ExplainOrder) -> Result<Option<IpAddr>, Problem> {
 }
 
 /// The site that answers for a host: the most specific pattern wins.
-fn site_of<'a>(config: &'a Config, host: &str) -> Result<&'a Arc<Site>, Problem> {
+fn site_of<'a>(config: &'a Config, host: &str) -> Result<&'a Arc<Site>, Refusal> {
     let specific = |site: &Arc<Site>| {
         let matching = site.hosts.iter().filter(|pattern| matches(pattern, host));
         matching.map(specificity).max()

@@ -16,7 +16,11 @@ use http::{
     header::{self, HOST, ORIGIN},
 };
 
-use super::{Context, problem::Problem, token::Login};
+use super::{
+    Context,
+    problem::{Problem, Refusal},
+    token::Login,
+};
 use crate::clock;
 
 /// Longer than the longest wait that a purge may ask for.
@@ -83,7 +87,7 @@ pub(super) async fn operators(State(context): State<Arc<Context>>, request: Requ
     }
 }
 
-fn unauthorized() -> Problem {
+fn unauthorized() -> Refusal {
     let detail = "the admin token is missing or wrong";
     Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", "Not logged in", detail)
         .expected("`Authorization: Bearer <token>` with the content of `admin.token` in the node's state directory")
@@ -99,7 +103,7 @@ fn bearer(headers: &HeaderMap) -> &[u8] {
 
 /// The host that a request names, if it is one of ours. A page on a foreign name that was rebound to our address by DNS
 /// still sends its own name, and is refused.
-fn host(request: &Request, names: &[String]) -> Result<String, Problem> {
+fn host(request: &Request, names: &[String]) -> Result<String, Refusal> {
     let mut sent = request.headers().get_all(HOST).iter();
     let named = match (request.uri().authority(), sent.next(), sent.next()) {
         (Some(authority), ..) => Some(authority.as_str()),
@@ -118,7 +122,7 @@ fn host(request: &Request, names: &[String]) -> Result<String, Problem> {
     Err(misdirected("the admin interface is not served under this name").found(bare))
 }
 
-fn misdirected(detail: &str) -> Problem {
+fn misdirected(detail: &str) -> Refusal {
     Problem::new(StatusCode::MISDIRECTED_REQUEST, "unknown-host", "Unknown host", detail)
         .expected("an IP address, `localhost`, or a configured name")
 }
@@ -133,7 +137,7 @@ fn without_port(host: &str) -> &str {
 
 /// Refuses to change anything on behalf of a foreign page. The token alone would do (a foreign page does not have it, and
 /// no cookie is sent by itself); this is the second lock.
-fn own_page(request: &Request, host: &str) -> Result<(), Problem> {
+fn own_page(request: &Request, host: &str) -> Result<(), Refusal> {
     if matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
         return Ok(());
     }

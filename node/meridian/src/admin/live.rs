@@ -15,7 +15,7 @@ use rules::{
 use super::{
     Context,
     model::{Purge, PurgeMode, PurgeNode, PurgeNodeState, PurgeScope, PurgeState, PurgeStored, PurgeWait},
-    problem::Problem,
+    problem::{Problem, Refusal},
     purges::Work,
     report::Reporter,
 };
@@ -67,7 +67,7 @@ pub(super) fn differing(context: &Context) -> Vec<String> {
 ///
 /// # Errors
 /// 421 with the realm's nodes if this node is no member.
-pub(super) fn realm(context: &Context, site: &Site) -> Result<Arc<Realm>, Problem> {
+pub(super) fn realm(context: &Context, site: &Site) -> Result<Arc<Realm>, Refusal> {
     let realm = site.realm();
     if let Some(realm) = context.ledgers.realm(&realm).filter(|_| residency::member(&realm, &context.here)) {
         return Ok(Arc::clone(realm));
@@ -86,7 +86,7 @@ pub(super) fn realm(context: &Context, site: &Site) -> Result<Arc<Realm>, Proble
 ///
 /// # Errors
 /// What the ledger refuses or cannot do.
-pub(super) async fn purge(realm: &Realm, work: Work) -> Result<Purge, Problem> {
+pub(super) async fn purge(realm: &Realm, work: Work) -> Result<Purge, Refusal> {
     let order = ledger::Purge {
         site: work.site.name.clone(),
         keys: work.keys,
@@ -98,10 +98,10 @@ pub(super) async fn purge(realm: &Realm, work: Work) -> Result<Purge, Problem> {
         PurgeWait::Quorum => Wait::Quorum,
         PurgeWait::All => Wait::All,
     };
-    realm.submit(order, wait, work.timeout).await.map(shown).map_err(refusal)
+    realm.submit(order, wait, work.timeout).await.map(shown).map_err(|fault| refusal(&fault))
 }
 
-fn refusal(fault: PurgeFault) -> Problem {
+fn refusal(fault: &PurgeFault) -> Refusal {
     let detail = fault.to_string();
     match fault {
         PurgeFault::UnknownSite { .. } => Problem::not_found(detail),

@@ -38,7 +38,7 @@ use utoipa::{
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use self::problem::Problem;
+use self::problem::{Problem, Refusal};
 pub use self::{
     explain::{Question, Steered, Stored},
     model::{Part, SteeredRegion, Steering, Step},
@@ -165,7 +165,7 @@ async fn other(request: Request) -> Response {
     ui::answer(request.uri().path(), request.headers())
 }
 
-async fn method() -> Problem {
+async fn method() -> Refusal {
     let detail = "this resource does not have this method";
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method", "Method not allowed", detail)
         .expected("see /api/v1/openapi.json")

@@ -37,10 +37,13 @@ pub struct Problem {
     pub retry_after_s: Option<u64>,
 }
 
+/// A problem as it is passed up: by pointer, since it is large and rare.
+pub(super) type Refusal = Box<Problem>;
+
 impl Problem {
     /// A problem: `word` is its kind (kebab-case), `title` the kind in words, `detail` this case.
-    pub(super) fn new(status: StatusCode, word: &str, title: &str, detail: impl Into<String>) -> Self {
-        Self {
+    pub(super) fn new(status: StatusCode, word: &str, title: &str, detail: impl Into<String>) -> Refusal {
+        Box::new(Self {
             kind: format!("urn:meridian:problem:{word}"),
             title: title.into(),
             status: status.as_u16(),
@@ -49,51 +52,51 @@ impl Problem {
             expected: None,
             nodes: Vec::new(),
             retry_after_s: None,
-        }
+        })
     }
 
     /// The request can be read, but what it says makes no sense.
-    pub(super) fn unprocessable(detail: impl Into<String>) -> Self {
+    pub(super) fn unprocessable(detail: impl Into<String>) -> Refusal {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "unprocessable", "The request does not make sense", detail)
     }
 
     /// The request cannot be read.
-    pub(super) fn malformed(detail: impl Into<String>) -> Self {
+    pub(super) fn malformed(detail: impl Into<String>) -> Refusal {
         Self::new(StatusCode::BAD_REQUEST, "malformed", "The request cannot be read", detail)
     }
 
     /// There is nothing under this name.
-    pub(super) fn not_found(detail: impl Into<String>) -> Self {
+    pub(super) fn not_found(detail: impl Into<String>) -> Refusal {
         Self::new(StatusCode::NOT_FOUND, "not-found", "Not found", detail)
     }
 
-    pub(super) fn found(mut self, found: &str) -> Self {
+    pub(super) fn found(mut self: Box<Self>, found: &str) -> Refusal {
         let cut: String = found.chars().take(FOUND_CHARS_MAX).collect();
         self.found = Some(if cut.len() < found.len() { cut + "\u{2026}" } else { cut });
         self
     }
 
-    pub(super) fn expected(mut self, expected: impl Into<String>) -> Self {
+    pub(super) fn expected(mut self: Box<Self>, expected: impl Into<String>) -> Refusal {
         self.expected = Some(expected.into());
         self
     }
 
-    pub(super) fn nodes(mut self, nodes: Vec<String>) -> Self {
+    pub(super) fn nodes(mut self: Box<Self>, nodes: Vec<String>) -> Refusal {
         self.nodes = nodes;
         self
     }
 
-    pub(super) fn retry_after(mut self, seconds: u64) -> Self {
+    pub(super) fn retry_after(mut self: Box<Self>, seconds: u64) -> Refusal {
         self.retry_after_s = Some(seconds);
         self
     }
 }
 
-impl IntoResponse for Problem {
+impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let retry_after_s = self.retry_after_s;
-        let mut response = (status, Json(self)).into_response();
+        let mut response = (status, Json(&*self)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if status == StatusCode::UNAUTHORIZED {

@@ -17,7 +17,7 @@ use super::{
     body::Body,
     live,
     model::{Purge, PurgeMode, PurgeOrder, PurgeState, PurgeWait, Purges},
-    problem::Problem,
+    problem::{Problem, Refusal},
 };
 use crate::clock;
 
@@ -52,7 +52,7 @@ pub(super) struct Work {
 pub(super) async fn order(
     State(context): State<Arc<Context>>,
     Body(order): Body<PurgeOrder>,
-) -> Result<Response, Problem> {
+) -> Result<Response, Refusal> {
     let wait = order.wait;
     let work = checked(&context.config.load(), order)?;
     let realm = live::realm(&context, &work.site)?;
@@ -99,7 +99,7 @@ pub(super) async fn recent(State(context): State<Arc<Context>>, Query(limit): Qu
 pub(super) async fn receipt(
     State(context): State<Arc<Context>>,
     Path(id): Path<String>,
-) -> Result<Json<Purge>, Problem> {
+) -> Result<Json<Purge>, Refusal> {
     let Some(id) = PurgeId::parse(&id) else {
         return Err(Problem::malformed("this is not the id of a purge").found(&id).expected("32 hex digits"));
     };
@@ -110,7 +110,7 @@ pub(super) async fn receipt(
 }
 
 /// Checks an order against the config. What it names must be there, and it must name something: nothing is never "all".
-fn checked(config: &Config, order: PurgeOrder) -> Result<Work, Problem> {
+fn checked(config: &Config, order: PurgeOrder) -> Result<Work, Refusal> {
     let named = |site: &&Arc<Site>| site.name.as_str() == order.site;
     let Some(site) = config.sites.iter().find(named) else {
         return Err(Problem::not_found("there is no such site").found(&order.site).expected("the name of a site"));
@@ -141,7 +141,7 @@ fn idempotency_key(key: &str) -> bool {
     (1..=IDEMPOTENCY_BYTES_MAX).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-fn keys(site: &Site, order: &PurgeOrder) -> Result<Vec<PurgeKey>, Problem> {
+fn keys(site: &Site, order: &PurgeOrder) -> Result<Vec<PurgeKey>, Refusal> {
     let count = order.tags.len() + order.urls.len();
     if order.everything && count > 0 {
         let detail = "`everything` purges the whole site, and tags or URLs are named beside it";
@@ -162,7 +162,7 @@ fn keys(site: &Site, order: &PurgeOrder) -> Result<Vec<PurgeKey>, Problem> {
     tags.chain(order.urls.iter().map(|url| url_key(site, url))).collect()
 }
 
-fn tag_key(tag: &str) -> Result<PurgeKey, Problem> {
+fn tag_key(tag: &str) -> Result<PurgeKey, Refusal> {
     let fits = (1..=TAG_BYTES_MAX).contains(&tag.len()) && !tag.contains(|c: char| c.is_whitespace() || c.is_control());
     if fits {
         return Ok(PurgeKey::Tag(tag.to_owned()));
@@ -171,7 +171,7 @@ fn tag_key(tag: &str) -> Result<PurgeKey, Problem> {
     Err(Problem::unprocessable("a tag cannot be one").found(tag).expected(expected))
 }
 
-fn url_key(site: &Site, url: &str) -> Result<PurgeKey, Problem> {
+fn url_key(site: &Site, url: &str) -> Result<PurgeKey, Refusal> {
     let fault = |detail: String| {
         let expected = "an absolute URL such as `https://shop.example/a?b=c`, without fragment";
         Problem::unprocessable(detail).found(url).expected(expected)

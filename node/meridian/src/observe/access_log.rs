@@ -217,7 +217,7 @@ impl Writer {
         let mut swept = clock::instant();
         loop {
             match waiting.recv_timeout(SWEEP) {
-                Ok(block) => self.take(block),
+                Ok(block) => self.take(&block),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
@@ -230,7 +230,7 @@ impl Writer {
                 break;
             }
         }
-        waiting.try_iter().for_each(|block| self.take(block));
+        waiting.try_iter().for_each(|block| self.take(&block));
         self.sweep();
     }
 
@@ -238,7 +238,7 @@ impl Writer {
         self.rotate();
         for index in 0..self.shared.blocks.len() {
             let block = std::mem::take(&mut *self.shared.blocks[index].lock());
-            self.take(block);
+            self.take(&block);
         }
     }
 
@@ -254,7 +254,7 @@ impl Writer {
         }
     }
 
-    fn take(&mut self, block: Block) {
+    fn take(&mut self, block: &Block) {
         self.rotate();
         if block.lines == 0 {
             return;
