@@ -12,7 +12,7 @@ use http::HeaderValue;
 use region_config::{Config, Faults, JurisdictionId};
 use rules::{caching::status::CacheName, health::Readiness, key::Secret, residency};
 use store::objects::{Objects, Settings, StoreError};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
     admin, clock, console,
@@ -111,11 +111,54 @@ pub fn run(config_dir: PathBuf, config: Config) -> Result<(), RunError> {
         .build()
         .map_err(RunError::Runtime)?;
     runtime.block_on(async {
-        let node = Running::start(config).await?;
-        node.until_told(&config_dir).await;
+        // heard from here on: a SIGHUP that came earlier than its handler would end the process
+        let mut signals = Signals::hear().map_err(RunError::Runtime)?;
+        let node = tokio::select! {
+            started = Running::start(config) => started?,
+            () = signals.stop() => return Ok(()),
+        };
+        node.until_told(&mut signals, &config_dir).await;
         node.stop().await;
         Ok(())
     })
+}
+
+/// The signals that a node listens to.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+/// What a signal says.
+enum Told {
+    Stop,
+    Reload,
+}
+
+impl Signals {
+    fn hear() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn stop(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+
+    async fn next(&mut self) -> Told {
+        tokio::select! {
+            _ = self.terminate.recv() => Told::Stop,
+            _ = self.interrupt.recv() => Told::Stop,
+            _ = self.hangup.recv() => Told::Reload,
+        }
+    }
 }
 
 /// A node that runs.
@@ -249,18 +292,9 @@ impl Running {
     }
 
     /// Waits for the signal to stop; takes the config anew at each SIGHUP.
-    async fn until_told(&self, config_dir: &Path) {
-        let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()));
-        let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = signals else {
-            tracing::error!("signals cannot be heard: stop this node with SIGKILL");
-            return std::future::pending().await;
-        };
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => return,
-                _ = interrupt.recv() => return,
-                _ = hangup.recv() => self.reload(config_dir).await,
-            }
+    async fn until_told(&self, signals: &mut Signals, config_dir: &Path) {
+        while let Told::Reload = signals.next().await {
+            self.reload(config_dir).await;
         }
     }
 

@@ -240,9 +240,6 @@ impl Certificates {
             }
         }
         self.table.store(Arc::new(table));
-        for fault in &faults {
-            tracing::warn!(%fault, "certificate");
-        }
         faults
     }
 

@@ -9,7 +9,7 @@ use std::{
 
 use http::{Method, Request};
 use http_body_util::Full;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::harness::{
     client::{self, Reply, send},
@@ -92,9 +92,12 @@ async fn nothing_of_a_pinned_site_is_found_at_nodes_outside() {
     refused_outside(&fleet).await;
     until_some("the EU is known to be down outside", Duration::from_secs(10), async || {
         for node in outside(&fleet) {
-            let page = node.admin("/metrics").await.text();
-            if !page.contains("meridian_region_up{region=\"eu-central\",state=\"down\"} 1") {
-                return Err(node.name.clone());
+            let fleet = node.admin("/api/v1/fleet").await;
+            let known: Value =
+                serde_json::from_slice(&fleet.body).map_err(|error| format!("{error}: {}", fleet.seen()))?;
+            let eu = known["regions"].as_array().unwrap().iter().find(|region| region["name"] == "eu-central");
+            if !eu.is_some_and(|region| region["state"] == "down") {
+                return Err(format!("{}: {eu:?}", node.name));
             }
         }
         Ok(())

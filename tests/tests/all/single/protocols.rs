@@ -86,7 +86,7 @@ async fn an_expired_certificate_is_told_and_takes_tls_from_its_own_site_alone() 
     let (node, ca) = with_certificates(&origin);
     let log = node.log();
     let line = log.lines().find(|line| line.contains("old.crt")).unwrap_or_else(|| panic!("nothing is said: {log}"));
-    for word in ["WARN", "site `old`", "expired on", "2021"] {
+    for word in ["ERROR", "site `old`", "expired on", "2021"] {
         assert!(line.contains(word), "no {word:?} in: {line}");
     }
     let error = tls(node.https, OLD, &ca.pem, b"h2").await.expect_err("a handshake with an expired certificate");
