@@ -209,7 +209,9 @@ fn section(table: &Value, path: &str, out: &mut String) {
     }
     for (key, value) in leaves {
         let needed = if required.contains(&key.as_str()) { "yes" } else { "" };
-        let meaning = value["description"].as_str().unwrap().replace('|', "\\|");
+        let each = value["anyOf"][0]["description"].as_str();
+        let each = each.map_or_else(String::new, |each| format!(" Each written as {each}."));
+        let meaning = (value["description"].as_str().unwrap().to_owned() + &each).replace('|', "\\|");
         out.push_str(&format!("| `{key}` | {needed} | {meaning} |\n"));
     }
     for (key, value) in tables {

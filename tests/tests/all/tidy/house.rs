@@ -62,6 +62,7 @@ const THREADS: Reserved = Reserved {
         Place { path: "node/meridian/src/dns/udp.rs", because: "an answer costs less than a task's wake-up" },
         Place { path: "node/meridian/src/dns/mod.rs", because: "compiling a geo database takes seconds of a core" },
         Place { path: "node/meridian/src/observe/access_log.rs", because: "writes to a file, which may hang" },
+        Place { path: "node/meridian/src/demo/children.rs", because: "listens for signals; ends with the process" },
         Place { path: "node/store/src/ledger/writer.rs", because: "waits for fsync; joined when the ledger closes" },
     ],
     reason: "threads are few and known: add the file to the list in this test, and say who ends the thread",
