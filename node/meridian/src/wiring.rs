@@ -17,12 +17,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::{
     admin, clock, console,
     dns::{self, DnsFault, ViewFault},
-    edge::{
-        Edge, EdgeFault,
-        listener::Doors,
-        sites::Sites,
-        tls::EdgeTls,
-    },
+    edge::{Edge, EdgeFault, listener::Doors, sites::Sites, tls::EdgeTls},
     fill::{flight::Flights, owner::Owner},
     geo::{self, GeoFault},
     ledger::{Ledgers, LedgersFault},
@@ -103,7 +98,7 @@ pub enum RunError {
 ///
 /// # Errors
 /// Why it could not start.
-pub fn run(config_dir: PathBuf, config: Config) -> Result<(), RunError> {
+pub fn run(config_dir: &Path, config: Config) -> Result<(), RunError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("node")
@@ -117,7 +112,7 @@ pub fn run(config_dir: PathBuf, config: Config) -> Result<(), RunError> {
             started = Running::start(config) => started?,
             () = signals.stop() => return Ok(()),
         };
-        node.until_told(&mut signals, &config_dir).await;
+        node.until_told(&mut signals, config_dir).await;
         node.stop().await;
         Ok(())
     })
@@ -392,7 +387,9 @@ fn secret(state_dir: &Path) -> io::Result<Secret> {
         Ok(bytes) => match bytes.try_into() {
             Ok(bytes) => return Ok(Secret(bytes)),
             // a new one makes the disk cache unreadable, which is an empty cache and not a wrong one
-            Err(_) => tracing::warn!(file = %path.display(), "not 16 bytes long: drawn anew, the disk cache starts empty"),
+            Err(_) => {
+                tracing::warn!(file = %path.display(), "not 16 bytes long: drawn anew, the disk cache starts empty")
+            }
         },
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),

@@ -17,7 +17,7 @@ pub(super) fn run(dir: &Path, output: Output) -> Exit {
     for warning in &checked.warnings {
         tracing::warn!("{warning}");
     }
-    match wiring::run(dir.to_owned(), checked.config) {
+    match wiring::run(dir, checked.config) {
         Ok(()) => Exit::Done,
         Err(error) => output.failed(Exit::Failure, &error),
     }

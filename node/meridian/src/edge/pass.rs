@@ -210,8 +210,7 @@ async fn invalidate(shared: &Arc<Shared>, served: &Arc<Served>, asked: &Asked<'_
     for target in targets {
         let Ok(uri) = target.parse::<Uri>() else { continue };
         let Ok(parsed) = key::target(&uri) else { continue };
-        let primary =
-            key::primary(&shared.secret, &site.tenant, &site.name, asked.https, asked.authority, &parsed);
+        let primary = key::primary(&shared.secret, &site.tenant, &site.name, asked.https, asked.authority, &parsed);
         if shared.objects.memory(primary).is_some() || shared.objects.contains(primary) {
             keys.push(PurgeKey::Url { host: asked.host.to_owned(), target: parsed.to_string() });
         }

@@ -108,7 +108,7 @@ where
         Intent::Lookup => {
             let asked = Asked::new(shared, served, caller, authority, &host, &target);
             // 4. the usual case: in memory, fresh, not purged. Nothing waits.
-            match from_memory(shared, served, &asked, &parts, policy, &arrival) {
+            match from_memory(shared, served, &asked, &parts, &arrival) {
                 Some(reply) => reply,
                 None => Box::pin(look_further(shared, caller, served, &asked, &parts, policy, &arrival)).await,
             }
@@ -152,7 +152,7 @@ impl Arrival {
 }
 
 /// What is asked for, and the key it is filed under.
-pub(super) struct Asked<'a> {
+pub struct Asked<'a> {
     pub(super) https: bool,
     pub(super) authority: &'a str,
     pub(super) host: &'a str,
@@ -227,7 +227,6 @@ fn from_memory(
     served: &Arc<Served>,
     asked: &Asked<'_>,
     parts: &Parts,
-    policy: &Policy,
     arrival: &Arrival,
 ) -> Option<Reply> {
     let entry = shared.objects.memory(asked.primary)?;
@@ -264,6 +263,7 @@ async fn look_further(
     // 5. memory and disk
     let shelf = shelf(shared, asked, &parts.headers, arrival.unix_ms).await;
     // 6. decide
+    let mut key = asked.primary;
     let (found, reason, conditional) = match shelf {
         Shelf::Found(found) => match decide(served, &found.object, arrival.unix_ms) {
             Decision::Serve { age_s, ttl_s } => {
@@ -288,7 +288,11 @@ async fn look_further(
         Shelf::Private(reason) => {
             return pass::alone(shared, served, parts, wanted(shared, caller, served, asked, parts), reason).await;
         }
-        Shelf::OtherVariants(_) => (None, Reason::VaryMiss, false),
+        Shelf::OtherVariants(own) => {
+            // variants are fetched side by side
+            key = own;
+            (None, Reason::VaryMiss, false)
+        }
         Shelf::Nothing => (None, Reason::UriMiss, false),
     };
     // a part of something that is not here: the origin is asked for the part only
@@ -297,7 +301,7 @@ async fn look_further(
     }
     // 7. fill, and 8. store
     let wanted = wanted(shared, caller, served, asked, parts);
-    let miss = Miss { found, reason, conditional };
+    let miss = Miss { key, found, reason, conditional };
     take_part(shared, served, parts, policy, arrival, wanted, miss).await
 }
 
@@ -342,6 +346,7 @@ fn refresh(shared: &Arc<Shared>, wanted: Arc<Wanted>, found: Found) {
 
 /// Why something has to be fetched.
 struct Miss {
+    key: Key,
     found: Option<Found>,
     reason: Reason,
     conditional: bool,
@@ -358,7 +363,7 @@ async fn take_part(
     miss: Miss,
 ) -> Reply {
     let mut job = Job {
-        key: miss.found.as_ref().map_or(wanted.primary, |found| found.key),
+        key: miss.found.as_ref().map_or(miss.key, |found| found.key),
         stale: miss.found.as_ref().map(|found| (found.key, Arc::clone(&found.object))),
         conditional: miss.conditional,
         direct: !served.realm.caught_up(),

@@ -18,7 +18,6 @@ use rules::{
 
 use super::{Job, flight::Failure, owner, owner_of};
 use crate::{
-    clock,
     edge::body::BodyError,
     origin::{OriginBody, RequestBody},
     snapshot::Shared,

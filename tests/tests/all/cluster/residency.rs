@@ -90,7 +90,7 @@ async fn nothing_of_a_pinned_site_is_found_at_nodes_outside() {
     // and when nobody inside is left to serve it
     fleet.kill_region("eu-central");
     refused_outside(&fleet).await;
-    until_some("the EU is known to be down outside", Duration::from_secs(10), async || {
+    until_some("the EU is known to be down outside", Duration::from_secs(30), async || {
         for node in outside(&fleet) {
             let fleet = node.admin("/api/v1/fleet").await;
             let known: Value =

@@ -10,7 +10,7 @@ use tokio::{task::JoinSet, time::timeout};
 
 use super::{HOST, node};
 use crate::harness::{
-    client::{self, Connection, PATIENCE, Reply, fetch},
+    client::{self, Connection, PATIENCE, Reply, empty, fetch, get, try_send},
     origin::{Answer, Origin},
     stamped, until_some,
 };
@@ -135,7 +135,7 @@ async fn a_body_that_breaks_off_is_never_given_or_stored_as_whole() {
     let mut clients = JoinSet::new();
     for _ in 0..5 {
         let address = node.http;
-        clients.spawn(async move { fetch(address, HOST, "/torn").await });
+        clients.spawn(async move { try_send(address, empty(get(HOST, "/torn"))).await });
     }
     let pour = pours.next().await;
     pour.piece(whole[..20_000].to_vec());
@@ -143,7 +143,8 @@ async fn a_body_that_breaks_off_is_never_given_or_stored_as_whole() {
     // some of them may have come after the end of the first fetch: those made another, which ends well
     let well = tokio::spawn(async move {
         while let Some(reply) = clients.join_next().await {
-            let reply = reply.unwrap();
+            // a connection that is cut before its head was sent is an end as clear as one that is cut later
+            let Ok(reply) = reply.unwrap() else { continue };
             assert!(
                 reply.broken.is_some() || stamped::check(&reply.body).is_ok() || reply.status == 502,
                 "a part was taken for the whole: {}",
