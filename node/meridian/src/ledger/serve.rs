@@ -135,7 +135,7 @@ async fn listen(
 /// Says what the log has, and sends what is new on disk.
 async fn speak(realm: &Realm, mut send: Sending, mut starts: mpsc::Receiver<TailStart>) -> Result<(), CarryFault> {
     let mut written = realm.written.subscribe();
-    let mut beat = tokio::time::interval_at(tokio::time::Instant::now() + BEAT, BEAT);
+    let mut beat = tokio::time::interval(BEAT);
     // up to where the reader has got, and of which life of the log
     let mut place: Option<(u64, u64)> = None;
     let mut said = None;

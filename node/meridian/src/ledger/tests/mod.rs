@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 pub(super) mod local;
+mod mesh;
 
 use std::{
     sync::{Arc, atomic::AtomicU64},
