@@ -22,7 +22,7 @@ use super::{
 use crate::{clock, tasks::Tasks};
 
 /// How often each node is probed.
-const PROBE_EVERY: Duration = Duration::from_millis(500);
+const PROBE_EVERY: Duration = Duration::from_millis(350);
 /// The least time between two probes of one node.
 const PROBE_GAP: Duration = Duration::from_millis(20);
 /// How often verdicts are judged anew when nothing happens.

@@ -27,7 +27,7 @@ use crate::clock;
 /// How often an ask is sent within one probe.
 const TRIES: u8 = 3;
 /// How long one probe waits for a connection, and then for an answer.
-const PATIENCE: Duration = Duration::from_millis(400);
+const PATIENCE: Duration = Duration::from_millis(300);
 /// The same on long paths: three round trips, but no more than this.
 const PATIENCE_MAX: Duration = Duration::from_millis(1500);
 

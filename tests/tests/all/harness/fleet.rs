@@ -6,7 +6,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::{self, Command},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::RwLockWriteGuard,
     time::{Duration, Instant},
 };
 
@@ -20,7 +20,7 @@ use super::{
     client::{self, Reply},
     free_addresses_on,
     origin::Origin,
-    run, until_some,
+    quiet, run, until_some,
 };
 
 /// The host of the site that may be everywhere.
@@ -45,9 +45,6 @@ const REGIONS: [(&str, &str, &str, f64, f64); 3] = [
     ("ap-southeast", "sg", "countries = [\"SG\"]", 1.35, 103.82),
 ];
 
-/// One fleet at a time: what is measured here must not be the load of another one.
-static ONE: Mutex<()> = Mutex::new(());
-
 /// A node of the fleet.
 pub(crate) struct Member {
     pub(crate) name: String,
@@ -71,18 +68,18 @@ pub(crate) struct Fleet {
     /// The origin of both sites.
     pub(crate) origin: Origin,
     dir: TempDir,
-    _one: MutexGuard<'static, ()>,
+    _alone: RwLockWriteGuard<'static, ()>,
 }
 
 impl Fleet {
     /// Starts so many nodes in each of the three regions, and waits until all are ready.
     pub(crate) async fn start(per_region: u8) -> Self {
-        let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let alone = quiet::alone();
         let dir = TempDir::new().unwrap();
         let origin = Origin::start();
         let nodes = members(dir.path(), per_region);
         write_shared(dir.path(), &nodes, &origin);
-        let mut fleet = Self { nodes, origin, dir, _one: one };
+        let mut fleet = Self { nodes, origin, dir, _alone: alone };
         fleet.certify();
         for node in &mut fleet.nodes {
             node.write_config();

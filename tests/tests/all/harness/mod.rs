@@ -9,6 +9,7 @@ pub(crate) mod fleet;
 mod node;
 pub(crate) mod origin;
 mod process;
+mod quiet;
 pub(crate) mod stamped;
 
 use std::{

@@ -6,11 +6,13 @@ use std::{
     net::{SocketAddr, TcpStream},
     path::Path,
     process::Command,
+    rc::Rc,
+    sync::RwLockReadGuard,
 };
 
 use tempfile::TempDir;
 
-use super::{Process, binary, free_addresses};
+use super::{Process, binary, free_addresses, quiet};
 
 /// A running `meridian` with a folder of its own.
 pub(crate) struct Node {
@@ -22,6 +24,7 @@ pub(crate) struct Node {
     pub(crate) admin: SocketAddr,
     process: Process,
     dir: TempDir,
+    _share: Rc<RwLockReadGuard<'static, ()>>,
 }
 
 impl Node {
@@ -32,6 +35,7 @@ impl Node {
 
     /// The same in a folder that holds files already; paths in `config` are relative to it.
     pub(crate) fn within(dir: TempDir, config: &str) -> Self {
+        let share = quiet::share();
         let [http, https, admin] = free_addresses();
         let head = format!(
             "[node]\nname = \"edge-1\"\n[http]\nlisten = \"{http}\"\n[https]\nlisten = \"{https}\"\n\
@@ -40,7 +44,7 @@ impl Node {
         fs::write(dir.path().join("meridian.toml"), head + config).unwrap();
         let mut process = start(dir.path());
         process.until("it is ready", |_| ready(admin).unwrap_or(false));
-        Self { http, https, admin, process, dir }
+        Self { http, https, admin, process, dir, _share: share }
     }
 
     /// Its process id.
