@@ -179,7 +179,10 @@ pub fn shape(
     };
     let mut response = match selection {
         Selection::Whole => {
-            if let Some(length) = length {
+            // a 204 has no content, and says nothing of its length (RFC 9110 section 8.6)
+            if let Some(length) = length
+                && status != StatusCode::NO_CONTENT
+            {
                 headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
             }
             with(status, headers, body)

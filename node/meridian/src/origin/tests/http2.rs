@@ -27,7 +27,7 @@ async fn many_requests_share_one_http_2_connection() {
     let origin = h2c(|request| async move {
         assert_eq!(request.uri().to_string(), "http://shop.test/a/b?c=d");
         assert!(request.headers().get("host").is_none());
-        assert_eq!(request.headers()["via"], "1.1 meridian");
+        assert!(!request.headers().contains_key("via"), "the spine says by whom it came; nothing is added here");
         let body = request.into_body().collect().await.unwrap().to_bytes();
         pause(30).await;
         http::Response::new(BoxBody::new(Full::new(body).map_err(|never| match never {})))

@@ -27,7 +27,7 @@ async fn the_request_is_written_with_framing_of_our_own() {
     };
     let get = seen(request(Method::GET, empty_body())).await;
     assert!(get.starts_with("get /a/b?c=d http/1.1\r\n"), "{get}");
-    assert!(get.contains("host: shop.test\r\n") && get.contains("via: 1.1 meridian\r\n") && get.contains("x-own: 1"));
+    assert!(get.contains("host: shop.test\r\n") && !get.contains("via:") && get.contains("x-own: 1"));
     for framing in ["content-length", "transfer-encoding", "te:", "expect", "connection"] {
         assert!(!get.contains(framing), "{framing} in {get}");
     }
