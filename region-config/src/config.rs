@@ -87,7 +87,8 @@ pub struct Identity {
 pub struct Limits {
     /// Total time for a request's head, in ms.
     pub head_ms: u64,
-    /// Idle time of a kept-alive connection, in ms.
+    /// How long a kept HTTP/2 connection may be silent before it is asked for a sign of life, in ms. (A kept HTTP/1.1
+    /// connection has the time of a head.)
     pub idle_ms: u64,
     /// Longest silence while a request body is read or a response body is written, in ms.
     pub stall_ms: u64,

@@ -116,7 +116,7 @@ section! {
     LimitsSection {
         /// Time for a request's head; 10s if left out.
         may head_time: Time<100, { 10 * 60 * S }>,
-        /// Idle time of a kept connection; 60s if left out.
+        /// How long a kept HTTP/2 connection may be silent before it is asked for a sign of life, and cut if none comes in 10s; one of HTTP/1.1 has the time of `head_time`; 60s if left out.
         may idle_time: Time<100, HOUR>,
         /// Longest silence within a body, in either direction; 30s if left out.
         may stall_time: Time<100, HOUR>,
