@@ -301,6 +301,12 @@ async fn look_further(
     }
     // 7. fill, and 8. store
     let wanted = wanted(shared, caller, served, asked, parts);
+    if found.is_none()
+        && let Some(reply) = from_memory(shared, served, asked, parts, arrival)
+    {
+        // somebody else's fetch landed while the disk was asked: a second one would bring the same
+        return reply;
+    }
     let miss = Miss { key, found, reason, conditional };
     take_part(shared, served, parts, policy, arrival, wanted, miss).await
 }
