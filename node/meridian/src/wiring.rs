@@ -18,7 +18,7 @@ use crate::{
     admin, clock, console,
     dns::{self, DnsFault, ViewFault},
     edge::{Edge, EdgeFault, listener::Doors, sites::Sites, tls::EdgeTls},
-    fill::{flight::Flights, owner::Owner},
+    fill::{flight::Flights, owner::Owner, slices::Slices},
     geo::{self, GeoFault},
     ledger::{Ledgers, LedgersFault},
     observe::{AccessLog, Observe, collectors},
@@ -30,6 +30,9 @@ use crate::{
 
 /// How long requests under way may take when the node stops.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
+
+/// What fills under way may hold of bodies that the store has, as a part of the store's memory.
+const FILLS_DIVISOR: u64 = 4;
 
 /// How often certificates are looked at for changes.
 const CERTIFICATES_EVERY: Duration = Duration::from_secs(10);
@@ -208,13 +211,15 @@ impl Running {
             tracing::error!(%fault, "a certificate");
         }
         let sites = Sites::compile(&config, &here.jurisdiction, &ledgers, &observe);
+        let fills_bytes = config.node.memory_bytes / FILLS_DIVISOR;
         let node = here.node.clone();
         let shared = Arc::new(Shared {
             sites: ArcSwap::from_pointee(sites),
             config: Arc::new(ArcSwap::from_pointee(config)),
             secret,
             objects,
-            flights: Flights::default(),
+            flights: Flights::new(fills_bytes),
+            slices: Slices::default(),
             origins,
             ledgers,
             health,

@@ -224,6 +224,16 @@ pub fn body_chunk(body: BodyId, index: u32) -> Key {
     Key(feed.finish())
 }
 
+/// The key under which fetches of parts of an address meet that begin at the same slice; with none, the key of what was
+/// learned about asking for parts of it.
+#[must_use]
+pub fn part(primary: Key, slice: Option<u64>) -> Key {
+    let mut feed = Feed::new(&[0; 16], b'S');
+    feed.bytes(&primary.0.to_le_bytes());
+    feed.bytes(&slice.unwrap_or(u64::MAX).to_le_bytes());
+    Key(feed.finish())
+}
+
 /// Where an address belongs among nodes: the same number on each of them, so not keyed. Not fit as a name.
 #[must_use]
 pub fn placement(tenant: &TenantId, site: &SiteId, https: bool, host: &str, target: &Target<'_>) -> u64 {

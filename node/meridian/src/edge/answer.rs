@@ -1,23 +1,31 @@
 //! Makes answers out of decisions: what the client is sent, and what is counted about it.
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header, request::Parts};
 use rules::caching::{
     CacheStatus, Reason, conditional,
-    ranges::{self, Selection},
+    ranges::{self, Selection, Span},
     status::{CacheName, Forward},
 };
-use wire::entry::Object;
+use rules::key::Key;
+use wire::entry::{self, Object};
 
 use super::{
     body::{Body, Source},
+    chunks::ChunkReader,
     sites::Served,
-    spine::{is_head, stored_body},
+    spine::is_head,
 };
 use crate::{
-    fill::flight::{Failure, Head, Reader},
+    fill::{
+        Wanted,
+        flight::{Failure, Head},
+        pieces::Reader,
+        random_name,
+        slices::{self, Kept, Source as Refill},
+    },
     observe::Outcome,
     snapshot::Shared,
 };
@@ -57,6 +65,15 @@ pub enum How {
         /// Whether somebody else's question was shared.
         collapsed: bool,
     },
+    /// From the store as far as it is there; the rest is fetched while it is sent.
+    Filling {
+        /// Why it was not all there.
+        reason: Reason,
+        /// Whether somebody else's fetch was shared.
+        collapsed: bool,
+        /// Whether it is being stored; if not, why.
+        stored: Result<(), Reason>,
+    },
 }
 
 impl How {
@@ -65,13 +82,14 @@ impl How {
             Self::Hit { .. } => Outcome::Hit,
             Self::Stale { .. } => Outcome::Stale,
             Self::Renewed { .. } => Outcome::Revalidated,
+            Self::Filling { .. } => Outcome::Miss,
         }
     }
 
     fn reason(self) -> Option<Reason> {
         match self {
             Self::Hit { .. } => None,
-            Self::Stale { reason, .. } | Self::Renewed { reason, .. } => Some(reason),
+            Self::Stale { reason, .. } | Self::Renewed { reason, .. } | Self::Filling { reason, .. } => Some(reason),
         }
     }
 
@@ -84,6 +102,12 @@ impl How {
                 fwd_status: Some(StatusCode::NOT_MODIFIED),
                 ..CacheStatus::forwarded(forward(reason)).because(reason)
             },
+            Self::Filling { reason, collapsed, stored } => CacheStatus {
+                collapsed,
+                stored: stored.is_ok(),
+                detail: Some(stored.err().unwrap_or(reason)),
+                ..CacheStatus::forwarded(forward(reason))
+            },
         }
         .value(cache)
     }
@@ -95,6 +119,7 @@ fn forward(reason: Reason) -> Forward {
         Reason::UriMiss | Reason::Partial => Forward::UriMiss,
         Reason::VaryMiss => Forward::VaryMiss,
         Reason::Stale | Reason::NoCache | Reason::Purged | Reason::SoftPurged => Forward::Stale,
+        Reason::PartlyStored => Forward::Partial,
         Reason::Method => Forward::Method,
         Reason::CacheOff | Reason::RequestBody => Forward::Bypass,
         _ => Forward::Miss,
@@ -112,21 +137,76 @@ pub fn forwarded(reason: Reason, status: StatusCode) -> CacheStatus {
     status.because(reason)
 }
 
-/// Serves a stored object; none if its body is not whole any more.
+/// A stored object, and how what is missing of its body can be had.
+pub struct Stock<'a> {
+    /// The object.
+    pub object: &'a Object,
+    /// The key it stands under.
+    pub key: Key,
+    /// The request that asks for missing parts; without one they stay missing.
+    pub refill: Option<&'a dyn Fn() -> Arc<Wanted>>,
+}
+
+/// Serves a stored object; none if its body is not whole any more, and cannot be made so.
 pub fn stored(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     served: &Arc<Served>,
     parts: &Parts,
-    object: &Object,
+    stock: &Stock<'_>,
     age_s: u32,
     how: How,
 ) -> Option<Reply> {
-    let source = stored_body(shared, object)?;
-    let mut headers = object.headers.clone();
+    let object = stock.object;
+    let length = object.body.length();
+    let plan = plan(parts, object.status, object.headers.clone(), Some(length), true);
+    let (body, how) = match &plan.spans {
+        None => (Body::empty(), how),
+        Some(_) if is_head(&parts.method) => (Body::empty(), how),
+        Some(spans) => stored_body(shared, stock, spans, how)?,
+    };
+    let mut headers = plan.headers;
     headers.insert(header::AGE, HeaderValue::from(age_s));
     headers.insert(CACHE_STATUS.clone(), how.cache_status(&shared.cache_name));
-    let response = shape(served, parts, object.status, headers, Body::from(source), Some(object.body.length()));
+    let body = if plan.spans.is_some() { body.counted(Arc::clone(&served.counters)) } else { body };
+    let response = with(plan.status, headers, body);
     Some(Reply { response, outcome: how.outcome(), reason: how.reason() })
+}
+
+/// What of a stored body is wanted, from memory or chunk by chunk.
+fn stored_body(shared: &Arc<Shared>, stock: &Stock<'_>, spans: &Spans, how: How) -> Option<(Body, How)> {
+    match &stock.object.body {
+        entry::Body::Inline(bytes) => Some((
+            spans.row(|span| match span {
+                None => Body::full(bytes.clone()),
+                Some((first, last)) => Body::full(bytes.clone()).cut(first, last),
+            }),
+            how,
+        )),
+        entry::Body::Chunked { id, length, chunk_bytes } => {
+            let whole = (0, length.saturating_sub(1));
+            let here = spans.all(whole, |span| slices::is_here(&shared.objects, *id, *chunk_bytes, span));
+            let source = refill(stock, *length, here);
+            let how = match how {
+                _ if here => how,
+                _ if source.is_none() => return None,
+                How::Hit { .. } => How::Filling { reason: Reason::PartlyStored, collapsed: false, stored: Ok(()) },
+                how => how,
+            };
+            let kept = Kept::new(Arc::clone(shared), *id, *length, *chunk_bytes, source);
+            let reader = |span| Box::new(ChunkReader::new(Arc::clone(&kept), span));
+            Some((spans.row(|span| Body::from(Source::Chunks(reader(span.unwrap_or(whole))))), how))
+        }
+    }
+}
+
+/// Where missing chunks come from. Of a small body that is all there nobody prepares for one to vanish.
+fn refill(stock: &Stock<'_>, length: u64, here: bool) -> Option<Refill> {
+    if here && length < u64::from(slices::SLICE_BYTES) {
+        return None;
+    }
+    let validator = ranges::strong_validator(&stock.object.headers)?;
+    (stock.object.status == StatusCode::OK).then_some(())?;
+    Some(Refill { wanted: stock.refill?(), validator, head: stock.key })
 }
 
 /// Serves a response that is being filled.
@@ -156,15 +236,55 @@ pub fn append_status(shared: &Shared, headers: &mut HeaderMap, own: CacheStatus)
     headers.append(CACHE_STATUS.clone(), own.value(&shared.cache_name));
 }
 
-/// Conditions, ranges and `HEAD`, applied to a whole response.
-pub fn shape(
-    served: &Arc<Served>,
-    parts: &Parts,
-    status: StatusCode,
-    mut headers: HeaderMap,
-    body: Body,
-    length: Option<u64>,
-) -> Response<Body> {
+/// What is sent of a body.
+pub enum Spans {
+    /// All of it.
+    Whole,
+    /// One part.
+    Part(Span),
+    /// Several parts, each with the text that stands before it, and the text behind the last one.
+    Parts(Vec<(Bytes, Span)>, Bytes),
+}
+
+impl Spans {
+    fn all(&self, whole: Span, holds: impl Fn(Span) -> bool) -> bool {
+        match self {
+            Self::Whole => holds(whole),
+            Self::Part(span) => holds(*span),
+            Self::Parts(parts, _) => parts.iter().all(|(_, span)| holds(*span)),
+        }
+    }
+
+    fn row(&self, body: impl Fn(Option<Span>) -> Body) -> Body {
+        match self {
+            Self::Whole => body(None),
+            Self::Part(span) => body(Some(*span)),
+            Self::Parts(parts, end) => {
+                let mut row = VecDeque::with_capacity(parts.len() * 2 + 1);
+                for (text, span) in parts {
+                    row.push_back(Body::full(text.clone()));
+                    row.push_back(body(Some(*span)));
+                }
+                row.push_back(Body::full(end.clone()));
+                Body::from(Source::Row(row))
+            }
+        }
+    }
+}
+
+/// What is answered: a head, and what of the body goes with it, if any does.
+pub struct Plan {
+    /// The status.
+    pub status: StatusCode,
+    /// The fields.
+    pub headers: HeaderMap,
+    /// What of the body is sent; none if nothing is.
+    pub spans: Option<Spans>,
+}
+
+/// Conditions and ranges, applied to a whole response of `length` bytes. Several parts only where `many` allows it.
+pub fn plan(parts: &Parts, status: StatusCode, mut headers: HeaderMap, length: Option<u64>, many: bool) -> Plan {
+    let bare = |status, headers| Plan { status, headers, spans: None };
     if conditional::precondition_failed(&parts.headers, status, &headers) {
         return bare(StatusCode::PRECONDITION_FAILED, conditional::headers_of_304(&headers));
     }
@@ -177,20 +297,21 @@ pub fn shape(
         }
         _ => Selection::Whole,
     };
-    let mut response = match selection {
-        Selection::Whole => {
+    match selection {
+        Selection::Part { first, last } => {
+            headers.insert(header::CONTENT_RANGE, content_range(first, last, length.unwrap_or(0)));
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(last - first + 1));
+            Plan { status: StatusCode::PARTIAL_CONTENT, headers, spans: Some(Spans::Part((first, last))) }
+        }
+        Selection::Parts(spans) if many => multipart(headers, &spans, length.unwrap_or(0)),
+        Selection::Whole | Selection::Parts(_) => {
             // a 204 has no content, and says nothing of its length (RFC 9110 section 8.6)
             if let Some(length) = length
                 && status != StatusCode::NO_CONTENT
             {
                 headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
             }
-            with(status, headers, body)
-        }
-        Selection::Part { first, last } => {
-            headers.insert(header::CONTENT_RANGE, content_range(first, last, length.unwrap_or(0)));
-            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(last - first + 1));
-            with(StatusCode::PARTIAL_CONTENT, headers, body.cut(first, last))
+            Plan { status, headers, spans: Some(Spans::Whole) }
         }
         Selection::Unsatisfiable => {
             let mut headers = conditional::headers_of_304(&headers);
@@ -200,28 +321,66 @@ pub fn shape(
             headers.insert(header::CONTENT_LENGTH, HeaderValue::from(0));
             bare(StatusCode::RANGE_NOT_SATISFIABLE, headers)
         }
-    };
-    if is_head(&parts.method) {
-        *response.body_mut() = Body::empty();
-        return response;
     }
-    response.map(|body| body.counted(Arc::clone(&served.counters)))
 }
 
-fn content_range(first: u64, last: u64, length: u64) -> HeaderValue {
+/// Several parts (RFC 9110 section 14.6). The boundary is drawn at random, so that no body can hold it but by chance.
+fn multipart(mut headers: HeaderMap, spans: &[Span], length: u64) -> Plan {
+    let boundary = format!("{:032x}", random_name());
+    let content_type = headers.remove(header::CONTENT_TYPE);
+    let mut bytes = 0;
+    let mut texts = Vec::with_capacity(spans.len());
+    for (index, (first, last)) in spans.iter().enumerate() {
+        let mut text = Vec::with_capacity(160);
+        text.extend_from_slice(if index == 0 { b"--" } else { b"\r\n--" });
+        text.extend_from_slice(boundary.as_bytes());
+        if let Some(content_type) = &content_type {
+            text.extend_from_slice(b"\r\nContent-Type: ");
+            text.extend_from_slice(content_type.as_bytes());
+        }
+        text.extend_from_slice(format!("\r\nContent-Range: bytes {first}-{last}/{length}\r\n\r\n").as_bytes());
+        bytes += text.len() as u64 + (last - first + 1);
+        texts.push((Bytes::from(text), (*first, *last)));
+    }
+    let end = Bytes::from(format!("\r\n--{boundary}--\r\n"));
+    bytes += end.len() as u64;
+    let multipart = HeaderValue::try_from(format!("multipart/byteranges; boundary={boundary}"));
+    headers.insert(header::CONTENT_TYPE, multipart.unwrap_or(HeaderValue::from_static("multipart/byteranges")));
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes));
+    Plan { status: StatusCode::PARTIAL_CONTENT, headers, spans: Some(Spans::Parts(texts, end)) }
+}
+
+/// Conditions, one range and `HEAD`, applied to a whole response whose body is on its way.
+pub fn shape(
+    served: &Arc<Served>,
+    parts: &Parts,
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Body,
+    length: Option<u64>,
+) -> Response<Body> {
+    let plan = plan(parts, status, headers, length, false);
+    let body = match plan.spans {
+        Some(_) if is_head(&parts.method) => Body::empty(),
+        Some(Spans::Part((first, last))) => body.cut(first, last).counted(Arc::clone(&served.counters)),
+        Some(_) => body.counted(Arc::clone(&served.counters)),
+        None => Body::empty(),
+    };
+    with(plan.status, plan.headers, body)
+}
+
+/// `Content-Range` of a part.
+pub fn content_range(first: u64, last: u64, length: u64) -> HeaderValue {
     HeaderValue::try_from(format!("bytes {first}-{last}/{length}"))
         .unwrap_or_else(|_| HeaderValue::from_static("bytes */*"))
 }
 
-fn with(status: StatusCode, headers: HeaderMap, body: Body) -> Response<Body> {
+/// A response of these.
+pub fn with(status: StatusCode, headers: HeaderMap, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     response
-}
-
-fn bare(status: StatusCode, headers: HeaderMap) -> Response<Body> {
-    with(status, headers, Body::empty())
 }
 
 /// An answer of our own: a line of text with the reason.

@@ -1,6 +1,7 @@
 //! The body of an answer, wherever its bytes come from.
 
 use std::{
+    collections::VecDeque,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -11,7 +12,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use super::chunks::ChunkReader;
 use crate::{
-    fill::{flight::Reader, upstream::UpstreamBody},
+    fill::{pieces::Reader, upstream::UpstreamBody},
     observe::SiteCounters,
 };
 
@@ -32,6 +33,8 @@ pub enum Source {
     Chunks(Box<ChunkReader>),
     /// Upstream, for this client alone.
     Upstream(Box<UpstreamBody>),
+    /// Several, one after the other.
+    Row(VecDeque<Body>),
 }
 
 /// An answer's body: a source, cut to a range, counted.
@@ -66,11 +69,7 @@ impl Body {
             *bytes = bytes.slice(from..to);
             return self;
         }
-        if let Source::Chunks(reader) = &mut self.source {
-            self.skip = reader.skip_to(first);
-        } else {
-            self.skip = first;
-        }
+        self.skip = first;
         self.left = Some(length);
         self
     }
@@ -129,6 +128,16 @@ impl HttpBody for Body {
                 Source::Flight(reader) => reader.poll_piece(context).map_ok(Frame::data),
                 Source::Chunks(reader) => reader.poll_piece(context).map_ok(Frame::data),
                 Source::Upstream(body) => Pin::new(body.as_mut()).poll_frame(context),
+                Source::Row(bodies) => {
+                    let Some(body) = bodies.front_mut() else { return Poll::Ready(None) };
+                    match Pin::new(body).poll_frame(context) {
+                        Poll::Ready(None) => {
+                            bodies.pop_front();
+                            continue;
+                        }
+                        polled => polled,
+                    }
+                }
             };
             match polled {
                 Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
@@ -149,6 +158,7 @@ impl HttpBody for Body {
             || match &self.source {
                 Source::Empty => true,
                 Source::Full(bytes) => bytes.is_empty(),
+                Source::Row(bodies) => bodies.is_empty(),
                 _ => false,
             }
     }
@@ -163,6 +173,10 @@ impl HttpBody for Body {
             Source::Flight(reader) => reader.length().map_or_else(SizeHint::default, SizeHint::with_exact),
             Source::Chunks(reader) => SizeHint::with_exact(reader.left()),
             Source::Upstream(body) => body.size_hint(),
+            Source::Row(bodies) => bodies
+                .iter()
+                .try_fold(0u64, |sum, body| Some(sum + body.size_hint().exact()?))
+                .map_or_else(SizeHint::default, SizeHint::with_exact),
         }
     }
 }

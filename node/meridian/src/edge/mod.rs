@@ -7,6 +7,7 @@ pub mod connection;
 pub mod forward;
 pub mod listener;
 pub mod pass;
+mod shelf;
 pub mod sites;
 pub mod spine;
 pub mod stall;

@@ -8,17 +8,17 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, StatusCode, Uri, Version, request::Parts};
+use http::{HeaderMap, Request, Response, StatusCode, Uri, Version, header, request::Parts};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::{BodyExt, Empty, Limited};
 use rules::{
-    caching::{self, Reason, fields},
+    caching::{self, Reason, fields, ranges::ContentRange},
     key,
     purge::{Mode, PurgeKey},
 };
 
 use super::{
-    answer::{self, Reply},
+    answer::{self, Reply, Spans},
     body::{Body, BodyError, Source},
     forward,
     sites::Served,
@@ -159,14 +159,32 @@ fn finish(
     Reply { response, outcome: Outcome::Pass, reason: Some(reason) }
 }
 
-/// Gives a private answer to the client it is for. Its conditions were not sent upstream, so they are applied here.
-pub fn private(shared: &Shared, served: &Arc<Served>, parts: &Parts, private: Private) -> Reply {
+/// Gives a private answer to the client it is for. Its conditions were not sent upstream, so they are applied here. None
+/// if the origin was asked for another part than the client's, and that does not hold the client's.
+pub fn private(shared: &Shared, served: &Arc<Served>, parts: &Parts, private: Private) -> Option<Reply> {
     let (mut head, body) = private.response.into_parts();
-    answer::append_status(shared, &mut head.headers, answer::forwarded(private.reason, head.status));
+    let status = answer::forwarded(private.reason, head.status);
     let length = body.size_hint().exact();
     let body = Body::from(Source::Upstream(Box::new(body)));
-    let response = answer::shape(served, parts, head.status, head.headers, body, length);
-    Reply { response, outcome: Outcome::Pass, reason: Some(private.reason) }
+    let response = match (head.status, ContentRange::of(&head.headers)) {
+        (StatusCode::PARTIAL_CONTENT, Some(range)) => {
+            head.headers.remove(header::CONTENT_RANGE);
+            let plan = answer::plan(parts, StatusCode::OK, head.headers, Some(range.length), false);
+            let body = match plan.spans {
+                None => Body::empty(),
+                Some(Spans::Part((first, last))) if range.first <= first && last <= range.last => {
+                    body.cut(first - range.first, last - range.first).counted(Arc::clone(&served.counters))
+                }
+                Some(_) => return None,
+            };
+            answer::with(plan.status, plan.headers, if is_head(&parts.method) { Body::empty() } else { body })
+        }
+        (StatusCode::PARTIAL_CONTENT, None) => return None,
+        _ => answer::shape(served, parts, head.status, head.headers, body, length),
+    };
+    let mut reply = Reply { response, outcome: Outcome::Pass, reason: Some(private.reason) };
+    answer::append_status(shared, reply.response.headers_mut(), status);
+    Some(reply)
 }
 
 /// Fetches for one client alone: its URL's answers were private a moment ago. If they are not any more, this one is
@@ -178,7 +196,7 @@ pub async fn alone(
     wanted: Arc<Wanted>,
     reason: Reason,
 ) -> Reply {
-    let job = Job { key: wanted.primary, wanted, stale: None, conditional: false, direct: true };
+    let job = Job { key: wanted.primary, wanted, stale: None, conditional: false, direct: true, part: None };
     let seat = fill::alone(shared, job);
     match seat.flight.outcome().await {
         flight::Outcome::Opened(head) => match seat.flight.reader(head.length) {
@@ -186,21 +204,22 @@ pub async fn alone(
             None => answer::refuse(shared, StatusCode::SERVICE_UNAVAILABLE, Reason::Overloaded),
         },
         flight::Outcome::Failed(failure) => answer::failed(shared, &failure),
-        flight::Outcome::Private | flight::Outcome::Renewed { .. } | flight::Outcome::Waiting => {
+        flight::Outcome::Private
+        | flight::Outcome::Renewed { .. }
+        | flight::Outcome::Sliced { .. }
+        | flight::Outcome::Waiting => {
             let answered = match seat.private {
                 Some(receiver) => receiver.await.ok(),
                 None => None,
             };
-            match answered {
-                Some(answered) => private(shared, served, parts, answered),
-                None => answer::refuse(shared, StatusCode::BAD_GATEWAY, Reason::OriginError),
-            }
+            let reply = answered.and_then(|answered| private(shared, served, parts, answered));
+            reply.unwrap_or_else(|| answer::refuse(shared, StatusCode::BAD_GATEWAY, Reason::OriginError))
         }
     }
 }
 
 /// An unsafe request succeeded: what is stored of its URL, and of those that its answer names on the same origin, is
-/// void on every node (RFC 9111 section 4.4). It goes through the ledger, and only for what this node has stored: most
+/// void on every node (RFC 9111 section 4.4). It goes through the ledger, and only for what this node has stored or is fetching: most
 /// writes are to URLs that nobody caches.
 async fn invalidate(shared: &Arc<Shared>, served: &Arc<Served>, asked: &Asked<'_>, answered: &HeaderMap) {
     let mut targets = vec![asked.target.to_string()];
@@ -211,7 +230,9 @@ async fn invalidate(shared: &Arc<Shared>, served: &Arc<Served>, asked: &Asked<'_
         let Ok(uri) = target.parse::<Uri>() else { continue };
         let Ok(parsed) = key::target(&uri) else { continue };
         let primary = key::primary(&shared.secret, &site.tenant, &site.name, asked.https, asked.authority, &parsed);
-        if shared.objects.memory(primary).is_some() || shared.objects.contains(primary) {
+        let stored = shared.objects.memory(primary).is_some() || shared.objects.contains(primary);
+        // what is being fetched may have been made before the write
+        if stored || shared.flights.is_under_way(primary) {
             keys.push(PurgeKey::Url { host: asked.host.to_owned(), target: parsed.to_string() });
         }
     }

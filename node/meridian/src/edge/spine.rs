@@ -4,26 +4,26 @@
 use std::{net::IpAddr, sync::Arc};
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, StatusCode, Version, header, request::Parts};
+use http::{Method, Request, Response, StatusCode, Version, header, request::Parts};
 use http_body::Body as HttpBody;
 use region_config::Policy;
 use rules::{
-    caching::{self, Decision, Intent, Reason, conditional, fields},
+    caching::{self, Decision, Intent, Reason, VarySpec, conditional, fields, ranges::Span},
     key::{self, Key, Target},
     purge::{Position, Standing},
 };
-use wire::entry::{Entry, Object};
+use wire::entry::Object;
 
 use super::{
-    answer::{self, How, Reply},
-    body::{Body, BodyError, Source},
-    chunks::ChunkReader,
+    answer::{self, How, Reply, Stock},
+    body::{Body, BodyError},
     forward, pass,
+    shelf::{Found, Shelf, part, pick, shelf},
     sites::{Lodger, Served, bare_host},
 };
 use crate::{
     clock,
-    fill::{self, Job, Private, Seat, Wanted, flight},
+    fill::{self, Boarding, Job, Private, Seat, Wanted, flight, slices},
     observe::Line,
     snapshot::Shared,
 };
@@ -108,7 +108,7 @@ where
         Intent::Lookup => {
             let asked = Asked::new(shared, served, caller, authority, &host, &target);
             // 4. the usual case: in memory, fresh, not purged. Nothing waits.
-            match from_memory(shared, served, &asked, &parts, &arrival) {
+            match from_memory(shared, caller, served, &asked, &parts, &arrival) {
                 Some(reply) => reply,
                 None => Box::pin(look_further(shared, caller, served, &asked, &parts, policy, &arrival)).await,
             }
@@ -176,54 +176,10 @@ impl<'a> Asked<'a> {
     }
 }
 
-/// A stored object that was found, with the key it stands under.
-struct Found {
-    key: Key,
-    object: Arc<Object>,
-}
-
-/// What the store says about a key.
-enum Shelf {
-    Found(Found),
-    /// Variants are there, but not this one; the key that this request's would have.
-    OtherVariants(Key),
-    /// Its answers were private a moment ago.
-    Private(Reason),
-    Nothing,
-}
-
-/// Picks from what stands under the primary key; `variant` looks under a variant's key.
-fn pick(
-    shared: &Shared,
-    primary: Key,
-    headers: &HeaderMap,
-    now: u64,
-    entry: Option<Entry>,
-    mut variant: impl FnMut(Key) -> Option<Entry>,
-) -> Shelf {
-    match entry {
-        Some(Entry::Object(object)) => Shelf::Found(Found { key: primary, object }),
-        Some(Entry::HitForMiss { until_unix_ms, reason }) if until_unix_ms > now => {
-            Shelf::Private(Reason::from_code(reason).unwrap_or(Reason::HitForMiss))
-        }
-        Some(Entry::Vary(index)) => {
-            let mut first = None;
-            for spec in &index.specs {
-                let key = key::variant(&shared.secret, primary, spec, headers);
-                first.get_or_insert(key);
-                if let Some(Entry::Object(object)) = variant(key) {
-                    return Shelf::Found(Found { key, object });
-                }
-            }
-            first.map_or(Shelf::Nothing, Shelf::OtherVariants)
-        }
-        _ => Shelf::Nothing,
-    }
-}
-
 /// A fresh answer from memory; none if anything has to be waited for.
 fn from_memory(
-    shared: &Shared,
+    shared: &Arc<Shared>,
+    caller: Caller,
     served: &Arc<Served>,
     asked: &Asked<'_>,
     parts: &Parts,
@@ -237,8 +193,8 @@ fn from_memory(
     };
     match decide(served, &found.object, now) {
         Decision::Serve { age_s, ttl_s } => {
-            let how = How::Hit { ttl_s };
-            answer::stored(shared, served, parts, &found.object, age_s, how)
+            let refill = || wanted(shared, caller, served, asked, parts);
+            answer::stored(shared, served, parts, &found.stock(&refill), age_s, How::Hit { ttl_s })
         }
         _ => None,
     }
@@ -264,20 +220,20 @@ async fn look_further(
     let shelf = shelf(shared, asked, &parts.headers, arrival.unix_ms).await;
     // 6. decide
     let mut key = asked.primary;
+    let refill = || wanted(shared, caller, served, asked, parts);
     let (found, reason, conditional) = match shelf {
         Shelf::Found(found) => match decide(served, &found.object, arrival.unix_ms) {
             Decision::Serve { age_s, ttl_s } => {
                 let how = How::Hit { ttl_s };
-                if let Some(response) = answer::stored(shared, served, parts, &found.object, age_s, how) {
+                if let Some(response) = answer::stored(shared, served, parts, &found.stock(&refill), age_s, how) {
                     return response;
                 }
                 (None, Reason::ChunkLost, false)
             }
             Decision::ServeAndRefresh { age_s, ttl_s, reason } => {
                 let how = How::Stale { ttl_s, reason };
-                if let Some(response) = answer::stored(shared, served, parts, &found.object, age_s, how) {
-                    let wanted = wanted(shared, caller, served, asked, parts);
-                    refresh(shared, wanted, found);
+                if let Some(response) = answer::stored(shared, served, parts, &found.stock(&refill), age_s, how) {
+                    refresh(shared, refill(), found);
                     return response;
                 }
                 (None, Reason::ChunkLost, false)
@@ -285,9 +241,7 @@ async fn look_further(
             Decision::Revalidate { reason } => (Some(found), reason, true),
             Decision::Refetch { reason } => (Some(found), reason, false),
         },
-        Shelf::Private(reason) => {
-            return pass::alone(shared, served, parts, wanted(shared, caller, served, asked, parts), reason).await;
-        }
+        Shelf::Private(reason) => return pass::alone(shared, served, parts, refill(), reason).await,
         Shelf::OtherVariants(own) => {
             // variants are fetched side by side
             key = own;
@@ -295,33 +249,16 @@ async fn look_further(
         }
         Shelf::Nothing => (None, Reason::UriMiss, false),
     };
-    // a part of something that is not here: the origin is asked for the part only
-    if found.is_none() && parts.headers.contains_key(header::RANGE) {
+    let Some(part) = part(shared, asked, &parts.headers, found.as_ref(), arrival.unix_ms) else {
         return pass::part(shared, caller, served, asked, parts).await;
-    }
+    };
     // 7. fill, and 8. store
-    let wanted = wanted(shared, caller, served, asked, parts);
-    if found.is_none()
-        && let Some(reply) = from_memory(shared, served, asked, parts, arrival)
-    {
-        // somebody else's fetch landed while the disk was asked: a second one would bring the same
-        return reply;
+    let miss = Miss { key, found, reason, conditional, part };
+    match take_part(shared, caller, served, asked, parts, policy, arrival, miss).await {
+        Some(reply) => reply,
+        // slices of it are not to be had; what the client asked for may be
+        None => pass::part(shared, caller, served, asked, parts).await,
     }
-    let miss = Miss { key, found, reason, conditional };
-    take_part(shared, served, parts, policy, arrival, wanted, miss).await
-}
-
-async fn shelf(shared: &Shared, asked: &Asked<'_>, headers: &HeaderMap, now: u64) -> Shelf {
-    let entry = shared.objects.lookup(asked.primary).await;
-    if let Some(Entry::Vary(index)) = &entry {
-        for spec in &index.specs {
-            let key = key::variant(&shared.secret, asked.primary, spec, headers);
-            if let Some(Entry::Object(object)) = shared.objects.lookup(key).await {
-                return Shelf::Found(Found { key, object });
-            }
-        }
-    }
-    pick(shared, asked.primary, headers, now, entry, |_| None)
 }
 
 /// The request as it goes upstream.
@@ -345,9 +282,20 @@ fn wanted(shared: &Shared, caller: Caller, served: &Arc<Served>, asked: &Asked<'
 
 /// Fetches anew behind the client's back, unless that is under way.
 fn refresh(shared: &Arc<Shared>, wanted: Arc<Wanted>, found: Found) {
-    let job = Job { key: found.key, stale: Some((found.key, found.object)), conditional: true, direct: false, wanted };
+    let sliced = matches!(found.object.body, wire::entry::Body::Chunked { chunk_bytes: slices::SLICE_BYTES, .. });
+    let part = sliced.then(|| slices::around(0, Some(0)));
+    let key = flown(found.key, part);
+    let job = Job { key, stale: Some((found.key, found.object)), conditional: true, direct: false, part, wanted };
     // nobody waits: the seat is given up at once, the fetch goes on
-    drop(fill::board(shared, &job, None));
+    drop(fill::board(shared, &job, None, || false));
+}
+
+/// What requests meet under that want the same.
+fn flown(key: Key, part: Option<Span>) -> Key {
+    match part {
+        Some((first, _)) => key::part(key, Some(first / u64::from(slices::SLICE_BYTES))),
+        None => key,
+    }
 }
 
 /// Why something has to be fetched.
@@ -356,44 +304,56 @@ struct Miss {
     found: Option<Found>,
     reason: Reason,
     conditional: bool,
+    part: Option<Span>,
 }
 
-/// Takes part in fills until one gives an answer that this request may have.
+/// Takes part in fills until one gives an answer that this request may have. None if it has to ask for itself.
+#[expect(clippy::too_many_arguments, reason = "all that is known of a request")]
 async fn take_part(
     shared: &Arc<Shared>,
+    caller: Caller,
     served: &Arc<Served>,
+    asked: &Asked<'_>,
     parts: &Parts,
     policy: &Policy,
     arrival: &Arrival,
-    wanted: Arc<Wanted>,
     miss: Miss,
-) -> Reply {
+) -> Option<Reply> {
+    let key = miss.found.as_ref().map_or(miss.key, |found| found.key);
     let mut job = Job {
-        key: miss.found.as_ref().map_or(miss.key, |found| found.key),
+        key: flown(key, miss.part),
         stale: miss.found.as_ref().map(|found| (found.key, Arc::clone(&found.object))),
         conditional: miss.conditional,
         direct: !served.realm.caught_up(),
-        wanted,
+        part: miss.part,
+        wanted: wanted(shared, caller, served, asked, parts),
     };
     let mut refused = None;
     for round in 0..ROUNDS_MAX {
-        let seat = if round + 1 < ROUNDS_MAX {
-            fill::board(shared, &job, refused.as_ref())
+        let mut landed = None;
+        let boarding = if round + 1 < ROUNDS_MAX {
+            fill::board(shared, &job, refused.as_ref(), || {
+                // somebody else's fetch may have landed since the look-up: a second one would bring the same
+                landed = from_memory(shared, caller, served, asked, parts, arrival);
+                landed.is_some()
+            })
         } else {
-            Some(fill::alone(shared, job.clone()))
+            Boarding::Seat(fill::alone(shared, job.clone()))
         };
-        let Some(seat) = seat else {
-            return answer::refuse(shared, StatusCode::SERVICE_UNAVAILABLE, Reason::Overloaded);
+        let seat = match boarding {
+            Boarding::Seat(seat) => seat,
+            Boarding::Landed => return landed,
+            Boarding::Full => return Some(answer::refuse(shared, StatusCode::SERVICE_UNAVAILABLE, Reason::Overloaded)),
         };
-        let collapsed = seat.private.is_none();
-        if collapsed {
+        if seat.private.is_none() {
             served.counters.note_collapsed();
         }
         match ride(shared, served, parts, arrival, &mut job, seat, miss.reason).await {
-            Ride::Answer(response) => return response,
+            Ride::Answer(response) => return Some(response),
             Ride::Private(private) => return pass::private(shared, served, parts, private),
-            Ride::Failed(failure) => return failed(shared, served, parts, policy, miss.found, &failure),
-            Ride::NotForMe => return pass::alone(shared, served, parts, job.wanted, Reason::Private).await,
+            Ride::Failed(failure) => return Some(failed(shared, served, parts, policy, miss.found, &failure)),
+            Ride::NotForMe if job.part.is_some() => return None,
+            Ride::NotForMe => return Some(pass::alone(shared, served, parts, job.wanted, Reason::Private).await),
             Ride::Refused(flight) => {
                 // straight to the origin: what began after this request came must do
                 job.direct = true;
@@ -401,7 +361,7 @@ async fn take_part(
             }
         }
     }
-    answer::refuse(shared, StatusCode::SERVICE_UNAVAILABLE, Reason::Overloaded)
+    Some(answer::refuse(shared, StatusCode::SERVICE_UNAVAILABLE, Reason::Overloaded))
 }
 
 /// How one fill went for one request.
@@ -431,13 +391,15 @@ async fn ride(
             Some(private) => private.await.map_or(Ride::NotForMe, Ride::Private),
             None => Ride::NotForMe,
         },
-        flight::Outcome::Renewed { object, .. } => {
+        flight::Outcome::Renewed { object, key } => {
             if !acceptable(served, arrival, object.stamp, &object.purge_keys) {
                 return Ride::Refused(flight);
             }
             let how = How::Renewed { reason, collapsed };
             let age_s = object.freshness.age_s(clock::unix_ms());
-            match answer::stored(shared, served, parts, &object, age_s, how) {
+            let refill = || Arc::clone(&job.wanted);
+            let stock = Stock { object: &object, key, refill: Some(&refill) };
+            match answer::stored(shared, served, parts, &stock, age_s, how) {
                 Some(response) => Ride::Answer(response),
                 None => {
                     // the body is gone though its head was renewed: fetch it whole
@@ -446,13 +408,21 @@ async fn ride(
                 }
             }
         }
+        flight::Outcome::Sliced { object, key, vary, stored } => {
+            if is_other_variant(shared, job, vary.as_ref())
+                || !acceptable(served, arrival, object.stamp, &object.purge_keys)
+            {
+                return Ride::Refused(flight);
+            }
+            let how = How::Filling { reason, collapsed, stored };
+            let refill = || Arc::clone(&job.wanted);
+            let stock = Stock { object: &object, key, refill: Some(&refill) };
+            let age_s = object.freshness.age_s(clock::unix_ms());
+            answer::stored(shared, served, parts, &stock, age_s, how).map_or(Ride::Refused(flight), Ride::Answer)
+        }
         flight::Outcome::Opened(head) => {
-            if let Some((spec, key)) = &head.vary {
-                let mine = key::variant(&shared.secret, job.wanted.primary, spec, &job.wanted.headers);
-                if mine != *key {
-                    job.key = mine;
-                    return Ride::Refused(flight);
-                }
+            if is_other_variant(shared, job, head.vary.as_ref()) {
+                return Ride::Refused(flight);
             }
             if !acceptable(served, arrival, head.stamp, &head.purge_keys) {
                 return Ride::Refused(flight);
@@ -461,6 +431,16 @@ async fn ride(
             Ride::Answer(answer::filled(shared, served, parts, &head, reader, reason, collapsed))
         }
     }
+}
+
+/// Whether what came varies by fields in which this request differs from the leader's; then it flies under its own key.
+fn is_other_variant(shared: &Shared, job: &mut Job, vary: Option<&(VarySpec, Key)>) -> bool {
+    let Some((spec, key)) = vary else { return false };
+    let mine = key::variant(&shared.secret, job.wanted.primary, spec, &job.wanted.headers);
+    if mine != *key {
+        job.key = flown(mine, job.part);
+    }
+    mine != *key
 }
 
 /// Whether a request that came at `arrival` may have a response whose fetch began at `stamp`: it began after the
@@ -472,7 +452,7 @@ fn acceptable(served: &Served, arrival: &Arrival, stamp: Position, purge_keys: &
 
 /// Nothing came from upstream: something old where that is allowed, else a clear error.
 fn failed(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     served: &Arc<Served>,
     parts: &Parts,
     policy: &Policy,
@@ -485,7 +465,9 @@ fn failed(
         let standing = served.guard.standing(object.stamp, &object.verified, &object.purge_keys);
         if let Some(age_s) = caching::stale_on_error(&object.freshness, standing, now, policy) {
             let how = How::Stale { ttl_s: object.freshness.ttl_s(now), reason: Reason::StaleIfError };
-            if let Some(response) = answer::stored(shared, served, parts, object, age_s, how) {
+            // what is missing of it could not be fetched now
+            let stock = Stock { object, key: found.key, refill: None };
+            if let Some(response) = answer::stored(shared, served, parts, &stock, age_s, how) {
                 return response;
             }
         }
@@ -517,17 +499,6 @@ fn line<'a>(client: IpAddr, parts: &'a Parts, arrival: &Arrival, reply: &Reply, 
         micros,
         outcome: reply.outcome,
         reason: reply.reason,
-    }
-}
-
-/// A body read from the store; none if a chunk of it is gone.
-pub(super) fn stored_body(shared: &Shared, object: &Object) -> Option<Source> {
-    match &object.body {
-        wire::entry::Body::Inline(bytes) => Some(Source::Full(bytes.clone())),
-        wire::entry::Body::Chunked { id, length, chunk_bytes } => {
-            let reader = ChunkReader::new(shared.objects.clone(), *id, *length, *chunk_bytes);
-            reader.complete().then(|| Source::Chunks(Box::new(reader)))
-        }
     }
 }
 

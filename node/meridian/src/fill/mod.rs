@@ -1,40 +1,45 @@
 //! Fetching what is not here: one fetch per key, shared by all that wait, stored if it may be.
 
 pub mod flight;
+mod keeper;
 pub mod owner;
+pub mod pieces;
+pub mod slices;
 pub mod upstream;
 
 use std::sync::{Arc, atomic::AtomicU64};
 
-use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Response, StatusCode, header};
-use http_body_util::BodyExt;
 use region_config::{NodeId, Policy};
 use rules::{
-    caching::{self, Exchange, Freshness, Reason, Storing, Tags, VarySpec, conditional, fields::surrogate_tags},
+    caching::{
+        self, Exchange, Freshness, Reason, Storing, Tags, VarySpec, conditional,
+        fields::surrogate_tags,
+        ranges::{ContentRange, Span, strong_validator},
+    },
     key::{self, BodyId, Key},
     purge::{Position, Standing},
 };
 use tokio::sync::oneshot;
-use wire::entry::{Body, Entry, Object, VaryIndex};
+use wire::entry::{Body, Entry, Object};
 
+pub use self::keeper::random_name;
 use self::{
-    flight::{BrokenOff, Failure, Flight, Head, Outcome, Part},
+    flight::{Failure, Flight, Head, Outcome, Part},
+    keeper::{Keeper, index_variant, pump},
+    slices::{Kept, Opening, SLICE_BYTES, Source},
     upstream::{Conditions, Fetched, UpstreamBody},
 };
 use crate::{clock, edge::sites::Served, snapshot::Shared};
 
-/// Bodies up to this size are stored with their head, in bytes.
-const INLINE_BYTES: usize = 64 * 1024;
-
-/// Size of a chunk of a larger body, in bytes.
-const CHUNK_BYTES: usize = 256 * 1024;
-
-/// Orders of request fields that one URL's variants may be told apart by.
-const SPECS_MAX: usize = 8;
-
 /// Waiters on one fill. More are refused: they would not be answered in time either.
 pub const WAITERS_MAX: usize = 16_384;
+
+/// How long it is remembered that an origin does not answer with parts, in seconds.
+const RANGES_IGNORED_S: u32 = 600;
+
+/// How long it is remembered that parts of a body cannot be kept, in seconds.
+const PARTS_UNPROVEN_S: u32 = 120;
 
 /// A GET as it is sent upstream, with what it is filed under.
 #[derive(Debug)]
@@ -89,6 +94,8 @@ pub struct Job {
     pub conditional: bool,
     /// Whether to go straight to the origin, past the region's owner.
     pub direct: bool,
+    /// The part that is asked for, on the borders of slices; the whole if none.
+    pub part: Option<Span>,
 }
 
 /// A response for one client alone.
@@ -109,19 +116,36 @@ pub struct Seat {
     pub private: Option<oneshot::Receiver<Private>>,
 }
 
-/// Takes part in the fill of a key: starts it if there is none. None if too many wait already.
-#[must_use]
-pub fn board(shared: &Arc<Shared>, job: &Job, refused: Option<&Arc<Flight>>) -> Option<Seat> {
-    match shared.flights.join(job.key, refused) {
-        Part::Follow(flight) => (flight.waiting() < WAITERS_MAX).then_some(Seat { flight, private: None }),
-        Part::Lead(flight) => Some(launch(shared, job.clone(), flight)),
+/// How a request got into a fill.
+#[derive(Debug)]
+pub enum Boarding {
+    /// It has a place in one.
+    Seat(Seat),
+    /// Too many wait already.
+    Full,
+    /// One has just landed, and brought what is wanted.
+    Landed,
+}
+
+/// Takes part in the fill of a key: starts it if there is none, and nothing `landed` meanwhile.
+pub fn board(
+    shared: &Arc<Shared>,
+    job: &Job,
+    refused: Option<&Arc<Flight>>,
+    landed: impl FnOnce() -> bool,
+) -> Boarding {
+    match shared.flights.join(job.key, refused, landed) {
+        Part::Follow(flight) if flight.waiting() < WAITERS_MAX => Boarding::Seat(Seat { flight, private: None }),
+        Part::Follow(_) => Boarding::Full,
+        Part::Lead(flight) => Boarding::Seat(launch(shared, job.clone(), flight)),
+        Part::Landed => Boarding::Landed,
     }
 }
 
 /// Fetches for one client alone, coalescing with nobody.
 #[must_use]
 pub fn alone(shared: &Arc<Shared>, job: Job) -> Seat {
-    let flight = Flight::new(job.key);
+    let flight = Flight::new(job.key, shared.flights.budget());
     launch(shared, job, flight)
 }
 
@@ -131,9 +155,11 @@ fn launch(shared: &Arc<Shared>, job: Job, flight: Arc<Flight>) -> Seat {
     let seat = Seat { flight: Arc::clone(&flight), private: Some(receiver) };
     let owned = Arc::clone(shared);
     shared.tasks.spawn("fill", async move {
-        let landing = Landing { shared: &owned, flight: &flight };
+        let under_way = owned.flights.under_way(job.wanted.primary);
+        let landing = Landing { shared: &owned, flight: &flight, primary: job.wanted.primary };
         run(&owned, &job, &flight, sender).await;
         drop(landing);
+        drop(under_way);
     });
     seat
 }
@@ -142,17 +168,19 @@ fn launch(shared: &Arc<Shared>, job: Job, flight: Arc<Flight>) -> Seat {
 struct Landing<'a> {
     shared: &'a Shared,
     flight: &'a Arc<Flight>,
+    primary: Key,
 }
 
 impl Drop for Landing<'_> {
     fn drop(&mut self) {
         self.shared.flights.land(self.flight);
+        self.shared.flights.land_under(self.primary, self.flight);
         self.flight.abandon();
     }
 }
 
 /// One fetch from start to end.
-async fn run(shared: &Shared, job: &Job, flight: &Arc<Flight>, private: oneshot::Sender<Private>) {
+async fn run(shared: &Arc<Shared>, job: &Job, flight: &Arc<Flight>, private: oneshot::Sender<Private>) {
     let served = &job.wanted.served;
     served.counters.note_origin_fetch();
     let mut fetched = match upstream::fetch(shared, job, Conditions::Sent).await {
@@ -178,16 +206,32 @@ async fn run(shared: &Shared, job: &Job, flight: &Arc<Flight>, private: oneshot:
             return flight.announce(Outcome::Failed(Failure { status, reason: Reason::OriginError }));
         }
     }
+    if job.part.is_some() {
+        match fetched.response.status() {
+            StatusCode::PARTIAL_CONTENT => return part(shared, job, flight, fetched, private).await,
+            // it does not do parts: the next one who asks for one shares a fetch of the whole
+            StatusCode::OK => {
+                remember(shared, job, Reason::RangesIgnored, RANGES_IGNORED_S);
+                shared.flights.also(job.wanted.primary, flight);
+            }
+            _ => {}
+        }
+    }
     match verdict(shared, job, &fetched, fetched.response.status(), fetched.response.headers()) {
         Storing::Keep { freshness, vary } => share(shared, job, flight, fetched, freshness, vary).await,
         Storing::Refuse { reason, hit_for_miss_s } => {
             served.counters.note_not_stored(reason);
-            remember_private(shared, job, reason, hit_for_miss_s);
-            // the receiver is gone if the client is: then nobody wants the answer
-            let _ = private.send(Private { response: fetched.response, reason });
-            flight.announce(Outcome::Private);
+            remember(shared, job, reason, hit_for_miss_s);
+            alone_it_is(flight, fetched, private, reason);
         }
     }
+}
+
+/// Gives the response to the leader's client.
+fn alone_it_is(flight: &Flight, fetched: Fetched, private: oneshot::Sender<Private>, reason: Reason) {
+    // the receiver is gone if the client is: then nobody wants the answer
+    let _ = private.send(Private { response: fetched.response, reason });
+    flight.announce(Outcome::Private);
 }
 
 /// Statuses for which an old answer is better, where allowed (RFC 5861 section 4).
@@ -208,14 +252,110 @@ fn verdict(shared: &Shared, job: &Job, fetched: &Fetched, status: StatusCode, he
     })
 }
 
-/// Remembers for a while that a URL's answers are private, so that nobody waits for another's.
-fn remember_private(shared: &Shared, job: &Job, reason: Reason, seconds: u32) {
+/// Remembers for a while that a URL's answers are private, so that nobody waits for another's; or that its parts are.
+fn remember(shared: &Shared, job: &Job, reason: Reason, seconds: u32) {
     if seconds == 0 {
         return;
     }
     let until_unix_ms = clock::unix_ms() + u64::from(seconds) * 1000;
     let entry = Entry::HitForMiss { until_unix_ms, reason: reason.code() };
-    shared.objects.insert(&job.wanted.served.permit, job.wanted.primary, entry);
+    let key = if job.part.is_some() { key::part(job.wanted.primary, None) } else { job.wanted.primary };
+    shared.objects.insert(&job.wanted.served.permit, key, entry);
+}
+
+/// A 206: the part of a large body, or all of a small one.
+async fn part(
+    shared: &Arc<Shared>,
+    job: &Job,
+    flight: &Arc<Flight>,
+    mut fetched: Fetched,
+    private: oneshot::Sender<Private>,
+) {
+    let headers = fetched.response.headers();
+    let range = ContentRange::of(headers).filter(|range| job.part.is_some_and(|asked| answers(asked, *range)));
+    let Some(range) = range else {
+        remember(shared, job, Reason::PartUnproven, PARTS_UNPROVEN_S);
+        return alone_it_is(flight, fetched, private, Reason::Partial);
+    };
+    // what it says of the whole
+    let mut whole = headers.clone();
+    whole.remove(header::CONTENT_RANGE);
+    whole.insert(header::CONTENT_LENGTH, range.length.into());
+    if range.bytes() == range.length {
+        *fetched.response.status_mut() = StatusCode::OK;
+        *fetched.response.headers_mut() = whole;
+        let verdict = verdict(shared, job, &fetched, StatusCode::OK, fetched.response.headers());
+        return match verdict {
+            Storing::Keep { freshness, vary } => share(shared, job, flight, fetched, freshness, vary).await,
+            Storing::Refuse { reason, hit_for_miss_s } => {
+                job.wanted.served.counters.note_not_stored(reason);
+                remember(shared, job, reason, hit_for_miss_s);
+                alone_it_is(flight, fetched, private, reason);
+            }
+        };
+    }
+    // its parts are kept one by one, so that its length is no matter
+    whole.remove(header::CONTENT_LENGTH);
+    let refused = match (verdict(shared, job, &fetched, StatusCode::OK, &whole), strong_validator(&whole)) {
+        (Storing::Keep { freshness, vary }, Some(validator)) => {
+            return slice(shared, job, flight, fetched, Part206 { range, whole, freshness, vary, validator }).await;
+        }
+        (Storing::Keep { .. }, None) => Reason::PartUnproven,
+        (Storing::Refuse { reason, .. }, _) => reason,
+    };
+    job.wanted.served.counters.note_not_stored(refused);
+    remember(shared, job, refused, PARTS_UNPROVEN_S);
+    alone_it_is(flight, fetched, private, refused);
+}
+
+/// Whether a 206 brings what was asked for: all of it, or up to the end of the body.
+fn answers(asked: Span, range: ContentRange) -> bool {
+    range.first == asked.0 && range.last == asked.1.min(range.length - 1)
+}
+
+/// A part that can be kept, and what it says of the whole.
+struct Part206 {
+    range: ContentRange,
+    whole: HeaderMap,
+    freshness: Freshness,
+    vary: Option<VarySpec>,
+    validator: http::HeaderValue,
+}
+
+/// The first part of a large body: files its head, and takes in the slices that come.
+async fn slice(shared: &Arc<Shared>, job: &Job, flight: &Arc<Flight>, fetched: Fetched, part: Part206) {
+    let wanted = &job.wanted;
+    let (purge_keys, stored) = purge_keys_and_standing(wanted, &part.whole, fetched.stamp);
+    let vary = part.vary.map(|spec| {
+        let key = key::variant(&shared.secret, wanted.primary, &spec, &wanted.headers);
+        (spec, key)
+    });
+    let key = vary.as_ref().map_or(wanted.primary, |(_, key)| *key);
+    let (id, length) = (BodyId(random_name()), part.range.length);
+    let object = Arc::new(Object {
+        status: StatusCode::OK,
+        headers: stored_headers(&part.whole),
+        freshness: part.freshness,
+        stamp: fetched.stamp,
+        verified: AtomicU64::new(fetched.stamp.0),
+        purge_keys,
+        body: Body::Chunked { id, length, chunk_bytes: SLICE_BYTES },
+        site: wanted.served.site.name.clone(),
+    });
+    let source = Source { wanted: Arc::clone(wanted), validator: part.validator, head: key };
+    let body = Kept::new(Arc::clone(shared), id, length, SLICE_BYTES, Some(source));
+    let opening = Opening::new(&body, part.range);
+    if stored.is_ok() {
+        if let Some((spec, _)) = &vary {
+            index_variant(shared, wanted, spec);
+        }
+        shared.objects.insert(&wanted.served.permit, key, Entry::Object(Arc::clone(&object)));
+        wanted.served.counters.note_stored();
+    }
+    flight.announce(Outcome::Sliced { object, key, vary, stored });
+    // who comes from now on finds the head, and its slices on their way
+    shared.flights.land(flight);
+    opening.fill(fetched.response.into_body()).await;
 }
 
 /// A 304: the stored body with a fresher head and a new stamp (RFC 9111 section 4.3.4).
@@ -258,9 +398,20 @@ fn standing(served: &Served, stamp: Position, purge_keys: &[u64]) -> Standing {
     served.guard.standing(stamp, &AtomicU64::new(stamp.0), purge_keys)
 }
 
+/// What a purge would name this response by, and whether it may be stored: none came since its fetch began.
+fn purge_keys_and_standing(wanted: &Wanted, headers: &HeaderMap, stamp: Position) -> (Box<[u64]>, Result<(), Reason>) {
+    match purge_keys(wanted, headers) {
+        Ok(keys) if standing(&wanted.served, stamp, &keys) == Standing::Valid => (keys, Ok(())),
+        Ok(keys) => (keys, Err(Reason::PurgedDuringFill)),
+        Err(reason) => {
+            (wanted.served.guard.keys(&wanted.host, &wanted.path, wanted.query.as_deref(), &[]), Err(reason))
+        }
+    }
+}
+
 /// A response for all: announces it, streams it, stores it.
 async fn share(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     job: &Job,
     flight: &Arc<Flight>,
     fetched: Fetched,
@@ -269,13 +420,7 @@ async fn share(
 ) {
     let wanted = &job.wanted;
     let (parts, body) = fetched.response.into_parts();
-    let (purge_keys, stored) = match purge_keys(wanted, &parts.headers) {
-        Ok(keys) if standing(&wanted.served, fetched.stamp, &keys) == Standing::Valid => (keys, Ok(())),
-        Ok(keys) => (keys, Err(Reason::PurgedDuringFill)),
-        Err(reason) => {
-            (wanted.served.guard.keys(&wanted.host, &wanted.path, wanted.query.as_deref(), &[]), Err(reason))
-        }
-    };
+    let (purge_keys, stored) = purge_keys_and_standing(wanted, &parts.headers, fetched.stamp);
     let vary = vary.map(|spec| {
         let key = key::variant(&shared.secret, wanted.primary, &spec, &wanted.headers);
         (spec, key)
@@ -293,129 +438,15 @@ async fn share(
     });
     flight.announce(Outcome::Opened(Arc::clone(&head)));
     let mut keeper = Keeper::new(shared, job, &head);
-    let ended = pump(flight, body, &mut keeper).await;
+    let ended = pump(flight.body(), body, &mut keeper).await;
     if ended.is_ok() {
         keeper.finish(&head);
     }
-    flight.end(ended);
+    flight.body().end(ended);
 }
 
 fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
-
-/// Moves the body from upstream to readers and store.
-async fn pump(flight: &Flight, mut body: UpstreamBody, keeper: &mut Keeper<'_>) -> Result<(), BrokenOff> {
-    while let Some(frame) = body.frame().await {
-        let Ok(frame) = frame else { return Err(BrokenOff) };
-        let Ok(piece) = frame.into_data() else { continue };
-        if piece.is_empty() {
-            continue;
-        }
-        if keeper.outgrown_by(piece.len()) {
-            flight.outgrow();
-        }
-        keeper.keep(&piece);
-        flight.push(piece);
-        if !flight.room().await {
-            return Err(BrokenOff);
-        }
-    }
-    Ok(())
-}
-
-/// Collects a body for the store as it passes by.
-struct Keeper<'a> {
-    shared: &'a Shared,
-    job: &'a Job,
-    keeping: bool,
-    bytes: u64,
-    bytes_max: u64,
-    held: BytesMut,
-    id: Option<BodyId>,
-    chunks: u32,
-}
-
-impl<'a> Keeper<'a> {
-    fn new(shared: &'a Shared, job: &'a Job, head: &Head) -> Self {
-        Self {
-            shared,
-            job,
-            keeping: head.stored.is_ok(),
-            bytes: 0,
-            bytes_max: shared.config.load().node.limits.object_bytes,
-            held: BytesMut::new(),
-            id: None,
-            chunks: 0,
-        }
-    }
-
-    /// Whether this piece makes the body too large to be kept: by readers' memory or by the store.
-    fn outgrown_by(&mut self, piece_bytes: usize) -> bool {
-        self.bytes += piece_bytes as u64;
-        if self.bytes > self.bytes_max {
-            self.keeping = false;
-        }
-        self.bytes > self.bytes_max
-    }
-
-    fn keep(&mut self, piece: &Bytes) {
-        if !self.keeping {
-            return;
-        }
-        self.held.extend_from_slice(piece);
-        if self.bytes > INLINE_BYTES as u64 {
-            while self.held.len() >= CHUNK_BYTES {
-                let chunk = self.held.split_to(CHUNK_BYTES).freeze();
-                self.keep_chunk(chunk);
-            }
-        }
-    }
-
-    fn keep_chunk(&mut self, chunk: Bytes) {
-        let id = *self.id.get_or_insert_with(random_body_id);
-        let key = key::body_chunk(id, self.chunks);
-        self.shared.objects.insert(&self.job.wanted.served.permit, key, Entry::Chunk(chunk));
-        self.chunks += 1;
-    }
-
-    /// The body is whole: makes it findable.
-    fn finish(mut self, head: &Head) {
-        if !self.keeping {
-            return;
-        }
-        let body = if self.bytes <= INLINE_BYTES as u64 {
-            Body::Inline(self.held.split().freeze())
-        } else {
-            let rest = self.held.split().freeze();
-            if !rest.is_empty() {
-                self.keep_chunk(rest);
-            }
-            let Some(id) = self.id else { return };
-            let chunk_bytes = u32::try_from(CHUNK_BYTES).unwrap_or(u32::MAX);
-            Body::Chunked { id, length: self.bytes, chunk_bytes }
-        };
-        let wanted = &self.job.wanted;
-        let key = match &head.vary {
-            Some((spec, key)) => {
-                index_variant(self.shared, wanted, spec);
-                *key
-            }
-            None => wanted.primary,
-        };
-        let object = Object {
-            status: head.status,
-            headers: stored_headers(&head.headers),
-            freshness: head.freshness,
-            stamp: head.stamp,
-            verified: AtomicU64::new(head.stamp.0),
-            purge_keys: head.purge_keys.clone(),
-            body,
-            site: wanted.served.site.name.clone(),
-        };
-        self.shared.objects.insert(&wanted.served.permit, key, Entry::Object(Arc::new(object)));
-        wanted.served.counters.note_stored();
-    }
 }
 
 /// The fields as they are kept: `Age` is computed at every hit, `Cache-Status` told by whoever answers.
@@ -424,29 +455,6 @@ fn stored_headers(headers: &HeaderMap) -> HeaderMap {
     headers.remove(header::AGE);
     headers.remove("cache-status");
     headers
-}
-
-/// Files which request fields tell this URL's variants apart, newest first.
-fn index_variant(shared: &Shared, wanted: &Wanted, spec: &VarySpec) {
-    let mut specs = vec![spec.clone()];
-    if let Some(Entry::Vary(index)) = shared.objects.memory(wanted.primary) {
-        if index.specs.first() == Some(spec) {
-            return;
-        }
-        specs.extend(index.specs.iter().filter(|known| *known != spec).take(SPECS_MAX - 1).cloned());
-    }
-    shared.objects.insert(&wanted.served.permit, wanted.primary, Entry::Vary(Arc::new(VaryIndex { specs })));
-}
-
-fn random_body_id() -> BodyId {
-    let mut bytes = [0; 16];
-    if getrandom::fill(&mut bytes).is_err() {
-        // no randomness to be had: a number that no other body of this process has
-        static NEXT: AtomicU64 = AtomicU64::new(1);
-        let next = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        return BodyId((u128::from(clock::unix_ms()) << 64) | u128::from(next));
-    }
-    BodyId(u128::from_le_bytes(bytes))
 }
 
 /// The node that fills for this key in this region, if it is another one.

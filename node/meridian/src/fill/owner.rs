@@ -14,7 +14,8 @@ use rules::{caching::fields, residency};
 use wire::fetch::{Answered, Ask, FetchFault, HEAD_BYTES_MAX};
 
 use super::{
-    CHUNK_BYTES, Job,
+    Wanted,
+    keeper::CHUNK_BYTES,
     upstream::{Fetched, UpstreamBody},
 };
 use crate::{
@@ -53,21 +54,21 @@ pub enum OwnerError {
     Failed(StatusCode),
 }
 
-/// Asks the owner for what a job wants.
+/// Asks the owner for what is wanted.
 ///
 /// # Errors
 /// [`OwnerError`]; the caller then asks the origin.
-pub async fn ask(shared: &Shared, job: &Job, owner: &NodeId, headers: &HeaderMap) -> Result<Fetched, OwnerError> {
+pub async fn ask(shared: &Shared, wanted: &Wanted, owner: &NodeId, headers: &HeaderMap) -> Result<Fetched, OwnerError> {
     let Some(mesh) = &shared.mesh else { return Err(OwnerError::Outside) };
-    let served = &job.wanted.served;
+    let served = &wanted.served;
     let began = served.realm.position();
     let request_unix_ms = clock::unix_ms();
     let message = Ask {
-        https: job.wanted.https,
+        https: wanted.https,
         left_ms: u32::try_from(HEAD_WAIT.as_millis()).unwrap_or(u32::MAX),
         site: served.site.name.to_string(),
-        authority: job.wanted.authority.to_string(),
-        target: job.wanted.target(),
+        authority: wanted.authority.to_string(),
+        target: wanted.target(),
         fields: headers.clone(),
     }
     .encode()?;

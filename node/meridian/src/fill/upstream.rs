@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
-use http::{HeaderMap, Method, Request, Response};
+use http::{HeaderMap, Method, Request, Response, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::{BodyExt, Empty};
 use region_config::NodeId;
@@ -16,7 +16,7 @@ use rules::{
     purge::Position,
 };
 
-use super::{Job, flight::Failure, owner, owner_of};
+use super::{Job, Wanted, flight::Failure, owner, owner_of, slices::range};
 use crate::{
     edge::body::BodyError,
     origin::{OriginBody, RequestBody},
@@ -98,23 +98,34 @@ pub async fn fetch(shared: &Shared, job: &Job, conditions: Conditions) -> Result
     if let (Conditions::Sent, true, Some((_, stale))) = (conditions, job.conditional, &job.stale) {
         conditional::validators(&stale.headers, &mut headers);
     }
-    if !job.direct
-        && !job.wanted.from_peer
-        && let Some(owner) = owner_of(shared, &job.wanted)
+    if let Some((first, last)) = job.part {
+        headers.insert(header::RANGE, range(first, last));
+    }
+    send(shared, &job.wanted, headers, job.direct).await
+}
+
+/// Sends a request with these fields: to the owner of its key, unless `direct`, else to the origin.
+///
+/// # Errors
+/// [`Failure`] if neither gave a response.
+pub async fn send(shared: &Shared, wanted: &Wanted, headers: HeaderMap, direct: bool) -> Result<Fetched, Failure> {
+    if !direct
+        && !wanted.from_peer
+        && let Some(owner) = owner_of(shared, wanted)
     {
-        match owner::ask(shared, job, &owner, &headers).await {
+        match owner::ask(shared, wanted, &owner, &headers).await {
             Ok(fetched) => return Ok(fetched),
             // the origin is asked instead: a peer that vanishes costs a round trip, not an answer
             Err(error) => tracing::debug!(peer = %owner, %error, "asking the origin instead of the owner"),
         }
     }
-    from_origin(shared, job, headers).await
+    from_origin(shared, wanted, headers).await
 }
 
-async fn from_origin(shared: &Shared, job: &Job, headers: HeaderMap) -> Result<Fetched, Failure> {
-    let served = &job.wanted.served;
+async fn from_origin(shared: &Shared, wanted: &Wanted, headers: HeaderMap) -> Result<Fetched, Failure> {
+    let served = &wanted.served;
     let stamp = served.realm.position();
-    let request = request(&job.wanted.target(), headers)?;
+    let request = request(&wanted.target(), headers)?;
     let answer = shared.origins.send(&served.site.name, request, &served.permit).await;
     let answer = answer.map_err(|error| Failure::from(&error))?;
     let (mut parts, body) = answer.response.into_parts();

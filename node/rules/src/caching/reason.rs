@@ -89,6 +89,10 @@ reasons! {
     48 Head "head" "A response to HEAD has no body to keep."
     49 Unverifiable "unverifiable" "The origin confirmed another response than the one that is stored."
 
+    100 RangesIgnored "ranges-ignored" "The origin answers with the whole when it is asked for a part."
+    101 PartUnproven "part-unproven" "The response is a part, and nothing proves that other parts would be of the same body."
+    102 PartlyStored "partly-stored" "Of what was asked for only parts are stored; the rest is fetched."
+
     // refused at the door
     60 MethodRefused "method-refused" "The method is not served here."
     61 MethodUnknown "method-unknown" "The method is longer than any that is known."

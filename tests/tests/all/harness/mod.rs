@@ -8,6 +8,7 @@ pub(crate) mod dns;
 pub(crate) mod fleet;
 mod node;
 pub(crate) mod origin;
+pub(crate) mod parted;
 mod process;
 mod quiet;
 pub(crate) mod stamped;

@@ -65,6 +65,12 @@ impl Answer {
         self
     }
 
+    /// The same with a body that is made while it is sent: `length` bytes, of which `make` gives those from one offset to
+    /// before another.
+    pub(crate) fn made(self, length: u64, make: impl Fn(u64, u64) -> Bytes + Send + 'static) -> Self {
+        Self { body: Content::Made { at: 0, length, make: Box::new(make) }, ..self }
+    }
+
     fn poured(pieces: mpsc::UnboundedReceiver<Piece>) -> Self {
         Self { body: Content::Poured(pieces), ..Self::ok("") }
     }
@@ -278,11 +284,23 @@ impl std::fmt::Display for BrokenOff {
 
 impl std::error::Error for BrokenOff {}
 
-#[derive(Debug)]
+/// The bytes from one offset to before another.
+type Make = Box<dyn Fn(u64, u64) -> Bytes + Send>;
+
 enum Content {
     Whole(Option<Bytes>),
     Poured(mpsc::UnboundedReceiver<Piece>),
+    Made { at: u64, length: u64, make: Make },
 }
+
+impl std::fmt::Debug for Content {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Content")
+    }
+}
+
+/// What is made at a time, in bytes.
+const MADE_BYTES: u64 = 64 * 1024;
 
 impl HttpBody for Content {
     type Data = Bytes;
@@ -295,6 +313,12 @@ impl HttpBody for Content {
         match &mut *self {
             Self::Whole(bytes) => std::task::Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Poured(pieces) => pieces.poll_recv(context).map(|piece| piece.map(|piece| piece.map(Frame::data))),
+            Self::Made { at, length, .. } if at == length => std::task::Poll::Ready(None),
+            Self::Made { at, length, make } => {
+                let (from, to) = (*at, (*at + MADE_BYTES).min(*length));
+                *at = to;
+                std::task::Poll::Ready(Some(Ok(Frame::data(make(from, to)))))
+            }
         }
     }
 
@@ -302,6 +326,7 @@ impl HttpBody for Content {
         match self {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
             Self::Poured(_) => SizeHint::default(),
+            Self::Made { at, length, .. } => SizeHint::with_exact(length - at),
         }
     }
 }

@@ -4,7 +4,9 @@ mod bad_input;
 mod coalescing;
 mod parsing;
 mod protocols;
+mod ranges;
 mod sharing;
+mod slow_clients;
 mod staleness;
 
 use crate::harness::{Node, origin::Origin};
