@@ -68,6 +68,7 @@ fn freshness() -> Freshness {
 
 fn object(body_bytes: usize) -> Entry {
     Entry::Object(Arc::new(Object {
+        made: rules::key::BodyId(3),
         status: StatusCode::OK,
         headers: response_headers(),
         freshness: freshness(),

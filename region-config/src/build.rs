@@ -320,6 +320,7 @@ fn route(section: &RouteSection) -> Option<Route> {
         default_ttl_s: section.default_ttl.as_ref().map(|it| it.value.seconds()).or(default.default_ttl_s),
         heuristic: value(&section.heuristic).unwrap_or(default.heuristic),
         stale_if_error_s: seconds(&section.stale_if_error, default.stale_if_error_s),
+        compress: value(&section.compress).unwrap_or(default.compress),
     };
     Some(Route { path: value(&section.path)?, policy })
 }

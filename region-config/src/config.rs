@@ -345,11 +345,19 @@ pub struct Policy {
     /// For how long past its lifetime a response may be served when the origin cannot be reached, in seconds,
     /// where the response itself does not say (RFC 5861 section 4); RFC 9111 section 4.2.4 allows it.
     pub stale_if_error_s: u32,
+    /// Whether stored responses of kinds that get smaller are coded for clients that accept it.
+    pub compress: bool,
 }
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { cache: CacheMode::Origin, default_ttl_s: None, heuristic: false, stale_if_error_s: 86_400 }
+        Self {
+            cache: CacheMode::Origin,
+            default_ttl_s: None,
+            heuristic: false,
+            stale_if_error_s: 86_400,
+            compress: false,
+        }
     }
 }
 

@@ -131,4 +131,5 @@ fn route(sum: &mut Sum, it: &Route) {
     sum.optional(it.policy.default_ttl_s.as_ref(), |sum, ttl| sum.number((*ttl).into()));
     sum.number(it.policy.heuristic.into());
     sum.number(it.policy.stale_if_error_s.into());
+    sum.number(it.policy.compress.into());
 }

@@ -292,6 +292,8 @@ section! {
         may heuristic: bool,
         /// How long past its lifetime a response may be served while the origin is not reached; 1d if left out.
         may stale_if_error: Time<0, { 366 * DAY }>,
+        /// Whether stored text is coded (zstd, br, gzip) for clients that accept it, once for each coding; `false` if left out.
+        may compress: bool,
     }
 }
 

@@ -10,7 +10,7 @@ use store::objects::Objects;
 
 use crate::{
     edge::sites::Sites,
-    fill::{flight::Flights, slices::Slices},
+    fill::{coded::Codings, flight::Flights, slices::Slices},
     ledger::Ledgers,
     observe::Observe,
     origin::Origins,
@@ -43,6 +43,8 @@ pub struct Shared {
     pub objects: Objects,
     /// What is being fetched.
     pub flights: Flights,
+    /// The bodies that are being coded.
+    pub codings: Codings,
     /// The parts of stored bodies that are being fetched.
     pub slices: Slices,
     /// The origins.

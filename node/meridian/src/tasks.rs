@@ -44,6 +44,16 @@ impl Tasks {
         })
     }
 
+    /// Runs something that keeps a processor busy on a thread of its own, so that nothing else waits for it. None if it
+    /// panicked.
+    pub async fn run_busy<T, F>(&self, work: F) -> Option<T>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        self.tracker.track_future(tokio::task::spawn_blocking(work)).await.ok()
+    }
+
     /// Completes when the owner wants its tasks to end.
     #[must_use]
     pub fn stopping(&self) -> CancellationToken {

@@ -10,7 +10,7 @@ use http::{HeaderMap, Uri};
 use region_config::{NodeId, SiteId, TenantId};
 use siphasher::sip128::{Hasher128, SipHasher13};
 
-use crate::caching::{VarySpec, write_normalised};
+use crate::caching::{VarySpec, coding::Coding, write_normalised};
 
 /// What keys are hashed with: drawn once per node, kept in its state folder.
 #[derive(Clone, PartialEq, Eq)]
@@ -221,6 +221,16 @@ pub fn body_chunk(body: BodyId, index: u32) -> Key {
     let mut feed = Feed::new(&[0; 16], b'C');
     feed.bytes(&body.0.to_le_bytes());
     feed.bytes(&index.to_le_bytes());
+    Key(feed.finish())
+}
+
+/// The key of the coded form of a body that stands under `of`.
+#[must_use]
+pub fn coded(of: Key, body: BodyId, coding: Coding) -> Key {
+    let mut feed = Feed::new(&[0; 16], b'E');
+    feed.bytes(&of.0.to_le_bytes());
+    feed.bytes(&body.0.to_le_bytes());
+    feed.part(coding.as_str().as_bytes());
     Key(feed.finish())
 }
 

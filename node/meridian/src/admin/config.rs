@@ -96,6 +96,7 @@ fn shown_site(site: &region_config::Site) -> Value {
             "default_ttl_s": route.policy.default_ttl_s,
             "heuristic": route.policy.heuristic,
             "stale_if_error_s": route.policy.stale_if_error_s,
+            "compress": route.policy.compress,
         })).collect::<Vec<_>>(),
     })
 }

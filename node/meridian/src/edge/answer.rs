@@ -15,6 +15,7 @@ use wire::entry::{self, Object};
 use super::{
     body::{Body, Source},
     chunks::ChunkReader,
+    coded::{self, Coded, Codes},
     sites::Served,
     spine::is_head,
 };
@@ -145,6 +146,8 @@ pub struct Stock<'a> {
     pub key: Key,
     /// The request that asks for missing parts; without one they stay missing.
     pub refill: Option<&'a dyn Fn() -> Arc<Wanted>>,
+    /// What is done about codings.
+    pub codes: Codes,
 }
 
 /// Serves a stored object; none if its body is not whole any more, and cannot be made so.
@@ -157,8 +160,18 @@ pub fn stored(
     how: How,
 ) -> Option<Reply> {
     let object = stock.object;
-    let length = object.body.length();
-    let plan = plan(parts, object.status, object.headers.clone(), Some(length), true);
+    let plain = || stored_body(shared, stock, &Spans::Whole, how).map(|(body, _)| body);
+    let headers = match coded::stored(shared, served, parts, stock, plain) {
+        Coded::Unknown => return None,
+        Coded::Plain(headers) => headers,
+        Coded::Form(mut headers, body, length) => {
+            headers.insert(header::AGE, HeaderValue::from(age_s));
+            headers.insert(CACHE_STATUS.clone(), how.cache_status(&shared.cache_name));
+            let response = shape(served, parts, object.status, headers, body, length);
+            return Some(Reply { response, outcome: how.outcome(), reason: how.reason() });
+        }
+    };
+    let plan = plan(parts, object.status, headers, Some(object.body.length()), true);
     let (body, how) = match &plan.spans {
         None => (Body::empty(), how),
         Some(_) if is_head(&parts.method) => (Body::empty(), how),
@@ -199,6 +212,12 @@ fn stored_body(shared: &Arc<Shared>, stock: &Stock<'_>, spans: &Spans, how: How)
     }
 }
 
+/// All of a stored body, if it is all there.
+pub fn whole_body(shared: &Arc<Shared>, object: &Object) -> Option<Body> {
+    let stock = Stock { object, key: Key(0), refill: None, codes: Codes::Off };
+    stored_body(shared, &stock, &Spans::Whole, How::Hit { ttl_s: 0 }).map(|(body, _)| body)
+}
+
 /// Where missing chunks come from. Of a small body that is all there nobody prepares for one to vanish.
 fn refill(stock: &Stock<'_>, length: u64, here: bool) -> Option<Refill> {
     if here && length < u64::from(slices::SLICE_BYTES) {
@@ -209,25 +228,35 @@ fn refill(stock: &Stock<'_>, length: u64, here: bool) -> Option<Refill> {
     Some(Refill { wanted: stock.refill?(), validator, head: stock.key })
 }
 
+/// A response that is being filled, for one of those who wait for it.
+pub struct Filled<'a> {
+    /// Its head.
+    pub head: &'a Head,
+    /// The key of its address.
+    pub primary: Key,
+    /// The client's way through its body.
+    pub reader: Reader,
+    /// Why it had to be fetched.
+    pub reason: Reason,
+    /// Whether somebody else's fetch was shared.
+    pub collapsed: bool,
+    /// What is done about codings.
+    pub codes: Codes,
+}
+
 /// Serves a response that is being filled.
-pub fn filled(
-    shared: &Shared,
-    served: &Arc<Served>,
-    parts: &Parts,
-    head: &Head,
-    reader: Reader,
-    reason: Reason,
-    collapsed: bool,
-) -> Reply {
-    let mut headers = head.headers.clone();
+pub fn filled(shared: &Arc<Shared>, served: &Arc<Served>, parts: &Parts, filled: Filled<'_>) -> Reply {
+    let Filled { head, primary, reader, reason, collapsed, codes } = filled;
+    let key = head.vary.as_ref().map_or(primary, |(_, key)| *key);
+    let body = Body::from(Source::Flight(reader));
+    let (mut headers, body, length) = coded::filled(shared, served, codes, parts, head, key, body);
     let status = CacheStatus { collapsed, ..forwarded(reason, head.status) };
     let status = match head.stored {
         Ok(()) => CacheStatus { stored: true, ..status },
         Err(refused) => status.because(refused),
     };
     append_status(shared, &mut headers, status);
-    let body = Body::from(Source::Flight(reader));
-    let response = shape(served, parts, head.status, headers, body, head.length);
+    let response = shape(served, parts, head.status, headers, body, length);
     Reply { response, outcome: Outcome::Miss, reason: Some(reason) }
 }
 

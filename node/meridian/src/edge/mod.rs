@@ -3,6 +3,7 @@
 pub mod answer;
 pub mod body;
 pub mod chunks;
+pub mod coded;
 pub mod connection;
 pub mod forward;
 pub mod listener;

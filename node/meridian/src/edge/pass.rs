@@ -18,8 +18,9 @@ use rules::{
 };
 
 use super::{
-    answer::{self, Reply, Spans},
+    answer::{self, Filled, Reply, Spans},
     body::{Body, BodyError, Source},
+    coded::Codes,
     forward,
     sites::Served,
     spine::{Asked, Caller, is_head},
@@ -196,11 +197,16 @@ pub async fn alone(
     wanted: Arc<Wanted>,
     reason: Reason,
 ) -> Reply {
-    let job = Job { key: wanted.primary, wanted, stale: None, conditional: false, direct: true, part: None };
+    let key = wanted.primary;
+    let job = Job { key, wanted, stale: None, conditional: false, direct: true, part: None };
     let seat = fill::alone(shared, job);
     match seat.flight.outcome().await {
         flight::Outcome::Opened(head) => match seat.flight.reader(head.length) {
-            Some(reader) => answer::filled(shared, served, parts, &head, reader, reason, false),
+            Some(reader) => {
+                let (head, codes) = (&*head, Codes::Off);
+                let filled = Filled { head, primary: key, reader, reason, collapsed: false, codes };
+                answer::filled(shared, served, parts, filled)
+            }
             None => answer::refuse(shared, StatusCode::SERVICE_UNAVAILABLE, Reason::Overloaded),
         },
         flight::Outcome::Failed(failure) => answer::failed(shared, &failure),

@@ -12,7 +12,7 @@ use rules::{
 };
 use wire::entry::{Entry, Object};
 
-use super::{answer::Stock, spine::Asked};
+use super::{answer::Stock, coded::Codes, spine::Asked};
 use crate::{
     fill::{Wanted, slices},
     snapshot::Shared,
@@ -26,8 +26,8 @@ pub(super) struct Found {
 
 impl Found {
     /// What is served of it.
-    pub(super) fn stock<'a>(&'a self, refill: &'a dyn Fn() -> Arc<Wanted>) -> Stock<'a> {
-        Stock { object: &self.object, key: self.key, refill: Some(refill) }
+    pub(super) fn stock<'a>(&'a self, refill: &'a dyn Fn() -> Arc<Wanted>, codes: Codes) -> Stock<'a> {
+        Stock { object: &self.object, key: self.key, refill: Some(refill), codes }
     }
 }
 

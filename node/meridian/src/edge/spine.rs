@@ -15,8 +15,9 @@ use rules::{
 use wire::entry::Object;
 
 use super::{
-    answer::{self, How, Reply, Stock},
+    answer::{self, Filled, How, Reply, Stock},
     body::{Body, BodyError},
+    coded::{self, Codes},
     forward, pass,
     shelf::{Found, Shelf, part, pick, shelf},
     sites::{Lodger, Served, bare_host},
@@ -108,7 +109,8 @@ where
         Intent::Lookup => {
             let asked = Asked::new(shared, served, caller, authority, &host, &target);
             // 4. the usual case: in memory, fresh, not purged. Nothing waits.
-            match from_memory(shared, caller, served, &asked, &parts, &arrival) {
+            let codes = Codes::of(policy, caller);
+            match from_memory(shared, caller, served, &asked, &parts, &arrival, codes) {
                 Some(reply) => reply,
                 None => Box::pin(look_further(shared, caller, served, &asked, &parts, policy, &arrival)).await,
             }
@@ -184,6 +186,7 @@ fn from_memory(
     asked: &Asked<'_>,
     parts: &Parts,
     arrival: &Arrival,
+    codes: Codes,
 ) -> Option<Reply> {
     let entry = shared.objects.memory(asked.primary)?;
     let now = arrival.unix_ms;
@@ -194,7 +197,7 @@ fn from_memory(
     match decide(served, &found.object, now) {
         Decision::Serve { age_s, ttl_s } => {
             let refill = || wanted(shared, caller, served, asked, parts);
-            answer::stored(shared, served, parts, &found.stock(&refill), age_s, How::Hit { ttl_s })
+            answer::stored(shared, served, parts, &found.stock(&refill, codes.in_memory()), age_s, How::Hit { ttl_s })
         }
         _ => None,
     }
@@ -220,19 +223,25 @@ async fn look_further(
     let shelf = shelf(shared, asked, &parts.headers, arrival.unix_ms).await;
     // 6. decide
     let mut key = asked.primary;
+    let codes = Codes::of(policy, caller);
+    if let Shelf::Found(found) = &shelf {
+        coded::look(shared, codes, parts, found.key, &found.object).await;
+    }
     let refill = || wanted(shared, caller, served, asked, parts);
     let (found, reason, conditional) = match shelf {
         Shelf::Found(found) => match decide(served, &found.object, arrival.unix_ms) {
             Decision::Serve { age_s, ttl_s } => {
                 let how = How::Hit { ttl_s };
-                if let Some(response) = answer::stored(shared, served, parts, &found.stock(&refill), age_s, how) {
+                if let Some(response) = answer::stored(shared, served, parts, &found.stock(&refill, codes), age_s, how)
+                {
                     return response;
                 }
                 (None, Reason::ChunkLost, false)
             }
             Decision::ServeAndRefresh { age_s, ttl_s, reason } => {
                 let how = How::Stale { ttl_s, reason };
-                if let Some(response) = answer::stored(shared, served, parts, &found.stock(&refill), age_s, how) {
+                if let Some(response) = answer::stored(shared, served, parts, &found.stock(&refill, codes), age_s, how)
+                {
                     refresh(shared, refill(), found);
                     return response;
                 }
@@ -328,13 +337,14 @@ async fn take_part(
         part: miss.part,
         wanted: wanted(shared, caller, served, asked, parts),
     };
+    let codes = Codes::of(policy, caller);
     let mut refused = None;
     for round in 0..ROUNDS_MAX {
         let mut landed = None;
         let boarding = if round + 1 < ROUNDS_MAX {
             fill::board(shared, &job, refused.as_ref(), || {
                 // somebody else's fetch may have landed since the look-up: a second one would bring the same
-                landed = from_memory(shared, caller, served, asked, parts, arrival);
+                landed = from_memory(shared, caller, served, asked, parts, arrival, codes);
                 landed.is_some()
             })
         } else {
@@ -348,7 +358,7 @@ async fn take_part(
         if seat.private.is_none() {
             served.counters.note_collapsed();
         }
-        match ride(shared, served, parts, arrival, &mut job, seat, miss.reason).await {
+        match ride(shared, served, parts, arrival, &mut job, seat, miss.reason, codes).await {
             Ride::Answer(response) => return Some(response),
             Ride::Private(private) => return pass::private(shared, served, parts, private),
             Ride::Failed(failure) => return Some(failed(shared, served, parts, policy, miss.found, &failure)),
@@ -373,6 +383,7 @@ enum Ride {
     Failed(flight::Failure),
 }
 
+#[expect(clippy::too_many_arguments, reason = "all that is known of a request")]
 async fn ride(
     shared: &Arc<Shared>,
     served: &Arc<Served>,
@@ -381,6 +392,7 @@ async fn ride(
     job: &mut Job,
     seat: Seat,
     reason: Reason,
+    codes: Codes,
 ) -> Ride {
     let flight = seat.flight;
     let collapsed = seat.private.is_none();
@@ -398,7 +410,7 @@ async fn ride(
             let how = How::Renewed { reason, collapsed };
             let age_s = object.freshness.age_s(clock::unix_ms());
             let refill = || Arc::clone(&job.wanted);
-            let stock = Stock { object: &object, key, refill: Some(&refill) };
+            let stock = Stock { object: &object, key, refill: Some(&refill), codes };
             match answer::stored(shared, served, parts, &stock, age_s, how) {
                 Some(response) => Ride::Answer(response),
                 None => {
@@ -416,7 +428,7 @@ async fn ride(
             }
             let how = How::Filling { reason, collapsed, stored };
             let refill = || Arc::clone(&job.wanted);
-            let stock = Stock { object: &object, key, refill: Some(&refill) };
+            let stock = Stock { object: &object, key, refill: Some(&refill), codes };
             let age_s = object.freshness.age_s(clock::unix_ms());
             answer::stored(shared, served, parts, &stock, age_s, how).map_or(Ride::Refused(flight), Ride::Answer)
         }
@@ -428,7 +440,8 @@ async fn ride(
                 return Ride::Refused(flight);
             }
             let Some(reader) = flight.reader(head.length) else { return Ride::Refused(flight) };
-            Ride::Answer(answer::filled(shared, served, parts, &head, reader, reason, collapsed))
+            let filled = Filled { head: &head, primary: job.wanted.primary, reader, reason, collapsed, codes };
+            Ride::Answer(answer::filled(shared, served, parts, filled))
         }
     }
 }
@@ -466,7 +479,7 @@ fn failed(
         if let Some(age_s) = caching::stale_on_error(&object.freshness, standing, now, policy) {
             let how = How::Stale { ttl_s: object.freshness.ttl_s(now), reason: Reason::StaleIfError };
             // what is missing of it could not be fetched now
-            let stock = Stock { object, key: found.key, refill: None };
+            let stock = Stock { object, key: found.key, refill: None, codes: Codes::Off };
             if let Some(response) = answer::stored(shared, served, parts, &stock, age_s, how) {
                 return response;
             }

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use region_config::NodeId;
 use rules::{
     caching::{Freshness, Reason, VarySpec},
-    key::Key,
+    key::{BodyId, Key},
     purge::Position,
 };
 use tokio::sync::watch;
@@ -34,6 +34,8 @@ pub struct Head {
     pub purge_keys: Box<[u64]>,
     /// How long it may be reused.
     pub freshness: Freshness,
+    /// The name of what its body says.
+    pub made: BodyId,
     /// Which request fields it depends on, with the key that the leader's request selects.
     pub vary: Option<(VarySpec, Key)>,
     /// Whether it is being stored; if not, why.

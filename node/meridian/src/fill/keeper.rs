@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use rules::{
     caching::{VarySpec, ranges::strong_validator},
-    key::{self, BodyId},
+    key::{self, BodyId, Key},
 };
 use wire::entry::{self, Body, Entry, Object, VaryIndex};
 
@@ -21,7 +21,7 @@ use super::{
     stored_headers,
     upstream::UpstreamBody,
 };
-use crate::{clock, snapshot::Shared};
+use crate::{clock, edge::sites::Served, snapshot::Shared};
 
 /// Bodies up to this size are stored with their head, in bytes.
 const INLINE_BYTES: usize = 64 * 1024;
@@ -34,7 +34,7 @@ const SPECS_MAX: usize = 8;
 
 /// Moves the body from upstream to readers and store.
 pub(super) async fn pump(pieces: &Pieces, mut body: UpstreamBody, keeper: &mut Keeper<'_>) -> Result<(), BrokenOff> {
-    if !keeper.keeping {
+    if keeper.collector.is_none() {
         pieces.unkept();
     }
     while let Some(frame) = body.frame().await {
@@ -47,7 +47,9 @@ pub(super) async fn pump(pieces: &Pieces, mut body: UpstreamBody, keeper: &mut K
             pieces.unkept();
         }
         pieces.push(piece.clone());
-        keeper.keep(&piece, pieces);
+        if let Some(collector) = &mut keeper.collector {
+            collector.take(&piece, pieces);
+        }
         if !pieces.room().await {
             return Err(BrokenOff);
         }
@@ -55,91 +57,123 @@ pub(super) async fn pump(pieces: &Pieces, mut body: UpstreamBody, keeper: &mut K
     Ok(())
 }
 
-/// Collects a body for the store as it passes by.
-pub(super) struct Keeper<'a> {
-    shared: &'a Arc<Shared>,
-    job: &'a Job,
-    head: &'a Head,
-    keeping: bool,
+/// Collects a body for the store as it passes by: what is small is held, what is larger goes in as it comes.
+pub(super) struct Collector {
+    shared: Arc<Shared>,
+    served: Arc<Served>,
+    /// What is announced; what can be fetched again of it, and how.
+    length: Option<u64>,
+    source: Option<Source>,
+    id: BodyId,
     bytes: u64,
-    bytes_max: u64,
     held: BytesMut,
     /// The chunks so far, once there are any, and how many.
     chunked: Option<Arc<Kept>>,
-    id: BodyId,
     chunks: u32,
 }
 
-impl<'a> Keeper<'a> {
+impl Collector {
     /// Begins.
-    pub(super) fn new(shared: &'a Arc<Shared>, job: &'a Job, head: &'a Head) -> Self {
+    pub(super) fn new(
+        shared: &Arc<Shared>,
+        served: &Arc<Served>,
+        id: BodyId,
+        length: Option<u64>,
+        source: Option<Source>,
+    ) -> Self {
         Self {
-            shared,
-            job,
-            head,
-            keeping: head.stored.is_ok(),
+            shared: Arc::clone(shared),
+            served: Arc::clone(served),
+            length,
+            source,
+            id,
             bytes: 0,
-            bytes_max: shared.config.load().node.limits.object_bytes,
             held: BytesMut::new(),
             chunked: None,
-            id: BodyId(random_name()),
             chunks: 0,
         }
     }
 
-    /// Whether this piece makes the body too large to be kept: by readers' memory or by the store.
-    fn outgrown_by(&mut self, piece_bytes: usize) -> bool {
-        self.bytes += piece_bytes as u64;
-        if self.bytes > self.bytes_max {
-            self.keeping = false;
-        }
-        self.bytes > self.bytes_max
-    }
-
-    fn keep(&mut self, piece: &Bytes, pieces: &Pieces) {
-        if !self.keeping {
-            return;
-        }
+    /// Takes in a piece, and tells `pieces` what the store has.
+    pub(super) fn take(&mut self, piece: &Bytes, pieces: &Pieces) {
+        self.bytes += piece.len() as u64;
         self.held.extend_from_slice(piece);
         if self.bytes > INLINE_BYTES as u64 {
             while self.held.len() >= CHUNK_BYTES {
                 let chunk = self.held.split_to(CHUNK_BYTES).freeze();
                 self.keep_chunk(chunk);
                 let kept = u64::from(self.chunks) * CHUNK_BYTES as u64;
-                let chunked = self.chunked.get_or_insert_with(|| chunks(self.shared, self.job, self.head, self.id));
-                pieces.kept(kept, chunked);
+                pieces.kept(kept, self.chunked());
             }
         }
+    }
+
+    /// The chunks of a body that is being kept, for readers who are behind. What the store has lost of them is fetched
+    /// again, where that can be proven to be the same.
+    fn chunked(&mut self) -> &Arc<Kept> {
+        let length = self.length.unwrap_or(u64::MAX);
+        let (shared, source) = (&self.shared, &mut self.source);
+        self.chunked
+            .get_or_insert_with(|| Kept::new(Arc::clone(shared), self.id, length, entry::CHUNK_BYTES, source.take()))
     }
 
     fn keep_chunk(&mut self, chunk: Bytes) {
         let key = key::body_chunk(self.id, self.chunks);
-        self.shared.objects.insert(&self.job.wanted.served.permit, key, Entry::Chunk(chunk));
+        self.shared.objects.insert(&self.served.permit, key, Entry::Chunk(chunk));
         self.chunks += 1;
     }
 
-    /// The body is whole: makes it findable.
-    pub(super) fn finish(mut self, head: &Head) {
-        if !self.keeping {
-            return;
+    /// The body is whole: how it is stored.
+    pub(super) fn body(mut self) -> Body {
+        let rest = self.held.split().freeze();
+        if self.bytes <= INLINE_BYTES as u64 {
+            return Body::Inline(rest);
         }
-        let body = if self.bytes <= INLINE_BYTES as u64 {
-            Body::Inline(self.held.split().freeze())
-        } else {
-            let rest = self.held.split().freeze();
-            if !rest.is_empty() {
-                self.keep_chunk(rest);
-            }
-            Body::Chunked { id: self.id, length: self.bytes, chunk_bytes: entry::CHUNK_BYTES }
-        };
+        if !rest.is_empty() {
+            self.keep_chunk(rest);
+        }
+        Body::Chunked { id: self.id, length: self.bytes, chunk_bytes: entry::CHUNK_BYTES }
+    }
+}
+
+/// Keeps a response's body, if it may be stored.
+pub(super) struct Keeper<'a> {
+    shared: &'a Arc<Shared>,
+    job: &'a Job,
+    bytes: u64,
+    bytes_max: u64,
+    /// None if it may not be stored, or is too large.
+    collector: Option<Collector>,
+}
+
+impl<'a> Keeper<'a> {
+    /// Begins.
+    pub(super) fn new(shared: &'a Arc<Shared>, job: &'a Job, head: &Head) -> Self {
+        let wanted = &job.wanted;
+        let validator = head.length.and_then(|_| strong_validator(&head.headers));
+        let source =
+            validator.map(|validator| Source { wanted: Arc::clone(wanted), validator, head: stands(job, head) });
+        let collector =
+            head.stored.is_ok().then(|| Collector::new(shared, &wanted.served, head.made, head.length, source));
+        Self { shared, job, bytes: 0, bytes_max: shared.config.load().node.limits.object_bytes, collector }
+    }
+
+    /// Whether this piece makes the body too large to be kept.
+    fn outgrown_by(&mut self, piece_bytes: usize) -> bool {
+        self.bytes += piece_bytes as u64;
+        if self.bytes > self.bytes_max {
+            self.collector = None;
+        }
+        self.bytes > self.bytes_max
+    }
+
+    /// The body is whole: makes it findable.
+    pub(super) fn finish(self, head: &Head) {
+        let Some(collector) = self.collector else { return };
         let wanted = &self.job.wanted;
-        let key = match &head.vary {
-            Some((spec, key)) => {
-                index_variant(self.shared, wanted, spec);
-                *key
-            }
-            None => wanted.primary,
-        };
+        if let Some((spec, _)) = &head.vary {
+            index_variant(self.shared, wanted, spec);
+        }
         let object = Object {
             status: head.status,
             headers: stored_headers(&head.headers),
@@ -147,21 +181,19 @@ impl<'a> Keeper<'a> {
             stamp: head.stamp,
             verified: AtomicU64::new(head.stamp.0),
             purge_keys: head.purge_keys.clone(),
-            body,
+            made: head.made,
+            body: collector.body(),
             site: wanted.served.site.name.clone(),
         };
+        let key = stands(self.job, head);
         self.shared.objects.insert(&wanted.served.permit, key, Entry::Object(Arc::new(object)));
         wanted.served.counters.note_stored();
     }
 }
 
-/// The chunks of a body that is being kept, for readers who are behind. What the store has lost of them is fetched
-/// again, where that can be proven to be the same.
-fn chunks(shared: &Arc<Shared>, job: &Job, head: &Head, id: BodyId) -> Arc<Kept> {
-    let key = head.vary.as_ref().map_or(job.wanted.primary, |(_, key)| *key);
-    let validator = head.length.and_then(|_| strong_validator(&head.headers));
-    let source = validator.map(|validator| Source { wanted: Arc::clone(&job.wanted), validator, head: key });
-    Kept::new(Arc::clone(shared), id, head.length.unwrap_or(u64::MAX), entry::CHUNK_BYTES, source)
+/// Where an object is filed.
+fn stands(job: &Job, head: &Head) -> Key {
+    head.vary.as_ref().map_or(job.wanted.primary, |(_, key)| *key)
 }
 
 /// Files which request fields tell this URL's variants apart, newest first.

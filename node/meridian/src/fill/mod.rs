@@ -1,5 +1,6 @@
 //! Fetching what is not here: one fetch per key, shared by all that wait, stored if it may be.
 
+pub mod coded;
 pub mod flight;
 mod keeper;
 pub mod owner;
@@ -339,6 +340,7 @@ async fn slice(shared: &Arc<Shared>, job: &Job, flight: &Arc<Flight>, fetched: F
         stamp: fetched.stamp,
         verified: AtomicU64::new(fetched.stamp.0),
         purge_keys,
+        made: id,
         body: Body::Chunked { id, length, chunk_bytes: SLICE_BYTES },
         site: wanted.served.site.name.clone(),
     });
@@ -374,6 +376,7 @@ fn renew(shared: &Shared, job: &Job, key: Key, stale: &Arc<Object>, fetched: &Fe
         stamp: fetched.stamp,
         verified: AtomicU64::new(fetched.stamp.0),
         purge_keys,
+        made: stale.made,
         body: stale.body.clone(),
         site: stale.site.clone(),
     });
@@ -432,6 +435,7 @@ async fn share(
         stamp: fetched.stamp,
         purge_keys,
         freshness,
+        made: BodyId(random_name()),
         vary,
         stored,
         through: fetched.through,

@@ -4,6 +4,7 @@
 //! [`conditional`] and [`ranges`]; with what comes from the origin [`storing`], [`conditional::freshen`] and
 //! [`invalidates`]. All of the way to a hit is free of allocation.
 
+pub mod coding;
 pub mod conditional;
 mod date;
 mod directives;

@@ -57,6 +57,7 @@ fn object(number: u64, body: Body) -> Entry {
     let mut headers = HeaderMap::new();
     headers.insert("x-number", HeaderValue::from(number));
     Entry::Object(Arc::new(Object {
+        made: BodyId(3),
         status: StatusCode::OK,
         headers,
         freshness: Freshness {

@@ -18,7 +18,7 @@ use super::{
 };
 
 /// The format that this build writes, and the only one it reads. A cache is not worth a migration.
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 /// The size of an entry's head, which is enough to know the size of the entry.
 pub const HEAD_BYTES: usize = 6;
 const CHECKSUM_BYTES: usize = 8;
@@ -71,7 +71,7 @@ pub fn encoded_bytes(entry: &Entry) -> usize {
                 Body::Inline(bytes) => 1 + 4 + bytes.len(),
                 Body::Chunked { .. } => 1 + 16 + 8 + 4,
             };
-            31 + 1 + object.site.as_str().len() + 2 + object.purge_keys.len() * 8 + 2 + fields + body
+            31 + 16 + 1 + object.site.as_str().len() + 2 + object.purge_keys.len() * 8 + 2 + fields + body
         }
         Entry::Vary(index) => {
             1 + index
@@ -126,10 +126,11 @@ fn write(entry: &Entry, out: &mut Vec<u8>, start: usize) -> Result<(), EntryFaul
 
 fn write_object(object: &Object, out: &mut Vec<u8>) -> Result<(), EntryFault> {
     // taken apart by name, so that a field that is added to an object cannot be forgotten here
-    let Object { status, headers, freshness, stamp, verified: _, purge_keys, body, site } = object;
+    let Object { status, headers, freshness, stamp, verified: _, purge_keys, made, body, site } = object;
     out.extend_from_slice(&status.as_u16().to_le_bytes());
     write_freshness(freshness, out);
     out.extend_from_slice(&stamp.0.to_le_bytes());
+    out.extend_from_slice(&made.0.to_le_bytes());
     out.push(u8::try_from(site.as_str().len()).map_err(|_| EntryFault::Limit("site"))?);
     out.extend_from_slice(site.as_str().as_bytes());
     write_count(purge_keys.len(), PURGE_KEYS_MAX, "purge keys", out)?;
@@ -300,6 +301,7 @@ fn read_object(reader: &mut Reader<'_>) -> Result<Object, EntryFault> {
     let status = StatusCode::from_u16(reader.u16()?).map_err(|_| EntryFault::Malformed("status"))?;
     let freshness = read_freshness(reader)?;
     let stamp = Position(reader.u64()?);
+    let made = BodyId(reader.u128()?);
     let site_bytes = usize::from(reader.u8()?);
     let site = std::str::from_utf8(reader.take(site_bytes)?).ok().and_then(|name| SiteId::parse(name).ok());
     let site = site.ok_or(EntryFault::Malformed("site"))?;
@@ -315,7 +317,7 @@ fn read_object(reader: &mut Reader<'_>) -> Result<Object, EntryFault> {
         }
         _ => return Err(EntryFault::Malformed("body")),
     };
-    Ok(Object { status, headers, freshness, stamp, verified: AtomicU64::new(stamp.0), purge_keys, body, site })
+    Ok(Object { status, headers, freshness, stamp, verified: AtomicU64::new(stamp.0), purge_keys, made, body, site })
 }
 
 fn read_freshness(reader: &mut Reader<'_>) -> Result<Freshness, EntryFault> {

@@ -11,7 +11,7 @@
 //! kind 1, object
 //!   status u16, lifetime_s u32, age_zero_unix_ms u64, stale_while_revalidate_s u32,
 //!   flags u8 (1 must_revalidate, 2 always_revalidate, 4 stale_if_error_s given), stale_if_error_s u32,
-//!   stamp u64,
+//!   stamp u64, made u128,
 //!   site length u8, site,
 //!   purge keys count u16, each u64,
 //!   fields count u16, each: name length u16, name, value length u16, value,
@@ -103,6 +103,8 @@ pub struct Object {
     pub verified: AtomicU64,
     /// What it falls under, as the site's guard hashes it.
     pub purge_keys: Box<[u64]>,
+    /// The name of what its body says: drawn when it was fetched, kept by a renewal. Coded forms of it are filed under it.
+    pub made: BodyId,
     /// Its body.
     pub body: Body,
     /// Whose it is.
@@ -155,6 +157,7 @@ impl Object {
             stamp,
             verified: AtomicU64::new(stamp.0),
             purge_keys: self.purge_keys.clone(),
+            made: self.made,
             body: self.body.clone(),
             site: self.site.clone(),
         }

@@ -76,8 +76,18 @@ fn body() -> impl Strategy<Value = Body> {
 }
 
 fn object() -> impl Strategy<Value = Object> {
-    (100..=999u16, headers(), freshness(), any::<u64>(), vec(any::<u64>(), 0..40), body(), "[a-z0-9]{1,63}").prop_map(
-        |(status, headers, freshness, stamp, keys, body, site)| Object {
+    (
+        100..=999u16,
+        headers(),
+        freshness(),
+        any::<u64>(),
+        vec(any::<u64>(), 0..40),
+        any::<u128>(),
+        body(),
+        "[a-z0-9]{1,63}",
+    )
+        .prop_map(|(status, headers, freshness, stamp, keys, made, body, site)| Object {
+            made: BodyId(made),
             status: StatusCode::from_u16(status).unwrap(),
             headers,
             freshness,
@@ -86,8 +96,7 @@ fn object() -> impl Strategy<Value = Object> {
             purge_keys: keys.into(),
             body,
             site: SiteId::parse(&site).unwrap(),
-        },
-    )
+        })
 }
 
 fn entry() -> impl Strategy<Value = Entry> {
@@ -156,6 +165,7 @@ fn samples() -> Vec<Entry> {
     headers.append("x-tag", HeaderValue::from_static("one"));
     headers.append("x-tag", HeaderValue::from_static("two"));
     let object = |body| Object {
+        made: BodyId(3),
         status: StatusCode::OK,
         headers: headers.clone(),
         freshness: Freshness {
@@ -197,8 +207,8 @@ fn every_flipped_bit_is_a_fault() {
 #[test]
 fn another_version_is_a_fault() {
     let mut bytes = encoded(&Entry::Chunk(Bytes::from_static(b"x")));
-    bytes[0] = 2;
-    assert_eq!(decode(&bytes).unwrap_err(), EntryFault::Format(2));
+    bytes[0] = 1;
+    assert_eq!(decode(&bytes).unwrap_err(), EntryFault::Format(1));
 }
 
 #[test]
@@ -252,6 +262,7 @@ fn the_largest_object_fits_the_largest_entry() {
         headers.append("x", value.clone());
     }
     let object = Object {
+        made: BodyId(3),
         headers,
         body: Body::Inline(Bytes::from(vec![1; INLINE_BYTES_MAX])),
         purge_keys: vec![9; PURGE_KEYS_MAX].into(),

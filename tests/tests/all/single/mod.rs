@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod coalescing;
+mod codings;
 mod parsing;
 mod protocols;
 mod ranges;
