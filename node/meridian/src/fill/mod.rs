@@ -22,7 +22,11 @@ use self::{
     flight::{BrokenOff, Failure, Flight, Head, Outcome, Part},
     upstream::{Conditions, Fetched, UpstreamBody},
 };
-use crate::{clock, edge::sites::Served, snapshot::Shared};
+use crate::{
+    clock,
+    edge::{interim::Teller, sites::Served},
+    snapshot::Shared,
+};
 
 /// Bodies up to this size are stored with their head, in bytes.
 const INLINE_BYTES: usize = 64 * 1024;
@@ -59,6 +63,8 @@ pub struct Wanted {
     pub placement: u64,
     /// Whether a peer asks: then the origin is next, never another peer.
     pub from_peer: bool,
+    /// Whom to tell what the origin says before it answers: the client that this is fetched for.
+    pub interim: Option<Teller>,
 }
 
 impl Wanted {

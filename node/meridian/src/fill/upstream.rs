@@ -114,7 +114,10 @@ pub async fn fetch(shared: &Shared, job: &Job, conditions: Conditions) -> Result
 async fn from_origin(shared: &Shared, job: &Job, headers: HeaderMap) -> Result<Fetched, Failure> {
     let served = &job.wanted.served;
     let stamp = served.realm.position();
-    let request = request(&job.wanted.target(), headers)?;
+    let mut request = request(&job.wanted.target(), headers)?;
+    if let Some(teller) = &job.wanted.interim {
+        teller.follow(&mut request);
+    }
     let answer = shared.origins.send(&served.site.name, request, &served.permit).await;
     let answer = answer.map_err(|error| Failure::from(&error))?;
     let (mut parts, body) = answer.response.into_parts();
