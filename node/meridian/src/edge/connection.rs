@@ -2,13 +2,11 @@
 
 use std::{convert::Infallible, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use http::{Request, Response, Version};
-use hyper::{
-    body::Incoming,
-    server::conn::{http1, http2},
-    service::service_fn,
-};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use http_body::Body as HttpBody;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use region_config::Limits;
 use rules::caching::Reason;
 use tokio::{
@@ -19,7 +17,8 @@ use tokio::{
 
 use super::{
     answer,
-    body::Body,
+    body::{Body, BodyError},
+    http2,
     interim::{Gap, Interim, Interjecting},
     listener::Guest,
     spine::{self, Caller},
@@ -29,10 +28,6 @@ use crate::snapshot::Shared;
 
 /// How an HTTP/2 connection in clear text begins (RFC 9113 section 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
-/// HTTP/2 flow-control windows, in bytes: per stream and per connection.
-const STREAM_WINDOW: u32 = 1024 * 1024;
-const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 
 /// Serves a connection to its end.
 pub(super) async fn serve(guest: Guest, stream: TcpStream, peer: SocketAddr, tls: bool) {
@@ -79,33 +74,23 @@ where
     let desk = Arc::new(Desk { shared, caller, target_bytes: limits.target_bytes, gap: Arc::default() });
     let stopping = guest.lobby.tasks.stopping();
     if h2 {
-        let service = service_fn(move |request| {
-            let desk = Arc::clone(&desk);
-            async move { Ok::<_, Infallible>(desk.answer(None, request).await) }
-        });
-        let mut connection = pin!(http2_builder(limits).serve_connection(TokioIo::new(stream), service));
-        tokio::select! {
-            ended = connection.as_mut() => return trace(ended),
-            () = stopping.cancelled() => connection.as_mut().graceful_shutdown(),
-        }
-        trace(connection.await);
-    } else {
-        let io = TokioIo::new(Interjecting::new(stream, Arc::clone(&desk.gap)));
-        let service = service_fn(move |request| {
-            let desk = Arc::clone(&desk);
-            async move { Ok::<_, Infallible>(desk.answer_http1(request).await) }
-        });
-        let mut connection = pin!(http1_builder(limits).serve_connection(io, service));
-        tokio::select! {
-            ended = connection.as_mut() => return trace(ended),
-            () = stopping.cancelled() => connection.as_mut().graceful_shutdown(),
-        }
-        trace(connection.await);
+        return trace(http2::serve(stream, desk, limits, stopping).await);
     }
+    let io = TokioIo::new(Interjecting::new(stream, Arc::clone(&desk.gap)));
+    let service = service_fn(move |request| {
+        let desk = Arc::clone(&desk);
+        async move { Ok::<_, Infallible>(desk.answer_http1(request).await) }
+    });
+    let mut connection = pin!(http1_builder(limits).serve_connection(io, service));
+    tokio::select! {
+        ended = connection.as_mut() => return trace(ended),
+        () = stopping.cancelled() => connection.as_mut().graceful_shutdown(),
+    }
+    trace(connection.await);
 }
 
 /// Clients break off all the time: of interest only to who looks closely.
-fn trace(ended: hyper::Result<()>) {
+fn trace<E: std::fmt::Display>(ended: Result<(), E>) {
     if let Err(error) = ended {
         tracing::trace!(%error, "a client connection ended early");
     }
@@ -122,23 +107,8 @@ fn http1_builder(limits: &Limits) -> http1::Builder {
     builder
 }
 
-fn http2_builder(limits: &Limits) -> http2::Builder<TokioExecutor> {
-    let mut builder = http2::Builder::new(TokioExecutor::new());
-    builder
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(limits.streams_max)
-        .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_send_buf_size(256 * 1024)
-        .max_local_error_reset_streams(Some(256))
-        .keep_alive_interval(Some(Duration::from_millis(limits.idle_ms.max(1000))))
-        .keep_alive_timeout(Duration::from_secs(10));
-    builder
-}
-
 /// What the requests of a connection share.
-struct Desk {
+pub(super) struct Desk {
     shared: Arc<Shared>,
     caller: Caller,
     target_bytes: usize,
@@ -147,18 +117,16 @@ struct Desk {
 
 impl Desk {
     /// What holds for every request, whatever carries it; then the spine.
-    async fn answer(&self, interim: Option<&Interim>, request: Request<Incoming>) -> Response<Body> {
+    pub(super) async fn answer<B>(&self, interim: Option<&Interim>, request: Request<B>) -> Response<Body>
+    where
+        B: HttpBody<Data = Bytes> + Send + Sync + Unpin + 'static,
+        B::Error: Into<BodyError>,
+    {
         let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
         if target > self.target_bytes {
             return answer::refuse_and_close(http::StatusCode::URI_TOO_LONG, Reason::HeadTooLarge);
         }
-        let version = request.version();
-        let mut response = spine::answer(&self.shared, self.caller, interim, request).await;
-        if version >= Version::HTTP_2 {
-            // meaningless there, and an error to send (RFC 9113 section 8.2.2)
-            response.headers_mut().remove(http::header::CONNECTION);
-        }
-        response
+        spine::answer(&self.shared, self.caller, interim, request).await
     }
 
     /// The same, with what the origin says before it answers.

@@ -148,17 +148,13 @@ impl Interim {
         Teller(Arc::clone(self.told.get_or_init(Arc::default)))
     }
 
-    /// Waits for the answer, and gives each interim response to `say` as it comes; none comes after the answer.
-    pub async fn before<A: Future>(&self, mut answer: Pin<&mut A>, mut say: impl FnMut(&Head)) -> A::Output {
-        poll_fn(|context| {
-            let polled = answer.as_mut().poll(context);
-            if let Some(told) = self.told.get() {
-                let heads = if polled.is_ready() { told.close() } else { told.listen(context.waker()) };
-                heads.iter().for_each(&mut say);
-            }
-            polled
-        })
-        .await
+    /// What was told since the last time, given how the answer stands: with the answer it ends.
+    pub fn heard<T>(&self, answer: &Poll<T>, context: &Context<'_>) -> VecDeque<Head> {
+        match self.told.get() {
+            Some(told) if answer.is_ready() => told.close(),
+            Some(told) => told.listen(context.waker()),
+            None => VecDeque::new(),
+        }
     }
 }
 
@@ -178,8 +174,13 @@ struct Filling {
 
 impl Gap {
     /// Waits for the answer, and has what is told before it written before it.
-    pub async fn before<A: Future>(&self, interim: &Interim, answer: Pin<&mut A>) -> A::Output {
-        let answered = interim.before(answer, |head| self.put(head)).await;
+    pub async fn before<A: Future>(&self, interim: &Interim, mut answer: Pin<&mut A>) -> A::Output {
+        let answered = poll_fn(|context| {
+            let polled = answer.as_mut().poll(context);
+            interim.heard(&polled, context).iter().for_each(|head| self.put(head));
+            polled
+        })
+        .await;
         self.taken().await;
         answered
     }

@@ -5,6 +5,7 @@ pub mod body;
 pub mod chunks;
 pub mod connection;
 pub mod forward;
+mod http2;
 pub mod interim;
 pub mod listener;
 pub mod pass;

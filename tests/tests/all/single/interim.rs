@@ -8,10 +8,11 @@ use std::{
     time::Duration,
 };
 
+use http::Method;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::HOST;
+use super::{HOST, http2};
 use crate::harness::{
     Node,
     certificates::{SiteCa, Validity},
@@ -152,6 +153,32 @@ async fn over_tls_too() {
     let mut text = Vec::new();
     let _ = stream.read_to_end(&mut text).await;
     in_order(&String::from_utf8(text).unwrap(), &["/1", "/2"]);
+}
+
+#[tokio::test]
+async fn over_http2_too_each_on_its_own_stream() {
+    let origin = RawOrigin::start(hinting);
+    let (dir, ca) = (TempDir::new().unwrap(), SiteCa::new());
+    ca.site(dir.path(), "site", HOST, Validity::Now);
+    let node = Node::within(dir, &(origin.site() + "tls = { certificate = \"site.crt\", key = \"site.key\" }\n"));
+    let clear = http2::over(tokio::net::TcpStream::connect(node.http).await.unwrap(), 1 << 16).await;
+    let sealed = http2::over(tls(node.https, HOST, &ca.pem, b"h2").await.unwrap(), 1 << 16).await;
+    for (name, send) in [("clear", clear), ("sealed", sealed)] {
+        let mut answers = Vec::new();
+        for index in 0..20 {
+            answers.push(http2::begin(&send, Method::GET, &format!("/{name}/{index}"), true).await.0);
+        }
+        for (index, answer) in answers.into_iter().enumerate() {
+            let (hints, answer) = http2::told(answer).await;
+            let links: Vec<_> =
+                hints.iter().map(|hint| (hint.status().as_u16(), hint.headers()["link"].to_str().unwrap())).collect();
+            assert_eq!(links, [(103, "</a.css>; rel=preload"), (103, "</b.js>; rel=preload")], "{name} {index}");
+            assert!(hints.iter().all(|hint| hint.headers().len() == 1), "{hints:?}");
+            assert_eq!(answer.status(), 200);
+        }
+        let (again, _) = http2::begin(&send, Method::GET, &format!("/{name}/0"), true).await;
+        assert!(http2::told(again).await.0.is_empty(), "a hit has none");
+    }
 }
 
 /// Each of these targets is answered, in order, with its hints just before its answer.

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod coalescing;
+mod http2;
 mod interim;
 mod parsing;
 mod protocols;

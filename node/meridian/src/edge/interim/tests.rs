@@ -54,6 +54,26 @@ fn no_more_than_so_many_and_none_after_the_answer() {
     assert_eq!(told.close().len(), 0);
 }
 
+#[tokio::test]
+async fn what_was_handed_over_first_is_written_first_and_nothing_stands_between_its_pieces() {
+    let (near, mut far) = duplex(1 << 16);
+    let gap = Arc::new(Gap::default());
+    let mut stream = Interjecting::new(near, Arc::clone(&gap));
+    stream.write_all(b"answer 1, ").await.unwrap();
+    gap.put(&parse(103, &[]).unwrap());
+    stream.write_all(b"more of it, ").await.unwrap();
+    let pieces = [io::IoSlice::new(b"and "), io::IoSlice::new(b"its end\n")];
+    assert_eq!(stream.write_vectored(&pieces).await.unwrap(), 12);
+    assert!(gap.full.load(Ordering::Relaxed), "not before hyper flushes");
+    stream.flush().await.unwrap();
+    gap.taken().await;
+    stream.write_all(b"answer 2").await.unwrap();
+    drop(stream);
+    let mut seen = String::new();
+    far.read_to_string(&mut seen).await.unwrap();
+    assert_eq!(seen, "answer 1, more of it, and its end\nHTTP/1.1 103 Early Hints\r\n\r\nanswer 2");
+}
+
 /// Answers `/<n>`: n interim responses, then n times 50 bytes. Some come at once, some while hyper sleeps.
 async fn answer(gap: Arc<Gap>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     let count: usize = request.uri().path()[1..].parse().unwrap();
