@@ -84,9 +84,8 @@ where
             stopped = true;
             connection.graceful_shutdown();
         }
+        // all requests that are there, then all answers, then, as h2 wakes this task for it, one write for them together
         loop {
-            while let Poll::Ready(Some(())) = streams.poll_next_unpin(context) {}
-            // what the streams have written leaves in here, too
             match connection.poll_accept(context) {
                 Poll::Ready(Some(Ok((request, respond)))) => {
                     heard.store(true, Ordering::Relaxed);
@@ -97,6 +96,7 @@ where
                 Poll::Pending => break,
             }
         }
+        while let Poll::Ready(Some(())) = streams.poll_next_unpin(context) {}
         // a client that is gone is not worth a goodbye
         silence.as_mut().poll(context).map(Ok)
     })
@@ -147,9 +147,9 @@ async fn exchange(
             if polled.is_pending() && respond.poll_reset(context).is_ready() {
                 return Poll::Ready(None);
             }
-            for head in interim.heard(&polled, context) {
+            interim.pass_on(&polled, context, |head| {
                 let _ = respond.send_informational(informational(head));
-            }
+            });
             polled.map(Some)
         })
         .await

@@ -148,12 +148,11 @@ impl Interim {
         Teller(Arc::clone(self.told.get_or_init(Arc::default)))
     }
 
-    /// What was told since the last time, given how the answer stands: with the answer it ends.
-    pub fn heard<T>(&self, answer: &Poll<T>, context: &Context<'_>) -> VecDeque<Head> {
-        match self.told.get() {
-            Some(told) if answer.is_ready() => told.close(),
-            Some(told) => told.listen(context.waker()),
-            None => VecDeque::new(),
+    /// Gives `say` what was told since the last time, given how the answer stands: with the answer it ends.
+    pub fn pass_on<T>(&self, answer: &Poll<T>, context: &Context<'_>, say: impl FnMut(Head)) {
+        if let Some(told) = self.told.get() {
+            let heads = if answer.is_ready() { told.close() } else { told.listen(context.waker()) };
+            heads.into_iter().for_each(say);
         }
     }
 }
@@ -177,11 +176,13 @@ impl Gap {
     pub async fn before<A: Future>(&self, interim: &Interim, mut answer: Pin<&mut A>) -> A::Output {
         let answered = poll_fn(|context| {
             let polled = answer.as_mut().poll(context);
-            interim.heard(&polled, context).iter().for_each(|head| self.put(head));
+            interim.pass_on(&polled, context, |head| self.put(&head));
             polled
         })
         .await;
-        self.taken().await;
+        if interim.told.get().is_some() {
+            self.taken().await;
+        }
         answered
     }
 

@@ -206,6 +206,19 @@ async fn pipelined_requests_have_theirs_between_the_answers() {
     in_order(&answered.text, &targets);
 }
 
+#[tokio::test]
+async fn our_own_100_and_what_the_origin_says_do_not_cut_each_other() {
+    let origin = RawOrigin::start(|_| vec![HINTS.to_owned(), ok("Connection: close\r\n", "taken")]);
+    let node = origin.node();
+    let head = format!("POST /up HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 5\r\n");
+    let asked = head + "Expect: 100-continue\r\nConnection: close\r\n\r\nhello";
+    let answered = exchange(&node, &asked).await;
+    // the origin may be faster than the body
+    let (interim, answer) = parted(&answered.text);
+    assert!(interim.contains("HTTP/1.1 100 Continue\r\n\r\n") && answer.ends_with("taken"), "{}", answered.text);
+    assert_eq!(interim.replacen("HTTP/1.1 100 Continue\r\n\r\n", "", 1), HINTED);
+}
+
 const LARGE: usize = 3_000_000;
 
 fn hinting_large(target: &str) -> Vec<String> {
