@@ -1,10 +1,7 @@
 // Runs the suite's client against a cache and prints, as one JSON document, what its tests are and what came of each:
 //   { "tests": [{ "id", "suite", "kind", "depends_on" }], "results": { "<id>": true | [error, message] } }
 // The verdicts are computed by who reads it.
-import { createRequire } from 'node:module'
-import { pathToFileURL } from 'node:url'
-
-import { checkout, load, loadEngine } from './suite.mjs'
+import { load, loadEngine } from './suite.mjs'
 
 const base = process.argv[2]
 if (!base) {
@@ -27,12 +24,6 @@ for (const suite of suites) {
 const { runTests, getResults } = await loadEngine('client', 'runner.mjs')
 const print = console.log
 if (only.length === 0) console.log = () => {}
-if (checkout) {
-  await runTests(suites, false, base)
-} else {
-  const require = createRequire(import.meta.url)
-  const fetch = (await import(pathToFileURL(require.resolve('node-fetch')))).default
-  await runTests(suites, fetch, false, base)
-}
+await runTests(suites, false, base)
 print(JSON.stringify({ tests, results: getResults() }))
 process.exit(0)

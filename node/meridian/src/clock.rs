@@ -10,6 +10,14 @@ pub fn unix_ms() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// Wall clock as the `Date` field says it (RFC 9110 section 6.6.1).
+#[must_use]
+pub fn http_date() -> String {
+    // beyond the year 9999 there is no such date
+    let since = Duration::from_millis(unix_ms().min(253_402_300_799_000));
+    httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + since)
+}
+
 /// Monotonic clock, for deadlines and durations.
 #[must_use]
 pub fn instant() -> Instant {

@@ -1,15 +1,14 @@
 //! One client connection: TLS if any, which HTTP, and the limits that hold on it.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use http::{Request, Response, Version};
-use hyper::{
-    body::Incoming,
-    server::conn::{http1, http2},
-    service::service_fn,
-};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use http_body::Body as HttpBody;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use region_config::Limits;
+use rules::caching::Reason;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -18,19 +17,17 @@ use tokio::{
 
 use super::{
     answer,
-    body::Body,
+    body::{Body, BodyError},
+    http2,
+    interim::{Gap, Interim, Interjecting},
     listener::Guest,
     spine::{self, Caller},
     stall::Stall,
 };
-use rules::caching::Reason;
+use crate::snapshot::Shared;
 
 /// How an HTTP/2 connection in clear text begins (RFC 9113 section 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
-/// HTTP/2 flow-control windows, in bytes: per stream and per connection.
-const STREAM_WINDOW: u32 = 1024 * 1024;
-const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 
 /// Serves a connection to its end.
 pub(super) async fn serve(guest: Guest, stream: TcpStream, peer: SocketAddr, tls: bool) {
@@ -72,33 +69,28 @@ async fn speak<S>(guest: &Guest, stream: S, caller: Caller, limits: &Limits, h2:
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let io = TokioIo::new(Stall::new(stream, Duration::from_millis(limits.stall_ms)));
-    let stopping = guest.lobby.tasks.stopping();
+    let stream = Stall::new(stream, Duration::from_millis(limits.stall_ms));
     let shared = Arc::clone(&guest.lobby.shared);
-    let target_bytes = limits.target_bytes;
-    let service = service_fn(move |request: Request<Incoming>| {
-        let shared = Arc::clone(&shared);
-        async move { Ok::<_, std::convert::Infallible>(answer_one(&shared, caller, request, target_bytes).await) }
-    });
+    let desk = Arc::new(Desk { shared, caller, target_bytes: limits.target_bytes, gap: Arc::default() });
+    let stopping = guest.lobby.tasks.stopping();
     if h2 {
-        let mut connection = std::pin::pin!(http2_builder(limits).serve_connection(io, service));
-        tokio::select! {
-            ended = connection.as_mut() => return trace(ended),
-            () = stopping.cancelled() => connection.as_mut().graceful_shutdown(),
-        }
-        trace(connection.await);
-    } else {
-        let mut connection = std::pin::pin!(http1_builder(limits).serve_connection(io, service));
-        tokio::select! {
-            ended = connection.as_mut() => return trace(ended),
-            () = stopping.cancelled() => connection.as_mut().graceful_shutdown(),
-        }
-        trace(connection.await);
+        return trace(http2::serve(stream, desk, limits, stopping).await);
     }
+    let io = TokioIo::new(Interjecting::new(stream, Arc::clone(&desk.gap)));
+    let service = service_fn(move |request| {
+        let desk = Arc::clone(&desk);
+        async move { Ok::<_, Infallible>(desk.answer_http1(request).await) }
+    });
+    let mut connection = pin!(http1_builder(limits).serve_connection(io, service));
+    tokio::select! {
+        ended = connection.as_mut() => return trace(ended),
+        () = stopping.cancelled() => connection.as_mut().graceful_shutdown(),
+    }
+    trace(connection.await);
 }
 
 /// Clients break off all the time: of interest only to who looks closely.
-fn trace(ended: hyper::Result<()>) {
+fn trace<E: std::fmt::Display>(ended: Result<(), E>) {
     if let Err(error) = ended {
         tracing::trace!(%error, "a client connection ended early");
     }
@@ -115,37 +107,36 @@ fn http1_builder(limits: &Limits) -> http1::Builder {
     builder
 }
 
-fn http2_builder(limits: &Limits) -> http2::Builder<TokioExecutor> {
-    let mut builder = http2::Builder::new(TokioExecutor::new());
-    builder
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(limits.streams_max)
-        .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_send_buf_size(256 * 1024)
-        .max_local_error_reset_streams(Some(256))
-        .keep_alive_interval(Some(Duration::from_millis(limits.idle_ms.max(1000))))
-        .keep_alive_timeout(Duration::from_secs(10));
-    builder
+/// What the requests of a connection share.
+pub(super) struct Desk {
+    shared: Arc<Shared>,
+    caller: Caller,
+    target_bytes: usize,
+    gap: Arc<Gap>,
 }
 
-/// What holds for every request, whatever carries it; then the spine.
-async fn answer_one(
-    shared: &Arc<crate::snapshot::Shared>,
-    caller: Caller,
-    request: Request<Incoming>,
-    target_bytes: usize,
-) -> Response<Body> {
-    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
-    if target > target_bytes {
-        return answer::refuse_and_close(http::StatusCode::URI_TOO_LONG, Reason::HeadTooLarge);
+impl Desk {
+    /// What holds for every request, whatever carries it; then the spine.
+    pub(super) async fn answer<B>(&self, interim: Option<&Interim>, request: Request<B>) -> Response<Body>
+    where
+        B: HttpBody<Data = Bytes> + Send + Sync + Unpin + 'static,
+        B::Error: Into<BodyError>,
+    {
+        let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+        if target > self.target_bytes {
+            return answer::refuse_and_close(http::StatusCode::URI_TOO_LONG, Reason::HeadTooLarge);
+        }
+        spine::answer(&self.shared, self.caller, interim, request).await
     }
-    let version = request.version();
-    let mut response = spine::answer(shared, caller, request).await;
-    if version >= Version::HTTP_2 {
-        // meaningless there, and an error to send (RFC 9113 section 8.2.2)
-        response.headers_mut().remove(http::header::CONNECTION);
+
+    /// The same, with what the origin says before it answers.
+    async fn answer_http1(&self, request: Request<Incoming>) -> Response<Body> {
+        // not to be sent to HTTP/1.0, which does not know them (RFC 9110 section 15.2)
+        if request.version() < Version::HTTP_11 {
+            return self.answer(None, request).await;
+        }
+        let interim = Interim::default();
+        let answer = pin!(self.answer(Some(&interim), request));
+        self.gap.before(&interim, answer).await
     }
-    response
 }

@@ -6,6 +6,8 @@ pub mod chunks;
 pub mod coded;
 pub mod connection;
 pub mod forward;
+mod http2;
+pub mod interim;
 pub mod listener;
 pub mod pass;
 mod shelf;

@@ -130,6 +130,9 @@ async fn to_origin(
     let Ok(target) = target else { return answer::refuse(shared, StatusCode::BAD_REQUEST, Reason::Target) };
     *request.uri_mut() = target;
     *request.headers_mut() = forward::headers(shared, caller, &parts.headers, asked.authority);
+    if let Some(interim) = asked.interim {
+        interim.teller().follow(&mut request);
+    }
     served.counters.note_origin_fetch();
     match shared.origins.send(&served.site.name, request, &served.permit).await {
         Ok(answered) => {

@@ -18,7 +18,9 @@ use super::{
     answer::{self, Filled, How, Reply, Stock},
     body::{Body, BodyError},
     coded::{self, Codes},
-    forward, pass,
+    forward,
+    interim::Interim,
+    pass,
     shelf::{Found, Shelf, part, pick, shelf},
     sites::{Lodger, Served, bare_host},
 };
@@ -58,8 +60,13 @@ impl Caller {
     }
 }
 
-/// Answers a request.
-pub async fn answer<B>(shared: &Arc<Shared>, caller: Caller, request: Request<B>) -> Response<Body>
+/// Answers a request. What the origin says before it answers is told to `interim`.
+pub async fn answer<B>(
+    shared: &Arc<Shared>,
+    caller: Caller,
+    interim: Option<&Interim>,
+    request: Request<B>,
+) -> Response<Body>
 where
     B: HttpBody<Data = Bytes> + Send + Sync + Unpin + 'static,
     B::Error: Into<BodyError>,
@@ -98,16 +105,16 @@ where
             answer::refuse(shared, StatusCode::LOOP_DETECTED, Reason::Loop)
         }
         Intent::Pass(reason) => {
-            let asked = Asked::new(shared, served, caller, authority, &host, &target);
+            let asked = Asked { interim, ..Asked::new(shared, served, caller, authority, &host, &target) };
             pass::through(shared, caller, served, &asked, &parts, body, reason).await
         }
         // over HTTP/2 a body needs no field to announce it
         Intent::Lookup if !body.is_end_stream() => {
-            let asked = Asked::new(shared, served, caller, authority, &host, &target);
+            let asked = Asked { interim, ..Asked::new(shared, served, caller, authority, &host, &target) };
             pass::through(shared, caller, served, &asked, &parts, body, Reason::RequestBody).await
         }
         Intent::Lookup => {
-            let asked = Asked::new(shared, served, caller, authority, &host, &target);
+            let asked = Asked { interim, ..Asked::new(shared, served, caller, authority, &host, &target) };
             // 4. the usual case: in memory, fresh, not purged. Nothing waits.
             let codes = Codes::of(policy, caller);
             match from_memory(shared, caller, served, &asked, &parts, &arrival, codes) {
@@ -160,6 +167,7 @@ pub struct Asked<'a> {
     pub(super) host: &'a str,
     pub(super) target: &'a Target<'a>,
     pub(super) primary: Key,
+    pub(super) interim: Option<&'a Interim>,
 }
 
 impl<'a> Asked<'a> {
@@ -174,7 +182,7 @@ impl<'a> Asked<'a> {
         let https = caller.https();
         let site = &served.site;
         let primary = key::primary(&shared.secret, &site.tenant, &site.name, https, authority, target);
-        Self { https, authority, host, target, primary }
+        Self { https, authority, host, target, primary, interim: None }
     }
 }
 
@@ -286,6 +294,7 @@ fn wanted(shared: &Shared, caller: Caller, served: &Arc<Served>, asked: &Asked<'
         primary: asked.primary,
         placement: key::placement(&site.tenant, &site.name, asked.https, asked.authority, asked.target),
         from_peer: matches!(caller, Caller::Peer { .. }),
+        interim: asked.interim.map(Interim::teller),
     })
 }
 

@@ -31,7 +31,11 @@ use self::{
     slices::{Kept, Opening, SLICE_BYTES, Source},
     upstream::{Conditions, Fetched, UpstreamBody},
 };
-use crate::{clock, edge::sites::Served, snapshot::Shared};
+use crate::{
+    clock,
+    edge::{interim::Teller, sites::Served},
+    snapshot::Shared,
+};
 
 /// Waiters on one fill. More are refused: they would not be answered in time either.
 pub const WAITERS_MAX: usize = 16_384;
@@ -65,6 +69,8 @@ pub struct Wanted {
     pub placement: u64,
     /// Whether a peer asks: then the origin is next, never another peer.
     pub from_peer: bool,
+    /// Whom to tell what the origin says before it answers: the client that this is fetched for.
+    pub interim: Option<Teller>,
 }
 
 impl Wanted {

@@ -171,7 +171,7 @@ impl Owner {
         let have = realm.have(&site.name);
         let Some(request) = request(&ask) else { return refused(StatusCode::BAD_REQUEST) };
         let caller = Caller::Peer { https: ask.https };
-        (have, spine::answer(&self.shared, caller, request).await)
+        (have, spine::answer(&self.shared, caller, None, request).await)
     }
 }
 

@@ -125,7 +125,10 @@ pub async fn send(shared: &Shared, wanted: &Wanted, headers: HeaderMap, direct: 
 async fn from_origin(shared: &Shared, wanted: &Wanted, headers: HeaderMap) -> Result<Fetched, Failure> {
     let served = &wanted.served;
     let stamp = served.realm.position();
-    let request = request(&wanted.target(), headers)?;
+    let mut request = request(&wanted.target(), headers)?;
+    if let Some(teller) = &wanted.interim {
+        teller.follow(&mut request);
+    }
     let answer = shared.origins.send(&served.site.name, request, &served.permit).await;
     let answer = answer.map_err(|error| Failure::from(&error))?;
     let (mut parts, body) = answer.response.into_parts();

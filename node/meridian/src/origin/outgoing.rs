@@ -12,7 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header,
+    Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header,
     uri::{Authority, PathAndQuery, Scheme},
 };
 use http_body::{Body, Frame, SizeHint};
@@ -52,6 +52,8 @@ pub(super) struct Outgoing {
     /// The client's host.
     host: Option<HeaderValue>,
     headers: HeaderMap,
+    /// What the caller wants of hyper: to be told of interim responses.
+    extensions: Extensions,
     body: Option<RequestBody>,
     empty: bool,
 }
@@ -101,7 +103,8 @@ impl Outgoing {
             headers.remove(name);
         }
         let empty = body.is_end_stream() || body.size_hint().exact() == Some(0);
-        Ok(Self { method: parts.method, target, host, headers, body: Some(body), empty })
+        let extensions = parts.extensions;
+        Ok(Self { method: parts.method, target, host, headers, extensions, body: Some(body), empty })
     }
 
     /// Whether it may be sent a second time although the first may have arrived: idempotent (RFC 9110 section 9.2.2),
@@ -141,6 +144,7 @@ impl Outgoing {
         let mut request = Request::new(upload);
         *request.method_mut() = self.method.clone();
         *request.headers_mut() = headers;
+        *request.extensions_mut() = self.extensions.clone();
         frame(&mut request, length, manner.version);
         if manner.version == Version::HTTP_2 {
             *request.uri_mut() = self.absolute(authority, manner.tls)?;

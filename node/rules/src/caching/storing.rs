@@ -1,7 +1,7 @@
 //! Whether a response is kept (RFC 9111 section 3).
 
 use http::{
-    HeaderMap, HeaderName, Method, StatusCode,
+    HeaderMap, Method, StatusCode,
     header::{AUTHORIZATION, CONTENT_LENGTH, ETAG, LAST_MODIFIED, SET_COOKIE},
 };
 use region_config::{CacheMode, Policy};
@@ -18,8 +18,6 @@ use super::{
 const FORBIDDEN_S: u32 = 120;
 /// For how long an address whose response could not be kept this time is remembered as such, in seconds.
 const UNKEPT_S: u32 = 10;
-
-const SET_COOKIE2: HeaderName = HeaderName::from_static("set-cookie2");
 
 /// A request that was sent to the origin, and the head of what came back.
 #[derive(Debug, Clone, Copy)]
@@ -140,7 +138,8 @@ fn directives_allow(exchange: &Exchange<'_>, directives: &Directives) -> Result<
     if exchange.request.contains_key(AUTHORIZATION) && !shareable {
         return Err(Reason::Authorization);
     }
-    if exchange.response.contains_key(SET_COOKIE) || exchange.response.contains_key(SET_COOKIE2) {
+    // the obsolete `Set-Cookie2` sets nothing (RFC 6265 section 9.4)
+    if exchange.response.contains_key(SET_COOKIE) {
         return Err(Reason::SetCookie);
     }
     Ok(())
@@ -194,6 +193,8 @@ const fn hit_for_miss_s(reason: Reason) -> u32 {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+    use http::HeaderName;
+
     use super::*;
 
     /// 2026-11-22T00:00:00Z

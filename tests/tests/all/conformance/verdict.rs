@@ -161,6 +161,17 @@ impl Report {
         }
         text
     }
+
+    /// Required and optimal tests that did not pass, a line each, for people.
+    pub(super) fn not_passed(&self, verdicts: &BTreeMap<&Test, Verdict>) -> String {
+        let mut text = String::new();
+        for (test, verdict) in verdicts {
+            if test.kind != Kind::Check && *verdict != Verdict::Pass {
+                let _ = writeln!(text, "{:>10} {}: {}", verdict.as_str(), test.id, self.message(&test.id));
+            }
+        }
+        text
+    }
 }
 
 fn test(value: &Value) -> Option<Test> {

@@ -3,6 +3,8 @@
 mod bad_input;
 mod coalescing;
 mod codings;
+mod http2;
+mod interim;
 mod parsing;
 mod protocols;
 mod ranges;
