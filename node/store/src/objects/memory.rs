@@ -18,6 +18,9 @@
 //! A shard decides alone, with its part of every floor: keys are hashes, so that parts are alike. Everything is O(1) but
 //! the choice of a tenant, which looks at every tenant with a share, at most [`SLOTS_MAX`](super::shares::SLOTS_MAX).
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::{HashSet, VecDeque},
     hash::{BuildHasher, BuildHasherDefault, Hasher},

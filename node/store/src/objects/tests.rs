@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+mod faults;
+
 use std::{
     fs,
     io::{BufRead, BufReader, Write},
