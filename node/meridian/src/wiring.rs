@@ -410,11 +410,22 @@ fn forget_other_lives(state_dir: &Path, ledgers: &Ledgers) -> io::Result<()> {
     if std::fs::read(&path).is_ok_and(|known| known == lives) {
         return Ok(());
     }
-    match std::fs::remove_dir_all(state_dir.join("objects")) {
+    match remove_files(&state_dir.join("objects")) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
     write_private(&path, &lives)
+}
+
+/// The folder stays: it may be where a disk is mounted.
+fn remove_files(dir: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        if !entry.file_type()?.is_dir() {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// What each tenant may use of this node's store.

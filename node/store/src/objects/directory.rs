@@ -78,6 +78,13 @@ impl Directory {
         &self.path
     }
 
+    /// Lets the folder be opened anew, while files in it may still be open.
+    pub(super) fn unlock(&self) {
+        if let Err(fault) = self.lock.unlock() {
+            tracing::debug!(%fault, "unlocking the cache folder");
+        }
+    }
+
     /// Whether the folder is still the one that was opened: not removed, not replaced.
     pub(super) fn in_place(&self) -> io::Result<()> {
         let (ours, there) = (self.lock.metadata()?, fs::metadata(self.path.join("lock"))?);

@@ -1,7 +1,7 @@
 //! The disk tier: foyer's log of blocks, and what keeps it honest.
 //!
 //! foyer says nothing when a write fails, and a failed write may end its writing for good: the task that writes can be
-//! gone, with every later entry dropped in silence. So the tier is watched from outside ([`Disk::round`]): every few
+//! gone, with every later entry dropped in silence, or a lock of its poisoned, so that whoever asks it anything panics. So the tier is watched from outside ([`Disk::round`]): every few
 //! seconds, while there is something to write, a canary is written and read back through foyer itself. What fails is
 //! told, taken out of use and, as soon as the disk takes and gives back bytes again, opened anew: what it still holds
 //! comes back with it. Meanwhile the node goes on with its memory.
@@ -79,6 +79,7 @@ pub(super) struct Disk {
 #[derive(Debug)]
 struct Tier {
     cache: Cache,
+    spawner: Spawner,
     directory: Directory,
     lap: Lap,
     /// Bytes that wait to be written, as foyer's buffers count them.
@@ -137,6 +138,7 @@ impl Disk {
         self.held_bytes.store(held, Ordering::Relaxed);
         self.tier.store(Some(Arc::new(Tier {
             cache,
+            spawner: self.spawner.clone(),
             directory,
             lap: Lap::new(capacity, filled),
             pending: AtomicU64::new(0),
@@ -314,8 +316,10 @@ impl Disk {
 
     /// Waits until what was inserted is written.
     pub(super) async fn settle(&self) {
-        if let Some(tier) = self.tier.load_full() {
-            tier.flushed().await;
+        if let Some(tier) = self.tier.load_full()
+            && let Err(fault) = tier.flushed().await
+        {
+            self.trouble.breaks(&fault);
         }
     }
 
@@ -323,10 +327,8 @@ impl Disk {
     pub(super) async fn close(&self) {
         self.closed.store(true, Ordering::Relaxed);
         let Some(tier) = self.tier.load_full() else { return };
-        match tokio::time::timeout(FLUSH_PATIENCE, tier.cache.close()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(fault)) => tracing::warn!(%fault, "the cache did not close cleanly"),
-            Err(_) => tracing::warn!("the cache's disk hangs: what was queued for it is given up"),
+        if let Err(fault) = tier.close().await {
+            tracing::warn!(%fault, "the disk cache did not close cleanly: what was queued is given up");
         }
     }
 
@@ -348,10 +350,11 @@ impl Disk {
         }
         self.tier.store(None);
         self.held_bytes.store(0, Ordering::Relaxed);
-        // its folder is unlocked when the last look-up is done with it; a disk that hangs may keep it for long
+        // at once, as look-ups and a disk that hangs may hold the tier for long; what they still write over what is
+        // written from now on is found by its checksum
+        tier.directory.unlock();
         self.spawner.spawn(async move {
-            let closing = tokio::time::timeout(FLUSH_PATIENCE, tier.cache.close());
-            if let Ok(Err(fault)) = closing.await {
+            if let Err(fault) = tier.close().await {
                 tracing::debug!(%fault, "closing a broken disk cache");
             }
         });
@@ -401,12 +404,12 @@ impl Disk {
         loop {
             tokio::time::sleep(PAUSE).await;
             let Some(disk) = disk.upgrade() else { return };
-            if let Some(tier) = disk.tier.load_full()
-                && tier.pending.load(Ordering::Relaxed) > 0
-                && tokio::time::timeout(FLUSH_PATIENCE, tier.flushed()).await.is_err()
-            {
-                disk.trouble.breaks(&"what was to be written has waited too long");
-                tokio::time::sleep(FLUSH_PATIENCE).await;
+            let tier = disk.tier.load_full().filter(|tier| tier.pending.load(Ordering::Relaxed) > 0);
+            let Some(tier) = tier.filter(|_| !disk.trouble.broken()) else { continue };
+            match tokio::time::timeout(FLUSH_PATIENCE, tier.flushed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(fault)) => disk.trouble.breaks(&fault),
+                Err(_) => disk.trouble.breaks(&"what was to be written has waited too long"),
             }
         }
     }
@@ -434,12 +437,23 @@ impl Tier {
         self.spare.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |spare| spare.checked_sub(bytes)).is_ok()
     }
 
-    async fn flushed(&self) {
+    /// Waits until what is queued now is written, or foyer has given up on it.
+    async fn flushed(&self) -> Result<(), Fault> {
         let pending = self.pending.load(Ordering::Relaxed);
-        self.cache.storage().wait().await;
+        let cache = self.cache.clone();
+        // foyer panics here once a write has failed at the wrong moment: only in a task of its own
+        self.spawner.spawn(async move { cache.storage().wait().await }).await.map_err(Fault::of)?;
         // saturating: two that wait at the same time take the same bytes off
         let less = |now: u64| Some(now.saturating_sub(pending));
         let _done = self.pending.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        Ok(())
+    }
+
+    async fn close(&self) -> Result<(), Fault> {
+        let cache = self.cache.clone();
+        let closed = tokio::time::timeout(FLUSH_PATIENCE, self.spawner.spawn(async move { cache.close().await }));
+        let closed = closed.await.map_err(|_| Fault("the disk takes too long".to_owned()))?;
+        closed.map_err(Fault::of)?.map_err(Fault::of)
     }
 
     /// Writes something and reads it back.
@@ -448,11 +462,11 @@ impl Tier {
         let song = SONG.fetch_add(1, Ordering::Relaxed);
         let singing = async {
             self.cache.insert(CANARY, Stored { tag: 0, entry: Entry::HitForMiss { until_unix_ms: song, reason: 0 } });
-            self.cache.storage().wait().await;
-            self.cache.get(&CANARY).await
+            self.flushed().await?;
+            self.cache.get(&CANARY).await.map_err(Fault::of)
         };
         let heard = tokio::time::timeout(FLUSH_PATIENCE, singing).await;
-        let heard = heard.map_err(|_| Fault("the disk took too long".to_owned()))?.map_err(Fault::of)?;
+        let heard = heard.map_err(|_| Fault("the disk took too long".to_owned()))??;
         match heard.as_ref().map(|heard| &heard.value().entry) {
             Some(Entry::HitForMiss { until_unix_ms, .. }) if *until_unix_ms == song => Ok(()),
             _ => Err(Fault("what was written did not come back".to_owned())),

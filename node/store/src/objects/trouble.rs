@@ -60,6 +60,7 @@ impl Trouble {
     /// A broken disk was tried, and is still broken.
     pub(super) fn still(&self, fault: &dyn Display) {
         self.errors.fetch_add(1, Ordering::Relaxed);
+        tracing::debug!(%fault, "the disk cache was tried");
         if (self.rounds.fetch_add(1, Ordering::Relaxed) + 1).is_multiple_of(ROUNDS_PER_REPORT) {
             tracing::warn!(%fault, "the disk cache is still out of use");
         }
