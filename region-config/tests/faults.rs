@@ -61,7 +61,8 @@ fn quotas_of_tenants_fit_the_tenants_and_the_cache() {
     let site = SITE.replace("hosts", "tenant = \"acme\"\nhosts");
     let beside = [("n.toml", NODE), ("s.toml", site.as_str())];
     let tenant = |rest: &str| format!("[[tenants]]\nname = \"acme\"\n{rest}\n");
-    let config = good(&[beside[0], beside[1], ("f.toml", &tenant("memory_floor = \"25%\"\ndisk_max = \"1GiB\""))]).config;
+    let config =
+        good(&[beside[0], beside[1], ("f.toml", &tenant("memory_floor = \"25%\"\ndisk_max = \"1GiB\""))]).config;
     let [acme] = &config.tenants[..] else { panic!("{:?}", config.tenants) };
     assert_eq!(acme.memory.floor.map(|it| it.of(1000)), Some(250));
     assert_eq!(acme.disk.max.map(|it| it.of(0)), Some(1 << 30));
@@ -87,7 +88,11 @@ fn quotas_of_tenants_fit_the_tenants_and_the_cache() {
         "f.toml:3:14: tenant `acme`: `disk_floor` is `\"120%\"`; expected a part such as \"25%\", at most \"100%\", or a size \
          such as \"4GiB\"; whole percents from 0 to 100",
     );
-    one(&beside, &format!("{0}{0}", tenant("")), "f.toml:5:8: tenant `acme` stands already at f.toml:2; expected each one once");
+    one(
+        &beside,
+        &format!("{0}{0}", tenant("")),
+        "f.toml:5:8: tenant `acme` stands already at f.toml:2; expected each one once",
+    );
 }
 
 #[test]

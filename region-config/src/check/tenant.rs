@@ -45,7 +45,8 @@ pub(super) fn check(root: &Root, gatherer: &mut Gatherer) {
 
 /// A tenant is one that a site names.
 fn names(root: &Root, gatherer: &mut Gatherer) {
-    let sites = root.sites.iter().map(|it| it.value.tenant.as_ref().map_or(build::DEFAULT_TENANT, |it| it.value.as_str()));
+    let sites =
+        root.sites.iter().map(|it| it.value.tenant.as_ref().map_or(build::DEFAULT_TENANT, |it| it.value.as_str()));
     let known: BTreeSet<&str> = sites.collect();
     for name in root.tenants.iter().filter_map(|it| it.value.name.as_ref()) {
         if !known.contains(name.value.as_str()) {
@@ -69,7 +70,9 @@ fn quotas(root: &Root, tier: &Tier, gatherer: &mut Gatherer) {
         let before = sum;
         sum = sum.saturating_add(floor_bytes);
         if before <= *bytes && sum > *bytes {
-            let found = format!("with this `{noun}_floor`, the floors are more than the {noun} of the cache: {sum} of {bytes} bytes");
+            let found = format!(
+                "with this `{noun}_floor`, the floors are more than the {noun} of the cache: {sum} of {bytes} bytes"
+            );
             gatherer.error(floor.place, &about, found, "floors that the cache has room for");
         }
     }

@@ -130,7 +130,9 @@ impl Lap {
     /// Whether this was asked before, some time ago; remembers it if not.
     fn seen_before(&self, hash: u64) -> bool {
         let mark = (hash >> 32) as u32 | 1;
-        let Some(place) = self.seen.get(hash as usize & (self.seen.len() - 1)) else { return false };
+        // there is a power of two of places
+        let at = usize::try_from(hash & (self.seen.len() as u64 - 1)).unwrap_or(0);
+        let Some(place) = self.seen.get(at) else { return false };
         if place.load(Ordering::Relaxed) == mark {
             place.store(0, Ordering::Relaxed);
             return true;
@@ -174,6 +176,8 @@ pub(super) fn disk_bytes(entry_bytes: usize) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::cast_possible_truncation, reason = "tests")]
+
     use super::*;
 
     const ENTRY: usize = 4096 - HEAD_BYTES as usize;

@@ -491,7 +491,13 @@ impl Shard {
 /// What of a tenant's bytes may be taken.
 fn above(slot: usize, queues: &Queues, victims: Victims) -> usize {
     match victims {
-        Victims::Only(only) => if slot == only { queues.bytes() } else { 0 },
+        Victims::Only(only) => {
+            if slot == only {
+                queues.bytes()
+            } else {
+                0
+            }
+        }
         Victims::AboveFloor(coming, weight) => {
             let wanted = queues.bytes() + if slot == coming { weight } else { 0 };
             wanted.saturating_sub(queues.bounds.floor).min(queues.bytes())

@@ -58,8 +58,8 @@ use wire::entry::Entry;
 pub use admission::Refusal;
 use disk::{Disk, Setup};
 use memory::{Memory, Promoted, Slot};
-pub use shares::{Quota, Share};
 use shares::Table;
+pub use shares::{Quota, Share};
 
 /// Threads that the disk may hold when it hangs.
 const DISK_THREADS: usize = 32;

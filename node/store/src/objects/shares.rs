@@ -124,8 +124,9 @@ fn floors(slots: &[(Slot, &Share)], quota: fn(&Share) -> Quota, capacity: usize)
     if sum <= capacity {
         return (set, capacity - sum);
     }
-    let scaled = |floor: usize| (floor as u128 * capacity as u128 / (sum as u128).max(1)) as u64;
-    (set.into_iter().map(|floor| floor.map(|floor| bytes(scaled(floor)))).collect(), 0)
+    let scaled = |floor: usize| floor as u128 * capacity as u128 / (sum as u128).max(1);
+    let scaled = |floor| usize::try_from(scaled(floor)).unwrap_or(capacity);
+    (set.into_iter().map(|floor| floor.map(scaled)).collect(), 0)
 }
 
 fn memory_bounds(slots: &[(Slot, &Share)], count: usize, capacity: usize) -> Vec<Bounds> {
