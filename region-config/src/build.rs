@@ -12,7 +12,7 @@ use std::{
 use crate::{
     config::{
         CertificateFiles, Config, Deadlines, HealthCheck, Identity, Jurisdiction, Limits, NameServer, Node, NodeConfig,
-        Origin, OriginProtocol, PathPattern, Policy, Region, Route, Site, Zone,
+        Origin, OriginProtocol, PathPattern, Policy, Quota, Region, Route, Site, Tenant, Zone,
     },
     fault::{Gatherer, Place},
     fingerprint,
@@ -29,8 +29,8 @@ use crate::{
 /// The one region and jurisdiction of a node without any.
 const LOCAL: &str = "local";
 /// The tenant of sites that name none.
-const DEFAULT_TENANT: &str = "default";
-const MEMORY_BYTES: u64 = 256 << 20;
+pub(crate) const DEFAULT_TENANT: &str = "default";
+pub(crate) const MEMORY_BYTES: u64 = 256 << 20;
 const ORIGIN_CONNECTIONS: usize = 256;
 const DNS_TTL_S: u32 = 30;
 const ZONE_TTL_S: u32 = 3_600;
@@ -44,19 +44,32 @@ pub(crate) fn config(root: &Root, gatherer: &Gatherer) -> Option<Config> {
     let name = value(&root.node.as_ref()?.value.name)?;
     let here = regions.iter().find(|region| region.nodes.iter().any(|node| node.name == name))?.name.clone();
     let zones = root.zones.iter().map(|it| zone(&it.value, &regions)).collect::<Option<_>>()?;
-    let tenants: BTreeSet<TenantId> = sites.iter().map(|it: &Arc<Site>| it.tenant.clone()).collect();
+    let names: BTreeSet<TenantId> = sites.iter().map(|it: &Arc<Site>| it.tenant.clone()).collect();
     let mut config = Config {
         node: node(root, name, here, &folders)?,
         jurisdictions,
         regions,
         zones,
-        tenants: tenants.into_iter().collect(),
+        tenants: names.into_iter().map(|name| tenant(name, root)).collect(),
         sites,
         witnesses: witnesses(root)?,
         fingerprint: [0; 32],
     };
     config.fingerprint = fingerprint::of(&config);
     Some(config)
+}
+
+/// A tenant with what is written about it.
+fn tenant(name: TenantId, root: &Root) -> Tenant {
+    let mut tenants = root.tenants.iter().map(|it| &it.value);
+    match tenants.find(|it| it.name.as_ref().is_some_and(|written| written.value == name)) {
+        Some(section) => Tenant {
+            memory: Quota { floor: value(&section.memory_floor), max: value(&section.memory_max) },
+            disk: Quota { floor: value(&section.disk_floor), max: value(&section.disk_max) },
+            name,
+        },
+        None => Tenant::new(name),
+    }
 }
 
 /// Resolves relative paths by the folder of the file that they are written in.

@@ -5,6 +5,7 @@
 mod fleet;
 mod node;
 mod site;
+mod tenant;
 
 use std::{collections::BTreeMap, fmt};
 
@@ -21,6 +22,7 @@ pub(crate) fn all(root: &Root, gatherer: &mut Gatherer) {
     fleet::check(root, &known, gatherer);
     node::check(root, &known, gatherer);
     site::check(root, &known, gatherer);
+    tenant::check(root, gatherer);
 }
 
 /// The names that others refer to.

@@ -26,8 +26,8 @@ pub struct Config {
     pub regions: Vec<Region>,
     /// DNS zones this fleet answers for.
     pub zones: Vec<Zone>,
-    /// Customers.
-    pub tenants: Vec<TenantId>,
+    /// Customers: those that sites name, by name.
+    pub tenants: Vec<Tenant>,
     /// What is served, each by a tenant.
     pub sites: Vec<Arc<Site>>,
     /// Witness sets that the operator named; a realm that is not here gets the default ones.
@@ -182,6 +182,54 @@ pub struct NameServer {
     pub name: String,
     /// Its addresses, given when it lies inside the zone.
     pub addresses: Vec<IpAddr>,
+}
+
+/// A customer, and what it may use of each node's cache.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tenant {
+    /// Its name.
+    pub name: TenantId,
+    /// Of the memory.
+    pub memory: Quota,
+    /// Of the disk.
+    pub disk: Quota,
+}
+
+impl Tenant {
+    /// A tenant that nothing is said about.
+    #[must_use]
+    pub fn new(name: TenantId) -> Self {
+        Self { name, memory: Quota::default(), disk: Quota::default() }
+    }
+}
+
+/// What a tenant may use of one tier of a node's cache.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Quota {
+    /// What it surely has; the node decides if none is given.
+    pub floor: Option<Portion>,
+    /// What it has at most; everything if none is given.
+    pub max: Option<Portion>,
+}
+
+/// A part of a node's cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Portion {
+    /// Of what the node has: 0 to 100.
+    Percent(u8),
+    /// So many bytes.
+    Bytes(u64),
+}
+
+impl Portion {
+    /// In bytes, on a node that has so many.
+    #[must_use]
+    pub fn of(self, whole_bytes: u64) -> u64 {
+        match self {
+            Self::Percent(percent) => whole_bytes / 100 * u64::from(percent.min(100)),
+            Self::Bytes(bytes) => bytes,
+        }
+    }
 }
 
 /// What a tenant serves.

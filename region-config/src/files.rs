@@ -137,6 +137,7 @@ fn merge(before: Root, after: Root, gatherer: &mut Gatherer) -> Root {
         regions: joined(before.regions, after.regions),
         zones: joined(before.zones, after.zones),
         sites: joined(before.sites, after.sites),
+        tenants: joined(before.tenants, after.tenants),
         witnesses: joined(before.witnesses, after.witnesses),
     }
 }

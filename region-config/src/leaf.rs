@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use toml::{Spanned, de::DeValue};
 
 use crate::{
-    config::{CacheMode, OriginProtocol},
+    config::{CacheMode, OriginProtocol, Portion},
     country::{self, Preset},
     ids::{JurisdictionId, NodeId, RealmId, RegionId, SiteId, TenantId},
     shape::{Reader, Shape, Text, listed, nearest},
@@ -191,6 +191,26 @@ impl<const LEAST: u64, const MOST: u64> Text for Size<LEAST, MOST> {
 
     fn schema() -> Value {
         json!({ "pattern": "^([0-9]+(B|KiB|MiB|GiB|TiB)|0)$" })
+    }
+}
+
+/// A part of a node's cache, in percent or as a size.
+impl Text for Portion {
+    fn expected() -> String {
+        "a part such as \"25%\", at most \"100%\", or a size such as \"4GiB\"".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        if let Some(percent) = text.strip_suffix('%') {
+            let percent = percent.trim_end().parse::<u8>().ok().filter(|it| *it <= 100);
+            return percent.map(Self::Percent).ok_or_else(|| "whole percents from 0 to 100".to_owned());
+        }
+        let bytes = quantity(text, &SIZE_UNITS);
+        bytes.map(Self::Bytes).ok_or_else(|| "units are %, B, KiB, MiB, GiB and TiB".to_owned())
+    }
+
+    fn schema() -> Value {
+        json!({ "pattern": "^([0-9]+(%|B|KiB|MiB|GiB|TiB)|0)$" })
     }
 }
 

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::{
-    config::{CacheMode, HostPattern, OriginProtocol, PathPattern},
+    config::{CacheMode, HostPattern, OriginProtocol, PathPattern, Portion},
     country::Preset,
     host::{HostHeader, HostName, Mailbox, OriginUrl, Target},
     ids::{JurisdictionId, NodeId, RealmId, RegionId, SiteId, TenantId},
@@ -50,6 +50,8 @@ section! {
         many zones: ZoneSection,
         /// What is served.
         many sites: SiteSection,
+        /// What tenants may use of each node's cache, where that is not left to the node.
+        many tenants: TenantSection,
         /// The nodes that keep the durable log of purges, for realms that shall not have the default ones.
         many witnesses: WitnessSection,
     }
@@ -224,6 +226,22 @@ section! {
         may tls: TlsSection,
         /// Lifetime of its DNS answers; 30s if left out.
         may dns_ttl: Time<{ 5 * S }, { 300 * S }>,
+    }
+}
+
+section! {
+    /// What a tenant may use of each node's cache. Parts (`25%`) are parts of what the node has; a tenant is one that a site names.
+    TenantSection("tenant" by "name") {
+        /// Its name, as sites name it.
+        need name: TenantId,
+        /// Memory that its objects surely have, whatever others do; an equal part of half of what the other floors leave if left out, and nothing if there is one tenant alone.
+        may memory_floor: Portion,
+        /// Memory that its objects have at most; everything if left out.
+        may memory_max: Portion,
+        /// Disk that it may fill whatever others do, besides an equal part of what the floors leave; beyond that, only what is fetched twice is written; no more than the equal part if left out.
+        may disk_floor: Portion,
+        /// Disk that its objects have at most; everything if left out.
+        may disk_max: Portion,
     }
 }
 

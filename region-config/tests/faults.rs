@@ -57,6 +57,45 @@ fn what_these_tests_start_from_is_right() {
 }
 
 #[test]
+fn quotas_of_tenants_fit_the_tenants_and_the_cache() {
+    let site = SITE.replace("hosts", "tenant = \"acme\"\nhosts");
+    let beside = [("n.toml", NODE), ("s.toml", site.as_str())];
+    let tenant = |rest: &str| format!("[[tenants]]\nname = \"acme\"\n{rest}\n");
+    let config =
+        good(&[beside[0], beside[1], ("f.toml", &tenant("memory_floor = \"25%\"\ndisk_max = \"1GiB\""))]).config;
+    let [acme] = &config.tenants[..] else { panic!("{:?}", config.tenants) };
+    assert_eq!(acme.memory.floor.map(|it| it.of(1000)), Some(250));
+    assert_eq!(acme.disk.max.map(|it| it.of(0)), Some(1 << 30));
+    one(
+        &beside,
+        "[[tenants]]\nname = \"acne\"\nmemory_floor = \"1%\"\n",
+        "f.toml:2:8: there is no tenant `acne`; expected one of `acme`; did you mean `acme`?",
+    );
+    one(
+        &beside,
+        &tenant("memory_floor = \"1GiB\""),
+        "f.toml:3:16: tenant `acme`: with this `memory_floor`, the floors are more than the memory of the cache: \
+         1073741824 of 268435456 bytes; expected floors that the cache has room for",
+    );
+    one(
+        &beside,
+        &tenant("memory_floor = \"20%\"\nmemory_max = \"10%\""),
+        "f.toml:4:14: tenant `acme`: `memory_max` is less than `memory_floor`; expected at least the floor",
+    );
+    one(
+        &beside,
+        &tenant("disk_floor = \"120%\""),
+        "f.toml:3:14: tenant `acme`: `disk_floor` is `\"120%\"`; expected a part such as \"25%\", at most \"100%\", or a size \
+         such as \"4GiB\"; whole percents from 0 to 100",
+    );
+    one(
+        &beside,
+        &format!("{0}{0}", tenant("")),
+        "f.toml:5:8: tenant `acme` stands already at f.toml:2; expected each one once",
+    );
+}
+
+#[test]
 fn syntax_keys_and_types_are_pointed_at() {
     let node = &[("n.toml", NODE)];
     let cases = [
@@ -68,7 +107,7 @@ fn syntax_keys_and_types_are_pointed_at() {
         (
             "[limit]",
             "f.toml:1:2: unknown key `limit`; expected one of `shared`, `node`, `http`, `https`, `dns`, `admin`, `peer`, \
-             `cache`, `geo`, `limits`, `jurisdictions`, `regions`, `zones`, `sites`, `witnesses`; did you mean `limits`?",
+             `cache`, `geo`, `limits`, `jurisdictions`, `regions`, `zones`, `sites`, `tenants`, `witnesses`; did you mean `limits`?",
         ),
         (
             "[cache]\nmemoy = \"1GiB\"",

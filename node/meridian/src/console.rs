@@ -34,8 +34,16 @@ pub fn parts(shared: &Arc<Shared>) -> Parts {
             Part { part: "config".into(), ready: true, detail: None },
             Part { part: "listeners".into(), ready: true, detail: None },
             Part { part: "ledger".into(), ready: caught_up, detail: (!caught_up).then(|| waiting.into()) },
+            disk(&shared),
         ]
     })
+}
+
+/// A node without its disk is ready all the same: it serves from memory and the origins. Whoever asks is told.
+fn disk(shared: &Shared) -> Part {
+    let without = shared.objects.usage().disk_resting;
+    let detail = without.then(|| "the disk cache failed and is out of use; it is tried every few seconds".into());
+    Part { part: "disk".into(), ready: true, detail }
 }
 
 /// What the admin interface works with.

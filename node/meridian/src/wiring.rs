@@ -9,9 +9,9 @@ use std::{
 
 use arc_swap::ArcSwap;
 use http::HeaderValue;
-use region_config::{Config, Faults, JurisdictionId};
+use region_config::{Config, Faults, JurisdictionId, Tenant, TenantId};
 use rules::{caching::status::CacheName, health::Readiness, key::Secret, residency};
-use store::objects::{Objects, Settings, StoreError};
+use store::objects::{Objects, Quota, Settings, Share, StoreError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
@@ -204,6 +204,7 @@ impl Running {
             disk_bytes: config.node.disk_bytes,
         })
         .await?;
+        objects.share(&shares(&config));
         let health = Health::start(&config, mesh.clone(), tasks.clone());
         let origins = Origins::start(&config, tasks.clone())?;
         let (tls, faults) = EdgeTls::load(&config, &permits(&config, &here.jurisdiction))?;
@@ -335,6 +336,7 @@ impl Running {
             }
         }
         shared.ledgers.replace(&config);
+        shared.objects.share(&shares(&config));
         let sites = Sites::compile(&config, jurisdiction, &shared.ledgers, &shared.observe);
         shared.sites.store(Arc::new(sites));
         shared.config.store(Arc::new(config));
@@ -414,11 +416,41 @@ fn forget_other_lives(state_dir: &Path, ledgers: &Ledgers) -> io::Result<()> {
     if std::fs::read(&path).is_ok_and(|known| known == lives) {
         return Ok(());
     }
-    match std::fs::remove_dir_all(state_dir.join("objects")) {
+    match remove_files(&state_dir.join("objects")) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
     write_private(&path, &lives)
+}
+
+/// The folder stays: it may be where a disk is mounted.
+fn remove_files(dir: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        if !entry.file_type()?.is_dir() {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// What each tenant may use of this node's store.
+fn shares(config: &Config) -> Vec<Share> {
+    let quota = |written: region_config::Quota, bytes: u64| Quota {
+        floor: written.floor.map(|floor| floor.of(bytes)),
+        max: written.max.map(|max| max.of(bytes)),
+    };
+    let sites = |tenant: &TenantId| {
+        let own = config.sites.iter().filter(|site| site.tenant == *tenant);
+        own.map(|site| site.name.clone()).collect()
+    };
+    let share = |tenant: &Tenant| Share {
+        tenant: tenant.name.clone(),
+        sites: sites(&tenant.name),
+        memory: quota(tenant.memory, config.node.memory_bytes),
+        disk: quota(tenant.disk, config.node.disk_bytes),
+    };
+    config.tenants.iter().map(share).collect()
 }
 
 /// Writes a file that only its owner may read, whole or not at all.

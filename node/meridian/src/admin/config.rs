@@ -41,7 +41,7 @@ fn shown(config: &Config) -> Value {
             "ttl_s": zone.ttl_s,
             "negative_ttl_s": zone.negative_ttl_s,
         })).collect::<Vec<_>>(),
-        "tenants": config.tenants,
+        "tenants": config.tenants.iter().map(|tenant| &tenant.name).collect::<Vec<_>>(),
         "sites": config.sites.iter().map(|site| shown_site(site)).collect::<Vec<_>>(),
         "witnesses": config.witnesses.iter().map(|(realm, nodes)| json!({
             "realm": realm, "nodes": nodes,

@@ -476,10 +476,10 @@ pub struct Readiness {
 /// A part that must be ready before a node serves.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Part {
-    /// Its name: `config`, `ledger`, `listeners`.
+    /// Its name: `config`, `ledger`, `listeners`, `disk`.
     pub part: String,
     /// Whether it is ready.
     pub ready: bool,
-    /// What it waits for; none if it is ready.
+    /// What it waits for, or does without; none if there is nothing to say.
     pub detail: Option<String>,
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use region_config::Config;
 use rules::health::{Fleet, NodeState, RegionState};
-use store::objects::Objects;
+use store::objects::{Objects, Refusal, TenantUsage, Usage};
 
 use super::{
     Collector,
@@ -83,5 +83,51 @@ pub fn store(objects: Objects) -> Collector {
         let mut family = page.family("meridian_store_disk_lookups_total", Kind::Counter, help);
         family.count(&[("result", "hit")], usage.disk_hits);
         family.count(&[("result", "error")], usage.disk_errors);
+        disk(page, &usage);
+        tenants(page, &objects.tenants());
     })
+}
+
+/// How the disk tier is. Nothing of it where there is none.
+fn disk(page: &mut Exposition, usage: &Usage) {
+    let up = f64::from(u8::from(!usage.disk_resting));
+    page.single("meridian_store_disk_up", Kind::Gauge, "0 while the disk cache is out of use because it failed.", up);
+    let help = "How often the disk cache went out of use.";
+    let mut family = page.family("meridian_store_disk_breaks_total", Kind::Counter, help);
+    family.count(&[], usage.disk_breaks);
+    let help = "Entries written to disk again, since they were asked for and about to be overwritten.";
+    let mut family = page.family("meridian_store_disk_rewritten_total", Kind::Counter, help);
+    family.count(&[], usage.disk_rewritten);
+    let help = "Entries that were not written to disk, by cause: share, max, queue, away.";
+    let mut family = page.family("meridian_store_disk_refused_total", Kind::Counter, help);
+    for (refusal, count) in Refusal::ALL.into_iter().zip(usage.disk_refused) {
+        family.count(&[("cause", refusal.as_str())], count);
+    }
+}
+
+/// What tenants take of the store; at most 256 of them, and the others as one without a name.
+fn tenants(page: &mut Exposition, tenants: &[TenantUsage]) {
+    let name = |tenant: &TenantUsage| tenant.tenant.as_ref().map_or_else(String::new, ToString::to_string);
+    let help = "Bytes of each tenant: in memory, and written of the last lap of the disk.";
+    let mut family = page.family("meridian_store_tenant_bytes", Kind::Gauge, help);
+    for tenant in tenants {
+        let name = name(tenant);
+        family.count(&[("tenant", &name), ("tier", "memory")], tenant.memory_bytes);
+        family.count(&[("tenant", &name), ("tier", "disk")], tenant.disk_bytes);
+    }
+    let help = "Bytes of memory that nobody takes from the tenant.";
+    let mut family = page.family("meridian_store_tenant_floor_bytes", Kind::Gauge, help);
+    for tenant in tenants {
+        family.count(&[("tenant", &name(tenant))], tenant.memory_floor);
+    }
+    let help = "Entries of each tenant that left memory to make room.";
+    let mut family = page.family("meridian_store_evictions_total", Kind::Counter, help);
+    for tenant in tenants {
+        family.count(&[("tenant", &name(tenant))], tenant.evictions);
+    }
+    let help = "Entries of each tenant that memory had no place for.";
+    let mut family = page.family("meridian_store_memory_refused_total", Kind::Counter, help);
+    for tenant in tenants {
+        family.count(&[("tenant", &name(tenant))], tenant.refusals);
+    }
 }

@@ -9,32 +9,41 @@ use bytes::Bytes;
 use foyer::{Code, Error, ErrorKind};
 use wire::entry::{self, Entry, EntryFault};
 
-/// An entry that foyer can write and read.
+/// An entry that foyer can write and read: the tag of its tenant (little-endian), and the entry as [`wire`] writes it.
 #[derive(Debug)]
-pub(super) struct Stored(pub(super) Entry);
+pub(super) struct Stored {
+    pub(super) tag: u32,
+    pub(super) entry: Entry,
+}
+
+const TAG_BYTES: usize = 4;
 
 impl Code for Stored {
     fn encode(&self, writer: &mut impl Write) -> foyer::Result<()> {
         let mut bytes = Vec::new();
-        entry::encode(&self.0, &mut bytes)
+        entry::encode(&self.entry, &mut bytes)
             .map_err(|fault| Error::new(ErrorKind::Unsupported, "encode an entry").with_source(fault))?;
+        writer.write_all(&self.tag.to_le_bytes()).map_err(Error::io_error)?;
         writer.write_all(&bytes).map_err(Error::io_error)
     }
 
     fn decode(reader: &mut impl Read) -> foyer::Result<Self> {
         // the kind of error that foyer takes for a miss, and for a reason to forget the entry
         let miss = |fault: EntryFault| Error::new(ErrorKind::ChecksumMismatch, "decode an entry").with_source(fault);
+        let mut tag = [0; TAG_BYTES];
+        reader.read_exact(&mut tag).map_err(|_| miss(EntryFault::Short))?;
         let mut head = [0; entry::HEAD_BYTES];
         reader.read_exact(&mut head).map_err(|_| miss(EntryFault::Short))?;
         let mut bytes = vec![0; entry::announced_bytes(head).map_err(miss)?];
         let (front, rest) = bytes.split_at_mut(entry::HEAD_BYTES);
         front.copy_from_slice(&head);
         reader.read_exact(rest).map_err(|_| miss(EntryFault::Short))?;
-        entry::decode_shared(&Bytes::from(bytes)).map(Self).map_err(miss)
+        let entry = entry::decode_shared(&Bytes::from(bytes)).map_err(miss)?;
+        Ok(Self { tag: u32::from_le_bytes(tag), entry })
     }
 
     fn estimated_size(&self) -> usize {
-        entry::encoded_bytes(&self.0)
+        TAG_BYTES + entry::encoded_bytes(&self.entry)
     }
 }
 

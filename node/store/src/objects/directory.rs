@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! lock                              held by the node that uses the folder
-//! layout                            "meridian cache 1, block_bytes=16777216\n"
+//! layout                            "meridian cache 2, block_bytes=16777216\n"
 //! foyer-storage-direct-fs-00000000  a block; sparse until it is written
+//! probe                             for a moment, to see whether the disk takes and gives back bytes
 //! ```
 
 use std::{
@@ -27,8 +28,9 @@ const BLOCKS_MAX: u64 = 512;
 /// A part of the file system that the cache leaves free: the ledger may live there too.
 const FREE_DIVISOR: u64 = 20;
 
-const LAYOUT: &str = "meridian cache 1, block_bytes=";
+const LAYOUT: &str = "meridian cache 2, block_bytes=";
 const BLOCK_PREFIX: &str = "foyer-storage-direct-fs-";
+const PROBE_BYTES: usize = 64 * 1024;
 /// A block whose first page is zero is a clean one to foyer.
 const PAGE: usize = 4096;
 
@@ -38,7 +40,7 @@ pub(super) struct Directory {
     path: PathBuf,
     block_bytes: u64,
     blocks: u64,
-    _lock: File,
+    lock: File,
 }
 
 impl Directory {
@@ -69,11 +71,27 @@ impl Directory {
         drop_blocks(&path, kept).map_err(fault("remove old blocks of"))?;
         record_block_bytes(&path, block_bytes).map_err(fault("write in"))?;
         ensure_clean_block(&path, blocks).map_err(fault("prepare a block of"))?;
-        Ok(Self { path, block_bytes, blocks, _lock: lock })
+        Ok(Self { path, block_bytes, blocks, lock })
     }
 
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Lets the folder be opened anew, while files in it may still be open.
+    pub(super) fn unlock(&self) {
+        if let Err(fault) = self.lock.unlock() {
+            tracing::debug!(%fault, "unlocking the cache folder");
+        }
+    }
+
+    /// Whether the folder is still the one that was opened: not removed, not replaced.
+    pub(super) fn in_place(&self) -> io::Result<()> {
+        let (ours, there) = (self.lock.metadata()?, fs::metadata(self.path.join("lock"))?);
+        if (ours.dev(), ours.ino()) == (there.dev(), there.ino()) {
+            return Ok(());
+        }
+        Err(io::Error::other("the folder was replaced by another one"))
     }
 
     pub(super) fn capacity_bytes(&self) -> u64 {
@@ -87,6 +105,26 @@ impl Directory {
     pub(super) fn block_bytes(&self) -> usize {
         usize::try_from(self.block_bytes).unwrap_or(usize::MAX)
     }
+}
+
+/// Whether a folder's disk takes bytes and gives them back.
+pub(super) fn probe(path: &Path) -> io::Result<()> {
+    let file = path.join("probe");
+    let sent = [0xa5; PROBE_BYTES];
+    let outcome = write_synced(&file, &sent).and_then(|()| fs::read(&file));
+    let removed = match fs::remove_file(&file) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    };
+    let back = outcome?;
+    removed?;
+    if back == sent { Ok(()) } else { Err(io::Error::other("the disk gave back other bytes than it took")) }
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
 }
 
 /// What the blocks in a folder take on the disk, in bytes: less than their length, since they are sparse.

@@ -12,18 +12,29 @@
 //! never needs an fsync to read back what it wrote. After a power failure the checksums find what did not reach the
 //! disk. The price is that one-hit wonders are written too.
 //!
-//! **Memory is S3-FIFO.** A fill of many chunks, or a scan, passes through its small queue and leaves the hot set
-//! alone. `benches/benches/eviction.rs`, memory for a twentieth of the set: where half of the requests are for objects
-//! that never come again, the hot set's hit ratio falls from 60.7 to 59.4 % (Sieve 60.2 to 56.7, LRU 52.4 to 42.2).
+//! **Memory is S3-FIFO with a share for each tenant** ([`memory`]): a fill of many chunks, or a scan, passes through its
+//! small queue and leaves the hot set alone, and nobody takes what a neighbour holds within its floor
+//! ([`Objects::share`]). What that is worth is measured by `benches/benches/eviction.rs`.
+//!
+//! **The disk is a log that goes round** ([`disk`]): what is asked for is written again before it falls off, and a tenant
+//! that has written more than its share writes only what comes twice ([`admission`]).
 //!
 //! **The disk has a runtime of its own**, with few threads: a disk that hangs holds these, and nothing else of the node.
-//! A look-up on disk has a limit in time, and after a row of failures the disk is left alone for some seconds.
+//! A look-up on disk has a limit in time. A disk that fails is out of use until it works again ([`trouble`]).
 //!
-//! Known limit: the disk drops its oldest block when it is full, also when what is in it is hot in memory; such objects
-//! are then lost by a restart.
+//! **Chunks of a head that is gone are not hunted.** Their keys are made from a random id that only the head has, so
+//! nobody asks for them any more, and they are the next that go: from memory through the small queue, from disk with
+//! their block. Removing them with the head would cut off the readers that are in the middle of the body.
+//!
+//! **Nothing walks.** A purge of everything is a stamp ([`rules::purge`]), a lifetime is looked at when the entry is used,
+//! and room is made an entry at a time.
 
+mod admission;
 mod code;
 mod directory;
+mod disk;
+mod memory;
+mod shares;
 mod trouble;
 
 #[cfg(test)]
@@ -33,30 +44,28 @@ use std::{
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
-use foyer::{
-    BlockEngineConfig, DeviceBuilder, FsDeviceBuilder, HybridCache, HybridCacheBuilder, HybridCachePolicy,
-    PsyncIoEngineConfig, RecoverMode, S3FifoConfig, Spawner,
-};
+use arc_swap::ArcSwap;
+use foyer::Spawner;
+use region_config::TenantId;
 use rules::{key::Key, residency::Permit};
 use wire::entry::Entry;
 
-use code::{KeyHash, Stored};
-use directory::Directory;
-use trouble::Trouble;
+pub use admission::Refusal;
+use disk::{Disk, Setup};
+use memory::{Memory, Promoted, Slot};
+use shares::Table;
+pub use shares::{Quota, Share};
 
-/// What a memory entry costs beside its value: foyer's record, its links, its place in the table and in the ghost queue,
-/// and what the allocator adds. With it, the weight of 100-byte to 20 kB objects was within 5 % of the resident memory.
-const RECORD_BYTES: usize = 352;
-/// Memory is cut into at most this many shards, each with a lock.
-const SHARDS_MAX: usize = 64;
-/// No shard is smaller than this, so that the largest entry is a small part of it.
-const SHARD_BYTES_MIN: usize = 16 * 1024 * 1024;
 /// Threads that the disk may hold when it hangs.
 const DISK_THREADS: usize = 32;
+/// How often the disk tier is looked after.
+const ROUND: Duration = Duration::from_secs(5);
+const ROUNDS_PER_REPORT: u64 = 12;
 
 /// What the store may use.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -128,10 +137,33 @@ pub struct Usage {
     pub disk_bytes_max: u64,
     /// Look-ups on disk that found something, since the start.
     pub disk_hits: u64,
-    /// Look-ups on disk that failed or took too long, since the start.
+    /// Uses of the disk that failed or took too long, since the start.
     pub disk_errors: u64,
-    /// Whether the disk is left alone for now, because it failed too often.
+    /// Whether the disk is out of use for now: it failed, and is tried every few seconds.
     pub disk_resting: bool,
+    /// How often the disk went out of use, since the start.
+    pub disk_breaks: u64,
+    /// Entries that were written again since they were asked for and about to fall off the log, since the start.
+    pub disk_rewritten: u64,
+    /// Entries that were not written to disk, since the start, by cause, in the order of [`Refusal::ALL`].
+    pub disk_refused: [u64; 4],
+}
+
+/// What a tenant takes of the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TenantUsage {
+    /// Whose it is; none for what belongs to no tenant with a share.
+    pub tenant: Option<TenantId>,
+    /// Memory that its entries take, in bytes.
+    pub memory_bytes: u64,
+    /// Memory that nobody else can take from it, in bytes.
+    pub memory_floor: u64,
+    /// Disk that it has written in the last lap of the log, in bytes; counted from the start of the process.
+    pub disk_bytes: u64,
+    /// Entries that it lost from memory to make room, since the start.
+    pub evictions: u64,
+    /// Entries that memory had no place for, since the start.
+    pub refusals: u64,
 }
 
 /// The object store. Cheap to clone; all clones are the same store.
@@ -142,10 +174,9 @@ pub struct Objects {
 
 #[derive(Debug)]
 struct Inner {
-    cache: HybridCache<u128, Stored, KeyHash>,
-    directory: Option<Directory>,
-    trouble: Arc<Trouble>,
-    disk_hits: AtomicU64,
+    memory: Arc<Memory>,
+    disk: Option<Arc<Disk>>,
+    table: Arc<ArcSwap<Table>>,
     closed: AtomicBool,
     /// The disk's threads live as long as this does.
     _spawner: Spawner,
@@ -158,6 +189,10 @@ impl Objects {
     /// [`StoreError`] if the folder cannot be used or is used by another node. What is in the folder never is an error:
     /// what cannot be read is dropped.
     pub async fn open(settings: Settings) -> Result<Self, StoreError> {
+        Self::open_with_rounds(settings, ROUND).await
+    }
+
+    async fn open_with_rounds(settings: Settings, round: Duration) -> Result<Self, StoreError> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .max_blocking_threads(DISK_THREADS)
@@ -166,29 +201,40 @@ impl Objects {
             .build()
             .map_err(StoreError::Threads)?;
         let spawner = Spawner::from(runtime);
-        let directory = match settings.dir {
-            Some(dir) if settings.disk_bytes > 0 => Some(Directory::open(dir, settings.disk_bytes)?),
+        let memory = Arc::new(Memory::new(usize::try_from(settings.memory_bytes).unwrap_or(usize::MAX)));
+        let table = Arc::new(ArcSwap::from_pointee(Table::empty()));
+        let disk = match settings.dir {
+            Some(path) if settings.disk_bytes > 0 => {
+                let setup = Setup {
+                    path,
+                    disk_bytes: settings.disk_bytes,
+                    memory: Arc::clone(&memory),
+                    table: Arc::clone(&table),
+                    spawner: spawner.clone(),
+                };
+                let disk = Disk::open(setup).await?;
+                watch(&disk, round, &spawner);
+                Some(disk)
+            }
             _ => None,
         };
-        let memory_bytes = usize::try_from(settings.memory_bytes).unwrap_or(usize::MAX);
-        let cache = build(memory_bytes, directory.as_ref(), spawner.clone()).await.map_err(StoreError::Engine)?;
-        let trouble = Arc::new(Trouble::default());
-        trouble::watch(&trouble, directory.as_ref(), &spawner);
-        let inner = Inner {
-            cache,
-            directory,
-            trouble,
-            disk_hits: AtomicU64::new(0),
-            closed: AtomicBool::new(false),
-            _spawner: spawner,
-        };
+        let inner = Inner { memory, disk, table, closed: AtomicBool::new(false), _spawner: spawner };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Says what each tenant may use, from now on. Nothing is dropped at once: it takes effect as entries come.
+    pub fn share(&self, shares: &[Share]) {
+        let inner = &*self.inner;
+        let disk_bytes = inner.disk.as_ref().map_or(0, |disk| disk.disk_bytes());
+        let table = inner.table.load().next(shares, inner.memory.capacity(), disk_bytes);
+        inner.memory.bound(&table.memory);
+        inner.table.store(Arc::new(table));
     }
 
     /// What memory holds under `key`. Never waits.
     #[must_use]
     pub fn memory(&self, key: Key) -> Option<Entry> {
-        self.inner.cache.memory().get(&key.0).map(|found| found.value().0.clone())
+        self.inner.memory.get(key.0)
     }
 
     /// What memory or disk holds under `key`; what comes from disk is in memory afterwards. A disk that fails or takes
@@ -197,26 +243,9 @@ impl Objects {
         if let Some(entry) = self.memory(key) {
             return Some(entry);
         }
-        let inner = &*self.inner;
-        if inner.directory.is_none() || inner.trouble.resting() || !inner.cache.storage().may_contains(&key.0) {
-            return None;
-        }
-        match tokio::time::timeout(trouble::PATIENCE, inner.cache.get(&key.0)).await {
-            Ok(Ok(found)) => {
-                inner.trouble.passed();
-                let entry = found?.value().0.clone();
-                inner.disk_hits.fetch_add(1, Ordering::Relaxed);
-                Some(entry)
-            }
-            Ok(Err(fault)) => {
-                inner.trouble.failed(&fault);
-                None
-            }
-            Err(_) => {
-                inner.trouble.failed(&"the disk took too long");
-                None
-            }
-        }
+        let (slot, entry) = self.inner.disk.as_ref()?.lookup(key.0).await?;
+        self.inner.remember(key, slot, entry.clone());
+        Some(entry)
     }
 
     /// Keeps `entry` under `key`, in memory at once and on disk soon. May drop it, or something else to make room.
@@ -229,39 +258,71 @@ impl Objects {
             tracing::error!("refused to store an object under the permit of another site");
             return;
         }
-        if !self.inner.closed.load(Ordering::Relaxed) {
-            self.inner.cache.insert(key.0, Stored(entry));
+        let inner = &*self.inner;
+        if inner.closed.load(Ordering::Relaxed) {
+            return;
         }
+        let slot = inner.table.load().slot_of_site(permit.site());
+        if let Some(disk) = &inner.disk {
+            disk.insert(key.0, slot, entry.clone());
+        }
+        inner.remember(key, slot, entry);
     }
 
     /// Whether something is kept under `key`, in memory or on disk. Now and then wrong, as everything here may vanish.
     #[must_use]
     pub fn contains(&self, key: Key) -> bool {
-        self.inner.cache.contains(&key.0)
+        self.inner.memory.contains(key.0) || self.inner.disk.as_ref().is_some_and(|disk| disk.contains(key.0))
     }
 
     /// Frees the space of what is under `key`. It may come back: whether it may be served is for its stamp to say.
     pub fn remove(&self, key: Key) {
-        if !self.inner.closed.load(Ordering::Relaxed) {
-            self.inner.cache.remove(&key.0);
+        if self.inner.closed.load(Ordering::Relaxed) {
+            return;
+        }
+        self.inner.memory.remove(key.0);
+        if let Some(disk) = &self.inner.disk {
+            disk.remove(key.0);
         }
     }
 
     /// How full it is.
     #[must_use]
     pub fn usage(&self) -> Usage {
-        let memory = self.inner.cache.memory();
-        let trouble = &self.inner.trouble;
+        let memory = &self.inner.memory;
+        let disk = self.inner.disk.as_deref();
         Usage {
-            memory_bytes: memory.usage() as u64,
+            memory_bytes: memory.bytes() as u64,
             memory_bytes_max: memory.capacity() as u64,
             memory_entries: memory.entries() as u64,
-            disk_bytes: trouble.held_bytes(),
-            disk_bytes_max: self.inner.directory.as_ref().map_or(0, Directory::capacity_bytes),
-            disk_hits: self.inner.disk_hits.load(Ordering::Relaxed),
-            disk_errors: trouble.errors(),
-            disk_resting: trouble.resting(),
+            disk_bytes: disk.map_or(0, Disk::held_bytes),
+            disk_bytes_max: disk.map_or(0, Disk::capacity_bytes),
+            disk_hits: disk.map_or(0, Disk::hits),
+            disk_errors: disk.map_or(0, |disk| disk.trouble.errors()),
+            disk_resting: disk.is_some_and(|disk| disk.trouble.broken()),
+            disk_breaks: disk.map_or(0, |disk| disk.trouble.times()),
+            disk_rewritten: disk.map_or(0, Disk::rewritten),
+            disk_refused: disk.map_or([0; 4], |disk| disk.refused.all()),
         }
+    }
+
+    /// What each tenant with a share takes, and what all others take together: a bounded number of them.
+    #[must_use]
+    pub fn tenants(&self) -> Vec<TenantUsage> {
+        let table = self.inner.table.load();
+        let count = table.names().len();
+        let held = self.inner.memory.held(count);
+        let on_disk = self.inner.disk.as_ref().map_or_else(|| vec![0; count], |disk| disk.by_slot(count));
+        let rows = table.names().iter().zip(&table.memory).zip(held).zip(on_disk);
+        rows.map(|(((tenant, bounds), held), disk_bytes)| TenantUsage {
+            tenant: tenant.clone(),
+            memory_bytes: held.bytes,
+            memory_floor: bounds.floor as u64,
+            disk_bytes,
+            evictions: held.evictions,
+            refusals: held.refusals,
+        })
+        .collect()
     }
 
     /// Waits until what is queued is on disk. Afterwards nothing is inserted any more; look-ups still answer.
@@ -269,48 +330,44 @@ impl Objects {
         if self.inner.closed.swap(true, Ordering::Relaxed) {
             return;
         }
-        if let Err(fault) = self.inner.cache.close().await {
-            tracing::warn!(%fault, "the cache did not close cleanly");
+        if let Some(disk) = &self.inner.disk {
+            disk.close().await;
+        }
+    }
+
+    /// Waits until what was inserted so far is on disk, as far as there is one.
+    pub async fn settle(&self) {
+        if let Some(disk) = &self.inner.disk {
+            disk.settle().await;
         }
     }
 }
 
-async fn build(
-    memory_bytes: usize,
-    directory: Option<&Directory>,
-    spawner: Spawner,
-) -> Result<HybridCache<u128, Stored, KeyHash>, foyer::Error> {
-    let builder = HybridCacheBuilder::new()
-        .with_name("objects")
-        .with_policy(HybridCachePolicy::WriteOnInsertion)
-        .with_flush_on_close(false)
-        .memory(memory_bytes)
-        .with_shards((memory_bytes / SHARD_BYTES_MIN).clamp(1, SHARDS_MAX))
-        .with_eviction_config(S3FifoConfig::default())
-        .with_hash_builder(KeyHash)
-        .with_weighter(|_key, stored: &Stored| RECORD_BYTES + stored.0.memory_bytes())
-        .storage()
-        .with_spawner(spawner);
-    let Some(directory) = directory else { return builder.build().await };
-
-    let device = FsDeviceBuilder::new(directory.path()).with_capacity(directory.capacity()).build()?;
-    let queue_bytes = queue_bytes(memory_bytes);
-    let engine = BlockEngineConfig::new(device)
-        .with_block_size(directory.block_bytes())
-        // what does not fit the buffer is dropped even when the queue has room, so one figure rules both
-        .with_buffer_pool_size(queue_bytes)
-        .with_submit_queue_size_threshold(queue_bytes)
-        // it does not survive a restart in this version, and nothing relies on deletes
-        .with_tombstone_log(false);
-    builder
-        .with_io_engine_config(PsyncIoEngineConfig::new())
-        .with_engine_config(engine)
-        .with_recover_mode(RecoverMode::Quiet)
-        .build()
-        .await
+impl Inner {
+    fn remember(&self, key: Key, slot: Slot, entry: Entry) {
+        let mut promoted = Vec::new();
+        self.memory.insert(key.0, slot, entry, &mut promoted);
+        let Some(disk) = &self.disk else { return };
+        for Promoted { key, slot, entry } in promoted {
+            disk.promote(key, slot, entry);
+        }
+    }
 }
 
-/// How much may wait to be written to disk; what comes beyond it stays in memory only. Held besides `memory_bytes`.
-fn queue_bytes(memory_bytes: usize) -> usize {
-    (memory_bytes / 8).clamp(4 * 1024 * 1024, 32 * 1024 * 1024) & !0xfff
+/// Starts the rounds on the disk's own threads; they end with the store.
+fn watch(disk: &Arc<Disk>, round: Duration, spawner: &Spawner) {
+    spawner.spawn(Disk::drain(Arc::downgrade(disk)));
+    let disk = Arc::downgrade(disk);
+    spawner.spawn(async move {
+        let mut rounds: u64 = 0;
+        loop {
+            tokio::time::sleep(round).await;
+            let Some(disk) = disk.upgrade() else { return };
+            disk.round().await;
+            rounds += 1;
+            if rounds.is_multiple_of(ROUNDS_PER_REPORT) {
+                disk.trouble.report();
+            }
+        }
+    });
 }

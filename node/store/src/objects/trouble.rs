@@ -1,35 +1,26 @@
-//! A disk that fails: counted, told once a minute, and left alone for a while when it goes on.
+//! A disk that fails: counted, told, and out of use until it works again.
 
 use std::{
     fmt::Display,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
-    },
-    time::Duration,
+    sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
 };
 
-use foyer::Spawner;
-
-use super::directory::{self, Directory};
-
-/// How long a request waits for the disk. An origin is nearer than a disk that takes longer.
-pub(super) const PATIENCE: Duration = Duration::from_secs(1);
-/// So many failures in a row, and the disk rests until the next round.
+/// So many failures in a row, and the disk is broken.
 const FAILURES_MAX: u32 = 16;
-const ROUND: Duration = Duration::from_secs(5);
+/// What goes on is told again after so many rounds.
 const ROUNDS_PER_REPORT: u64 = 12;
 
-/// What went wrong with the disk, and what it holds.
+/// What went wrong with the disk.
 #[derive(Debug, Default)]
 pub(super) struct Trouble {
     errors: AtomicU64,
     /// Failures since the last success.
     row: AtomicU32,
-    resting: AtomicBool,
+    broken: AtomicBool,
+    breaks: AtomicU64,
     /// Errors that the log knows of.
     told: AtomicU64,
-    held_bytes: AtomicU64,
+    rounds: AtomicU64,
 }
 
 impl Trouble {
@@ -40,65 +31,70 @@ impl Trouble {
         }
     }
 
-    pub(super) fn failed(&self, fault: &dyn Display) {
+    /// A single failure; a row of them breaks the disk.
+    pub(super) fn failed(&self, doing: &'static str, fault: &dyn Display) {
         let errors = self.errors.fetch_add(1, Ordering::Relaxed) + 1;
         // the first one at once, the others by `report`
         if self.told.compare_exchange(0, errors, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
-            tracing::warn!(%fault, "cannot read the disk cache; requests go on without it");
+            tracing::warn!(%fault, "cannot {doing} the disk cache; requests go on without it");
         }
-        if self.row.fetch_add(1, Ordering::Relaxed) + 1 >= FAILURES_MAX && !self.resting.swap(true, Ordering::Relaxed) {
-            tracing::warn!(failures = FAILURES_MAX, "the disk cache keeps failing and is left alone for some seconds");
+        if self.row.fetch_add(1, Ordering::Relaxed) + 1 >= FAILURES_MAX {
+            self.out(fault);
         }
     }
 
-    pub(super) fn resting(&self) -> bool {
-        self.resting.load(Ordering::Relaxed)
+    /// A failure that leaves no doubt.
+    pub(super) fn breaks(&self, fault: &dyn Display) {
+        self.errors.fetch_add(1, Ordering::Relaxed);
+        self.out(fault);
+    }
+
+    fn out(&self, fault: &dyn Display) {
+        if !self.broken.swap(true, Ordering::Relaxed) {
+            self.breaks.fetch_add(1, Ordering::Relaxed);
+            self.rounds.store(0, Ordering::Relaxed);
+            tracing::warn!(%fault, "the disk cache is out of use; the node goes on with its memory and the origins");
+        }
+    }
+
+    /// A broken disk was tried, and is still broken.
+    pub(super) fn still(&self, fault: &dyn Display) {
+        self.errors.fetch_add(1, Ordering::Relaxed);
+        tracing::debug!(%fault, "the disk cache was tried");
+        if (self.rounds.fetch_add(1, Ordering::Relaxed) + 1).is_multiple_of(ROUNDS_PER_REPORT) {
+            tracing::warn!(%fault, "the disk cache is still out of use");
+        }
+    }
+
+    /// A broken disk works again.
+    pub(super) fn mends(&self) {
+        self.row.store(0, Ordering::Relaxed);
+        if self.broken.swap(false, Ordering::Relaxed) {
+            tracing::info!("the disk cache is in use again");
+        }
+    }
+
+    pub(super) fn broken(&self) -> bool {
+        self.broken.load(Ordering::Relaxed)
     }
 
     pub(super) fn errors(&self) -> u64 {
         self.errors.load(Ordering::Relaxed)
     }
 
-    pub(super) fn held_bytes(&self) -> u64 {
-        self.held_bytes.load(Ordering::Relaxed)
+    /// How often it broke.
+    pub(super) fn times(&self) -> u64 {
+        self.breaks.load(Ordering::Relaxed)
     }
 
-    /// Lets the disk be tried again: one failure more, and it rests again.
-    fn wake(&self) {
-        if self.resting.swap(false, Ordering::Relaxed) {
-            self.row.store(FAILURES_MAX - 1, Ordering::Relaxed);
-        }
-    }
-
-    fn report(&self) {
+    /// Tells what failed since the last report.
+    pub(super) fn report(&self) {
         let errors = self.errors();
         let told = self.told.swap(errors, Ordering::Relaxed);
-        if errors > told {
-            tracing::warn!(errors = errors - told, "reads of the disk cache failed in the last minute");
+        if errors > told && !self.broken() {
+            tracing::warn!(errors = errors - told, "uses of the disk cache failed in the last minute");
         }
     }
-}
-
-/// Starts the rounds on the store's own threads; they end with the store.
-pub(super) fn watch(trouble: &Arc<Trouble>, directory: Option<&Directory>, spawner: &Spawner) {
-    let Some(directory) = directory else { return };
-    let path = directory.path().to_path_buf();
-    trouble.held_bytes.store(directory::held_bytes(&path), Ordering::Relaxed);
-    let trouble = Arc::downgrade(trouble);
-    spawner.spawn(async move {
-        let mut rounds: u64 = 0;
-        loop {
-            tokio::time::sleep(ROUND).await;
-            let Some(trouble) = trouble.upgrade() else { return };
-            rounds += 1;
-            trouble.wake();
-            if rounds.is_multiple_of(ROUNDS_PER_REPORT) {
-                trouble.report();
-            }
-            // a few hundred calls that touch no data; on these threads nobody waits for them
-            trouble.held_bytes.store(directory::held_bytes(&path), Ordering::Relaxed);
-        }
-    });
 }
 
 #[cfg(test)]
@@ -106,22 +102,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_disk_that_keeps_failing_is_left_alone_and_tried_again() {
+    fn a_disk_that_keeps_failing_is_out_of_use_until_it_is_found_whole() {
         let trouble = Trouble::default();
         for _ in 1..FAILURES_MAX {
-            trouble.failed(&"EIO");
+            trouble.failed("read", &"EIO");
         }
-        assert!(!trouble.resting());
-        trouble.failed(&"EIO");
-        assert!(trouble.resting());
-        trouble.wake();
-        assert!(!trouble.resting());
-        trouble.failed(&"EIO");
-        assert!(trouble.resting(), "one more is enough");
-        trouble.wake();
         trouble.passed();
-        trouble.failed(&"EIO");
-        assert!(!trouble.resting(), "a success forgives the row");
-        assert_eq!(trouble.errors(), u64::from(FAILURES_MAX) + 2);
+        trouble.failed("read", &"EIO");
+        assert!(!trouble.broken(), "a success forgives the row");
+        for _ in 1..FAILURES_MAX {
+            trouble.failed("read", &"EIO");
+        }
+        assert!(trouble.broken());
+        trouble.passed();
+        trouble.still(&"EIO");
+        assert!(trouble.broken(), "a look-up that began before says nothing");
+        trouble.mends();
+        assert!(!trouble.broken());
+        trouble.breaks(&"gone");
+        assert!(trouble.broken());
+        assert_eq!((trouble.errors(), trouble.times()), (u64::from(FAILURES_MAX) * 2 + 1, 2));
     }
 }

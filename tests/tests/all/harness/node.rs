@@ -35,6 +35,21 @@ impl Node {
 
     /// The same in a folder that holds files already; paths in `config` are relative to it.
     pub(crate) fn within(dir: TempDir, config: &str) -> Self {
+        Self::started(dir, config, start)
+    }
+
+    /// The same with a disk of its own for the cache, so many MiB large: a tmpfs that only the node sees.
+    pub(crate) fn on_small_disk(config: &str, mib: u32) -> Self {
+        Self::started(TempDir::new().unwrap(), config, |dir| {
+            fs::create_dir_all(dir.join("state/objects")).unwrap();
+            let script = format!("mount -t tmpfs -o size={mib}m tmpfs state/objects && exec \"$0\" run --config .");
+            let mut command = Command::new("unshare");
+            command.args(["--mount", "--propagation", "private", "sh", "-c", &script]).arg(binary()).current_dir(dir);
+            Process::start("meridian", dir, &mut command)
+        })
+    }
+
+    fn started(dir: TempDir, config: &str, start: impl FnOnce(&Path) -> Process) -> Self {
         let share = quiet::share();
         let [http, https, admin] = free_addresses();
         let head = format!(
@@ -45,6 +60,15 @@ impl Node {
         let mut process = start(dir.path());
         process.until("it is ready", |_| ready(admin).unwrap_or(false));
         Self { http, https, admin, process, dir, _share: share }
+    }
+
+    /// Kills it, does something to its folder, and starts it again.
+    pub(crate) fn kill_and_restart(&mut self, between: impl FnOnce(&Path)) {
+        self.process.kill();
+        between(self.dir.path());
+        self.process = start(self.dir.path());
+        let admin = self.admin;
+        self.process.until("it is ready again", |_| ready(admin).unwrap_or(false));
     }
 
     /// Its process id.

@@ -222,7 +222,7 @@ pub(super) fn config(origins: Vec<Origin>) -> Config {
         jurisdictions: Vec::new(),
         regions: vec![Region { name: region, latitude: 0.0, longitude: 0.0, jurisdiction, nodes: Vec::new() }],
         zones: Vec::new(),
-        tenants: vec![tenant],
+        tenants: vec![region_config::Tenant::new(tenant)],
         sites: vec![Arc::new(site)],
         witnesses: Vec::new(),
         fingerprint: [0; 32],
