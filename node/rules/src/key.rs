@@ -4,6 +4,14 @@
 //! different lists of parts are the same octets. The tenant is the first part: no request of one tenant can form the
 //! key of another.
 
+mod declared;
+mod device;
+mod negotiation;
+mod query;
+
+#[cfg(test)]
+mod properties;
+
 use std::{borrow::Cow, cmp::Reverse, fmt, hash::Hasher};
 
 use http::{HeaderMap, Uri};
@@ -11,6 +19,10 @@ use region_config::{NodeId, SiteId, TenantId};
 use siphasher::sip128::{Hasher128, SipHasher13};
 
 use crate::caching::{VarySpec, write_normalised};
+
+pub use declared::{COUNTRY, DEVICE, Facts, dress, parts, sends, with_declared};
+pub use device::Device;
+pub use query::{Left, left_out, reduced};
 
 /// What keys are hashed with: drawn once per node, kept in its state folder.
 #[derive(Clone, PartialEq, Eq)]

@@ -195,7 +195,7 @@ fn specificity(pattern: &region_config::HostPattern) -> usize {
 }
 
 /// The first route that matches: they are kept most specific first.
-fn route_of<'a>(site: &'a Site, path: &str) -> Option<(usize, &'a Route)> {
+pub(super) fn route_of<'a>(site: &'a Site, path: &str) -> Option<(usize, &'a Route)> {
     site.routes.iter().enumerate().find(|(_, route)| match &route.path {
         region_config::PathPattern::Exact(exact) => exact == path,
         region_config::PathPattern::Prefix(prefix) => {

@@ -94,9 +94,11 @@ fn forward(reason: Reason) -> Forward {
     match reason {
         Reason::UriMiss | Reason::Partial => Forward::UriMiss,
         Reason::VaryMiss => Forward::VaryMiss,
-        Reason::Stale | Reason::NoCache | Reason::Purged | Reason::SoftPurged => Forward::Stale,
+        Reason::Stale | Reason::NoCache | Reason::RequestNoCache | Reason::Purged | Reason::SoftPurged => {
+            Forward::Stale
+        }
         Reason::Method => Forward::Method,
-        Reason::CacheOff | Reason::RequestBody => Forward::Bypass,
+        Reason::CacheOff | Reason::LiveRoute | Reason::RequestBody => Forward::Bypass,
         _ => Forward::Miss,
     }
 }
@@ -142,7 +144,7 @@ pub fn filled(
     let mut headers = head.headers.clone();
     let status = CacheStatus { collapsed, ..forwarded(reason, head.status) };
     let status = match head.stored {
-        Ok(()) => CacheStatus { stored: true, ..status },
+        Ok(()) => CacheStatus { stored: true, detail: head.shaped.or(status.detail), ..status },
         Err(refused) => status.because(refused),
     };
     append_status(shared, &mut headers, status);

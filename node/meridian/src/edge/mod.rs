@@ -5,6 +5,7 @@ pub mod body;
 pub mod chunks;
 pub mod connection;
 pub mod forward;
+pub mod keyed;
 pub mod listener;
 pub mod pass;
 pub mod sites;

@@ -8,19 +8,18 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, StatusCode, Uri, Version, request::Parts};
+use http::{Request, Response, StatusCode, Version, request::Parts};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::{BodyExt, Empty, Limited};
 use rules::{
     caching::{self, Reason, fields},
-    key,
-    purge::{Mode, PurgeKey},
+    purge::{KEYS_MAX, Mode, PurgeKey},
 };
 
 use super::{
     answer::{self, Reply},
     body::{Body, BodyError, Source},
-    forward,
+    forward, keyed,
     sites::Served,
     spine::{Asked, Caller, is_head},
 };
@@ -56,8 +55,10 @@ where
     let body = Whole { body, framed: parts.version < Version::HTTP_2 };
     let body = Limited::new(body, limit).boxed();
     let reply = to_origin(shared, caller, served, asked, parts, body, reason).await;
-    if caching::invalidates(&parts.method, reply.response.status()) {
-        invalidate(shared, served, asked, reply.response.headers()).await;
+    if !caching::is_safe(&parts.method) {
+        let urls = caching::invalidates(&parts.method, reply.response.status());
+        let keys = keyed::voided(shared, served, asked, reply.response.headers(), urls);
+        invalidate(served, keys).await;
     }
     reply
 }
@@ -128,7 +129,7 @@ async fn to_origin(
     };
     let Ok(target) = target else { return answer::refuse(shared, StatusCode::BAD_REQUEST, Reason::Target) };
     *request.uri_mut() = target;
-    *request.headers_mut() = forward::headers(shared, caller, &parts.headers, asked.authority);
+    *request.headers_mut() = forward::headers(shared, caller, &parts.headers, asked.authority, asked.keyed);
     served.counters.note_origin_fetch();
     match shared.origins.send(&served.site.name, request, &served.permit).await {
         Ok(answered) => {
@@ -199,27 +200,14 @@ pub async fn alone(
     }
 }
 
-/// An unsafe request succeeded: what is stored of its URL, and of those that its answer names on the same origin, is
-/// void on every node (RFC 9111 section 4.4). It goes through the ledger, and only for what this node has stored: most
-/// writes are to URLs that nobody caches.
-async fn invalidate(shared: &Arc<Shared>, served: &Arc<Served>, asked: &Asked<'_>, answered: &HeaderMap) {
-    let mut targets = vec![asked.target.to_string()];
-    targets.extend(caching::also_invalidated(asked.https, asked.authority, &asked.target.path, answered));
+/// An unsafe request succeeded: what is stored of its URL, and of those and of the groups that its answer names on the
+/// same origin, is void on every node (RFC 9111 section 4.4, RFC 9875 section 3). It goes through the ledger.
+async fn invalidate(served: &Arc<Served>, keys: Vec<PurgeKey>) {
     let site = &served.site;
-    let mut keys = Vec::new();
-    for target in targets {
-        let Ok(uri) = target.parse::<Uri>() else { continue };
-        let Ok(parsed) = key::target(&uri) else { continue };
-        let primary = key::primary(&shared.secret, &site.tenant, &site.name, asked.https, asked.authority, &parsed);
-        if shared.objects.memory(primary).is_some() || shared.objects.contains(primary) {
-            keys.push(PurgeKey::Url { host: asked.host.to_owned(), target: parsed.to_string() });
+    for keys in keys.chunks(KEYS_MAX) {
+        let purge = Purge { site: site.name.clone(), keys: keys.to_vec(), mode: Mode::Hard, idempotency_key: None };
+        if let Err(error) = served.realm.submit(purge, Wait::Local, INVALIDATION_PATIENCE).await {
+            tracing::warn!(site = %site.name, %error, "an unsafe request's invalidation was not spread");
         }
-    }
-    if keys.is_empty() {
-        return;
-    }
-    let purge = Purge { site: site.name.clone(), keys, mode: Mode::Hard, idempotency_key: None };
-    if let Err(error) = served.realm.submit(purge, Wait::Local, INVALIDATION_PATIENCE).await {
-        tracing::warn!(site = %site.name, %error, "an unsafe request's invalidation was not spread");
     }
 }

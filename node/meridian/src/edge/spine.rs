@@ -6,9 +6,9 @@ use std::{net::IpAddr, sync::Arc};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version, header, request::Parts};
 use http_body::Body as HttpBody;
-use region_config::Policy;
+use region_config::{KeyRules, Policy};
 use rules::{
-    caching::{self, Decision, Intent, Reason, conditional, fields},
+    caching::{self, Decision, Demand, Intent, Reason, conditional, fields},
     key::{self, Key, Target},
     purge::{Position, Standing},
 };
@@ -18,7 +18,7 @@ use super::{
     answer::{self, How, Reply},
     body::{Body, BodyError, Source},
     chunks::ChunkReader,
-    forward, pass,
+    forward, keyed, pass,
     sites::{Lodger, Served, bare_host},
 };
 use crate::{
@@ -106,11 +106,15 @@ where
             pass::through(shared, caller, served, &asked, &parts, body, Reason::RequestBody).await
         }
         Intent::Lookup => {
+            let target = keyed::target(policy, target);
+            let dressed = keyed::dressed(shared, caller, policy, &parts);
+            let parts = dressed.as_ref().unwrap_or(&parts);
             let asked = Asked::new(shared, served, caller, authority, &host, &target);
+            let asked = asked.declared(shared, policy, &parts.headers);
             // 4. the usual case: in memory, fresh, not purged. Nothing waits.
-            match from_memory(shared, served, &asked, &parts, &arrival) {
+            match from_memory(shared, served, &asked, parts, &arrival) {
                 Some(reply) => reply,
-                None => Box::pin(look_further(shared, caller, served, &asked, &parts, policy, &arrival)).await,
+                None => Box::pin(look_further(shared, caller, served, &asked, parts, policy, &arrival)).await,
             }
         }
     };
@@ -158,6 +162,10 @@ pub struct Asked<'a> {
     pub(super) host: &'a str,
     pub(super) target: &'a Target<'a>,
     pub(super) primary: Key,
+    /// What is in the key beside the URL.
+    pub(super) keyed: Option<&'a KeyRules>,
+    /// What the client asks of the cache, where the route lets that count.
+    pub(super) demand: Option<Demand>,
 }
 
 impl<'a> Asked<'a> {
@@ -172,7 +180,7 @@ impl<'a> Asked<'a> {
         let https = caller.https();
         let site = &served.site;
         let primary = key::primary(&shared.secret, &site.tenant, &site.name, https, authority, target);
-        Self { https, authority, host, target, primary }
+        Self { https, authority, host, target, primary, keyed: None, demand: None }
     }
 }
 
@@ -235,7 +243,7 @@ fn from_memory(
         Shelf::Found(found) => found,
         _ => return None,
     };
-    match decide(served, &found.object, now) {
+    match decide(served, asked, &found.object, now) {
         Decision::Serve { age_s, ttl_s } => {
             let how = How::Hit { ttl_s };
             answer::stored(shared, served, parts, &found.object, age_s, how)
@@ -245,9 +253,13 @@ fn from_memory(
 }
 
 /// Whether a stored object may be used, and how: its lifetime, and whether it was purged since its fetch began.
-fn decide(served: &Served, object: &Object, now: u64) -> Decision {
+fn decide(served: &Served, asked: &Asked<'_>, object: &Object, now: u64) -> Decision {
     let standing = served.guard.standing(object.stamp, &object.verified, &object.purge_keys);
-    caching::decide(&object.freshness, standing, now)
+    let decision = caching::decide(&object.freshness, standing, now);
+    match &asked.demand {
+        Some(demand) => demand.applied(decision, &object.freshness, &object.headers, standing, now),
+        None => decision,
+    }
 }
 
 /// Disk, then upstream.
@@ -265,7 +277,7 @@ async fn look_further(
     // 6. decide
     let mut key = asked.primary;
     let (found, reason, conditional) = match shelf {
-        Shelf::Found(found) => match decide(served, &found.object, arrival.unix_ms) {
+        Shelf::Found(found) => match decide(served, asked, &found.object, arrival.unix_ms) {
             Decision::Serve { age_s, ttl_s } => {
                 let how = How::Hit { ttl_s };
                 if let Some(response) = answer::stored(shared, served, parts, &found.object, age_s, how) {
@@ -285,6 +297,9 @@ async fn look_further(
             Decision::Revalidate { reason } => (Some(found), reason, true),
             Decision::Refetch { reason } => (Some(found), reason, false),
         },
+        _ if asked.demand.is_some_and(|demand| demand.only_if_cached()) => {
+            return answer::refuse(shared, StatusCode::GATEWAY_TIMEOUT, Reason::OnlyIfCached);
+        }
         Shelf::Private(reason) => {
             return pass::alone(shared, served, parts, wanted(shared, caller, served, asked, parts), reason).await;
         }
@@ -295,6 +310,9 @@ async fn look_further(
         }
         Shelf::Nothing => (None, Reason::UriMiss, false),
     };
+    if asked.demand.is_some_and(|demand| demand.only_if_cached()) {
+        return answer::refuse(shared, StatusCode::GATEWAY_TIMEOUT, Reason::OnlyIfCached);
+    }
     // a part of something that is not here: the origin is asked for the part only
     if found.is_none() && parts.headers.contains_key(header::RANGE) {
         return pass::part(shared, caller, served, asked, parts).await;
@@ -327,7 +345,7 @@ async fn shelf(shared: &Shared, asked: &Asked<'_>, headers: &HeaderMap, now: u64
 /// The request as it goes upstream.
 fn wanted(shared: &Shared, caller: Caller, served: &Arc<Served>, asked: &Asked<'_>, parts: &Parts) -> Arc<Wanted> {
     let site = &served.site;
-    let mut headers = forward::headers(shared, caller, &parts.headers, asked.authority);
+    let mut headers = forward::headers(shared, caller, &parts.headers, asked.authority, asked.keyed);
     conditional::strip(&mut headers);
     Arc::new(Wanted {
         served: Arc::clone(served),

@@ -43,6 +43,8 @@ pub struct Head {
     pub purge_keys: Box<[u64]>,
     /// How long it may be reused.
     pub freshness: Freshness,
+    /// Why that is not as long as it says itself, if it is not.
+    pub shaped: Option<Reason>,
     /// Which request fields it depends on, with the key that the leader's request selects.
     pub vary: Option<(VarySpec, Key)>,
     /// Whether it is being stored; if not, why.

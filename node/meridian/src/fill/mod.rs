@@ -11,7 +11,9 @@ use http::{HeaderMap, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use region_config::{NodeId, Policy};
 use rules::{
-    caching::{self, Exchange, Freshness, Reason, Storing, Tags, VarySpec, conditional, fields::surrogate_tags},
+    caching::{
+        self, Exchange, Freshness, Groups, Reason, Storing, Tags, VarySpec, conditional, fields::surrogate_tags,
+    },
     key::{self, BodyId, Key},
     purge::{Position, Standing},
 };
@@ -179,7 +181,9 @@ async fn run(shared: &Shared, job: &Job, flight: &Arc<Flight>, private: oneshot:
         }
     }
     match verdict(shared, job, &fetched, fetched.response.status(), fetched.response.headers()) {
-        Storing::Keep { freshness, vary } => share(shared, job, flight, fetched, freshness, vary).await,
+        Storing::Keep { freshness, vary, shaped } => {
+            share(shared, job, flight, fetched, (freshness, shaped), vary).await;
+        }
         Storing::Refuse { reason, hit_for_miss_s } => {
             served.counters.note_not_stored(reason);
             remember_private(shared, job, reason, hit_for_miss_s);
@@ -201,6 +205,7 @@ fn verdict(shared: &Shared, job: &Job, fetched: &Fetched, status: StatusCode, he
         request: &job.wanted.headers,
         status,
         response: headers,
+        path: &job.wanted.path,
         request_unix_ms: fetched.request_unix_ms,
         response_unix_ms: fetched.response_unix_ms,
         policy: job.wanted.policy(),
@@ -248,9 +253,12 @@ fn renew(shared: &Shared, job: &Job, key: Key, stale: &Arc<Object>, fetched: &Fe
 /// What a purge would name this response by; refused if its tags are too many or too long to be kept.
 fn purge_keys(wanted: &Wanted, headers: &HeaderMap) -> Result<Box<[u64]>, Reason> {
     let keys = |tags: &[&str]| wanted.served.guard.keys(&wanted.host, &wanted.path, wanted.query.as_deref(), tags);
-    match surrogate_tags(headers) {
-        Tags::Listed(tags) => Ok(keys(&tags)),
-        Tags::Oversize => Err(Reason::TagsOversize),
+    match (surrogate_tags(headers), caching::groups(wanted.https, &wanted.authority, headers)) {
+        (Tags::Listed(mut tags), Groups::Listed(groups)) => {
+            tags.extend(groups.iter().map(String::as_str));
+            Ok(keys(&tags))
+        }
+        (Tags::Oversize, _) | (_, Groups::Oversize) => Err(Reason::TagsOversize),
     }
 }
 
@@ -264,7 +272,7 @@ async fn share(
     job: &Job,
     flight: &Arc<Flight>,
     fetched: Fetched,
-    freshness: Freshness,
+    (freshness, shaped): (Freshness, Option<Reason>),
     vary: Option<VarySpec>,
 ) {
     let wanted = &job.wanted;
@@ -287,6 +295,7 @@ async fn share(
         stamp: fetched.stamp,
         purge_keys,
         freshness,
+        shaped,
         vary,
         stored,
         through: fetched.through,

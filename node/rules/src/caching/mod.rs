@@ -6,16 +6,21 @@
 
 pub mod conditional;
 mod date;
+mod deception;
+mod demand;
 mod directives;
 pub mod fields;
 mod freshness;
+mod groups;
 mod invalidation;
+mod lifetime;
 mod lists;
 pub mod ranges;
 mod reason;
 mod reuse;
 pub mod status;
 mod storing;
+mod surrogate;
 mod tags;
 mod vary;
 
@@ -23,12 +28,15 @@ use http::{
     HeaderMap, Method,
     header::{CONTENT_LENGTH, TRANSFER_ENCODING},
 };
-use region_config::{CacheMode, Policy};
+use region_config::{CacheMode, Class, Policy};
 
 pub use date::parse as parse_date;
+pub use demand::Demand;
 pub use directives::Directives;
 pub use freshness::Freshness;
-pub use invalidation::{also_invalidated, invalidates};
+pub use groups::{Groups, groups, invalidated_groups};
+pub use invalidation::{also_invalidated, invalidates, is_safe};
+pub(crate) use lists::members as list_members;
 pub use reason::Reason;
 pub use reuse::{Decision, decide, stale_on_error};
 pub use status::CacheStatus;
@@ -68,6 +76,9 @@ pub fn intent(method: &Method, headers: &HeaderMap, policy: &Policy) -> Intent {
     }
     if policy.cache == CacheMode::Off {
         return Intent::Pass(Reason::CacheOff);
+    }
+    if policy.class == Class::Live {
+        return Intent::Pass(Reason::LiveRoute);
     }
     let has_length = headers.get(CONTENT_LENGTH).is_some_and(|length| length.as_bytes() != b"0");
     if has_length || headers.contains_key(TRANSFER_ENCODING) {
