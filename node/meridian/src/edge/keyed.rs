@@ -1,7 +1,7 @@
 //! What routes declare about keys, done to a request: its query reduced, its fields dressed, its key made of the parts
 //! that are declared. A route that declares nothing costs nothing here.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{borrow::Cow, net::IpAddr, sync::Arc};
 
 use http::{HeaderMap, Uri, request::Parts};
 use region_config::{KeyRules, Policy};
@@ -12,6 +12,7 @@ use rules::{
 };
 
 use super::{
+    searched,
     sites::Served,
     spine::{Asked, Caller},
 };
@@ -71,7 +72,7 @@ pub fn voided(shared: &Shared, served: &Served, asked: &Asked<'_>, answered: &He
     if urls {
         let mut targets = vec![asked.target.to_string()];
         targets.extend(caching::also_invalidated(asked.https, asked.authority, &asked.target.path, answered));
-        keys.extend(targets.iter().filter_map(|target| voided_url(shared, served, asked, target)));
+        keys.extend(targets.iter().flat_map(|target| voided_urls(shared, served, asked, target)));
     }
     match caching::invalidated_groups(asked.https, asked.authority, answered) {
         Groups::Listed(tags) => keys.extend(tags.into_iter().map(PurgeKey::Tag)),
@@ -80,18 +81,25 @@ pub fn voided(shared: &Shared, served: &Served, asked: &Asked<'_>, answered: &He
     keys
 }
 
-/// A URL in the form it is filed under, if something of it may be stored here: most writes are to URLs that nobody
+/// A URL in the forms that it is filed under, if something of it may be stored here: most writes are to URLs that nobody
 /// caches.
-fn voided_url(shared: &Shared, served: &Served, asked: &Asked<'_>, text: &str) -> Option<PurgeKey> {
-    let uri: Uri = text.parse().ok()?;
-    let parsed = key::target(&uri).ok()?;
+fn voided_urls(shared: &Shared, served: &Served, asked: &Asked<'_>, text: &str) -> Vec<PurgeKey> {
+    let parsed = text.parse::<Uri>().ok();
+    let Some(parsed) = parsed.as_ref().and_then(|uri| key::target(uri).ok()) else { return Vec::new() };
     let policy = served.policy(&parsed.path);
     let reduced = target(policy, parsed);
-    let site = &served.site;
-    let primary = key::primary(&shared.secret, &site.tenant, &site.name, asked.https, asked.authority, &reduced);
+    let key_of = |target: &Target<'_>| {
+        let site = &served.site;
+        key::primary(&shared.secret, &site.tenant, &site.name, asked.https, asked.authority, target)
+    };
+    let path = Target { path: Cow::Borrowed(&reduced.path), query: None };
+    let mut targets = searched::canonical(shared, key_of(&path), &reduced);
     // under which keys it is stored is not known where more than the URL is in them
-    let stored = policy.key.is_some() || is_stored(shared, primary);
-    stored.then(|| PurgeKey::Url { host: asked.host.to_owned(), target: reduced.to_string() })
+    if !targets.is_empty() || policy.key.is_some() || is_stored(shared, key_of(&reduced)) {
+        targets.push(reduced.to_string());
+    }
+    targets.dedup();
+    targets.into_iter().map(|target| PurgeKey::Url { host: asked.host.to_owned(), target }).collect()
 }
 
 fn is_stored(shared: &Shared, key: Key) -> bool {

@@ -8,6 +8,7 @@ pub mod forward;
 pub mod keyed;
 pub mod listener;
 pub mod pass;
+pub mod searched;
 pub mod sites;
 pub mod spine;
 pub mod stall;

@@ -1,7 +1,10 @@
 //! The life of a request: the only file that writes the order of its steps. HTTP/1.1 and HTTP/2 are doors to it, and
 //! so is a peer that asks the owner of a key.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::IpAddr,
+    sync::{Arc, atomic::AtomicU64},
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version, header, request::Parts};
@@ -18,7 +21,7 @@ use super::{
     answer::{self, How, Reply},
     body::{Body, BodyError, Source},
     chunks::ChunkReader,
-    forward, keyed, pass,
+    forward, keyed, pass, searched,
     sites::{Lodger, Served, bare_host},
 };
 use crate::{
@@ -185,13 +188,15 @@ impl<'a> Asked<'a> {
 }
 
 /// A stored object that was found, with the key it stands under.
-struct Found {
-    key: Key,
-    object: Arc<Object>,
+pub(super) struct Found {
+    pub(super) key: Key,
+    pub(super) object: Arc<Object>,
+    /// What purges name the URL by that was asked for, if it was found for another one.
+    pub(super) presented: Option<Box<[u64]>>,
 }
 
 /// What the store says about a key.
-enum Shelf {
+pub(super) enum Shelf {
     Found(Found),
     /// Variants are there, but not this one; the key that this request's would have.
     OtherVariants(Key),
@@ -210,7 +215,7 @@ fn pick(
     mut variant: impl FnMut(Key) -> Option<Entry>,
 ) -> Shelf {
     match entry {
-        Some(Entry::Object(object)) => Shelf::Found(Found { key: primary, object }),
+        Some(Entry::Object(object)) => Shelf::Found(Found { key: primary, object, presented: None }),
         Some(Entry::HitForMiss { until_unix_ms, reason }) if until_unix_ms > now => {
             Shelf::Private(Reason::from_code(reason).unwrap_or(Reason::HitForMiss))
         }
@@ -220,7 +225,7 @@ fn pick(
                 let key = key::variant(&shared.secret, primary, spec, headers);
                 first.get_or_insert(key);
                 if let Some(Entry::Object(object)) = variant(key) {
-                    return Shelf::Found(Found { key, object });
+                    return Shelf::Found(Found { key, object, presented: None });
                 }
             }
             first.map_or(Shelf::Nothing, Shelf::OtherVariants)
@@ -237,13 +242,18 @@ fn from_memory(
     parts: &Parts,
     arrival: &Arrival,
 ) -> Option<Reply> {
-    let entry = shared.objects.memory(asked.primary)?;
     let now = arrival.unix_ms;
-    let found = match pick(shared, asked.primary, &parts.headers, now, Some(entry), |key| shared.objects.memory(key)) {
-        Shelf::Found(found) => found,
-        _ => return None,
+    let look = |key| shared.objects.memory(key);
+    let (shelf, presented) = match look(asked.primary) {
+        Some(entry) => (pick(shared, asked.primary, &parts.headers, now, Some(entry), look), None),
+        None => {
+            let (key, entry) = searched::in_memory(shared, served, asked, &parts.headers)?;
+            (pick(shared, key, &parts.headers, now, Some(entry), look), Some(searched::presented(served, asked)))
+        }
     };
-    match decide(served, asked, &found.object, now) {
+    let Shelf::Found(found) = shelf else { return None };
+    let found = Found { presented, ..found };
+    match decide(served, asked, &found, now) {
         Decision::Serve { age_s, ttl_s } => {
             let how = How::Hit { ttl_s };
             answer::stored(shared, served, parts, &found.object, age_s, how)
@@ -253,12 +263,22 @@ fn from_memory(
 }
 
 /// Whether a stored object may be used, and how: its lifetime, and whether it was purged since its fetch began.
-fn decide(served: &Served, asked: &Asked<'_>, object: &Object, now: u64) -> Decision {
-    let standing = served.guard.standing(object.stamp, &object.verified, &object.purge_keys);
+fn decide(served: &Served, asked: &Asked<'_>, found: &Found, now: u64) -> Decision {
+    let (standing, object) = (standing(served, found), &found.object);
     let decision = caching::decide(&object.freshness, standing, now);
     match &asked.demand {
         Some(demand) => demand.applied(decision, &object.freshness, &object.headers, standing, now),
         None => decision,
+    }
+}
+
+/// Whether anything that a stored object falls under was purged since its fetch began.
+fn standing(served: &Served, found: &Found) -> Standing {
+    let object = &found.object;
+    let own = served.guard.standing(object.stamp, &object.verified, &object.purge_keys);
+    match &found.presented {
+        None => own,
+        Some(keys) => own.max(served.guard.standing(object.stamp, &AtomicU64::new(object.stamp.0), keys)),
     }
 }
 
@@ -273,11 +293,14 @@ async fn look_further(
     arrival: &Arrival,
 ) -> Reply {
     // 5. memory and disk
-    let shelf = shelf(shared, asked, &parts.headers, arrival.unix_ms).await;
+    let shelf = match shelf(shared, asked.primary, &parts.headers, arrival.unix_ms).await {
+        Shelf::Nothing => searched::shelf(shared, served, asked, &parts.headers, arrival.unix_ms).await,
+        shelf => shelf,
+    };
     // 6. decide
     let mut key = asked.primary;
     let (found, reason, conditional) = match shelf {
-        Shelf::Found(found) => match decide(served, asked, &found.object, arrival.unix_ms) {
+        Shelf::Found(found) => match decide(served, asked, &found, arrival.unix_ms) {
             Decision::Serve { age_s, ttl_s } => {
                 let how = How::Hit { ttl_s };
                 if let Some(response) = answer::stored(shared, served, parts, &found.object, age_s, how) {
@@ -329,17 +352,18 @@ async fn look_further(
     take_part(shared, served, parts, policy, arrival, wanted, miss).await
 }
 
-async fn shelf(shared: &Shared, asked: &Asked<'_>, headers: &HeaderMap, now: u64) -> Shelf {
-    let entry = shared.objects.lookup(asked.primary).await;
+/// What stands under a primary key, in memory or on disk.
+pub(super) async fn shelf(shared: &Shared, primary: Key, headers: &HeaderMap, now: u64) -> Shelf {
+    let entry = shared.objects.lookup(primary).await;
     if let Some(Entry::Vary(index)) = &entry {
         for spec in &index.specs {
-            let key = key::variant(&shared.secret, asked.primary, spec, headers);
+            let key = key::variant(&shared.secret, primary, spec, headers);
             if let Some(Entry::Object(object)) = shared.objects.lookup(key).await {
-                return Shelf::Found(Found { key, object });
+                return Shelf::Found(Found { key, object, presented: None });
             }
         }
     }
-    pick(shared, asked.primary, headers, now, entry, |_| None)
+    pick(shared, primary, headers, now, entry, |_| None)
 }
 
 /// The request as it goes upstream.
@@ -356,6 +380,7 @@ fn wanted(shared: &Shared, caller: Caller, served: &Arc<Served>, asked: &Asked<'
         query: asked.target.query.as_deref().map(Into::into),
         headers,
         primary: asked.primary,
+        path_key: searched::path_key(shared, served, asked, &parts.headers),
         placement: key::placement(&site.tenant, &site.name, asked.https, asked.authority, asked.target),
         from_peer: matches!(caller, Caller::Peer { .. }),
     })
@@ -387,7 +412,8 @@ async fn take_part(
     miss: Miss,
 ) -> Reply {
     let mut job = Job {
-        key: miss.found.as_ref().map_or(miss.key, |found| found.key),
+        // what was found for another URL is asked for by this one's own name: the answer may be for this one alone
+        key: miss.found.as_ref().filter(|found| found.presented.is_none()).map_or(miss.key, |found| found.key),
         stale: miss.found.as_ref().map(|found| (found.key, Arc::clone(&found.object))),
         conditional: miss.conditional,
         direct: !served.realm.caught_up(),
@@ -465,8 +491,8 @@ async fn ride(
             }
         }
         flight::Outcome::Opened(head) => {
-            if let Some((spec, key)) = &head.vary {
-                let mine = key::variant(&shared.secret, job.wanted.primary, spec, &job.wanted.headers);
+            if let Some((spec, key)) = &head.filed.vary {
+                let mine = key::variant(&shared.secret, head.filed.primary, spec, &job.wanted.headers);
                 if mine != *key {
                     job.key = mine;
                     return Ride::Refused(flight);
@@ -484,7 +510,7 @@ async fn ride(
 /// Whether a request that came at `arrival` may have a response whose fetch began at `stamp`: it began after the
 /// request came, or nothing that it falls under was purged since.
 fn acceptable(served: &Served, arrival: &Arrival, stamp: Position, purge_keys: &[u64]) -> bool {
-    let verified = std::sync::atomic::AtomicU64::new(stamp.0);
+    let verified = AtomicU64::new(stamp.0);
     stamp >= arrival.position || served.guard.standing(stamp, &verified, purge_keys) == Standing::Valid
 }
 
@@ -500,7 +526,7 @@ fn failed(
     if let Some(found) = found {
         let now = clock::unix_ms();
         let object = &found.object;
-        let standing = served.guard.standing(object.stamp, &object.verified, &object.purge_keys);
+        let standing = standing(served, &found);
         if let Some(age_s) = caching::stale_on_error(&object.freshness, standing, now, policy) {
             let how = How::Stale { ttl_s: object.freshness.ttl_s(now), reason: Reason::StaleIfError };
             if let Some(response) = answer::stored(shared, served, parts, object, age_s, how) {

@@ -16,13 +16,14 @@ use http::{HeaderMap, StatusCode};
 use parking_lot::Mutex;
 use region_config::NodeId;
 use rules::{
-    caching::{Freshness, Reason, VarySpec},
+    caching::{Freshness, Reason},
     key::Key,
     purge::Position,
 };
 use tokio::sync::{Notify, watch};
 use wire::entry::Object;
 
+use super::filing::Filed;
 use crate::{edge::body::BodyError, origin::OriginError};
 
 /// Pieces that wait for the slowest reader of a body that is no longer stored, in bytes.
@@ -45,8 +46,8 @@ pub struct Head {
     pub freshness: Freshness,
     /// Why that is not as long as it says itself, if it is not.
     pub shaped: Option<Reason>,
-    /// Which request fields it depends on, with the key that the leader's request selects.
-    pub vary: Option<(VarySpec, Key)>,
+    /// Where it is filed.
+    pub filed: Filed,
     /// Whether it is being stored; if not, why.
     pub stored: Result<(), Reason>,
     /// The node that it came through, if not straight from the origin.

@@ -1,5 +1,6 @@
 //! Fetching what is not here: one fetch per key, shared by all that wait, stored if it may be.
 
+pub mod filing;
 pub mod flight;
 pub mod owner;
 pub mod upstream;
@@ -12,15 +13,17 @@ use http_body_util::BodyExt;
 use region_config::{NodeId, Policy};
 use rules::{
     caching::{
-        self, Exchange, Freshness, Groups, Reason, Storing, Tags, VarySpec, conditional, fields::surrogate_tags,
+        self, Exchange, Freshness, Groups, Reason, SearchVariance, Storing, Tags, VarySpec, conditional,
+        fields::surrogate_tags,
     },
     key::{self, BodyId, Key},
     purge::{Position, Standing},
 };
 use tokio::sync::oneshot;
-use wire::entry::{Body, Entry, Object, VaryIndex};
+use wire::entry::{Body, Entry, Object};
 
 use self::{
+    filing::Filed,
     flight::{BrokenOff, Failure, Flight, Head, Outcome, Part},
     upstream::{Conditions, Fetched, UpstreamBody},
 };
@@ -31,9 +34,6 @@ const INLINE_BYTES: usize = 64 * 1024;
 
 /// Size of a chunk of a larger body, in bytes.
 const CHUNK_BYTES: usize = 256 * 1024;
-
-/// Orders of request fields that one URL's variants may be told apart by.
-const SPECS_MAX: usize = 8;
 
 /// Waiters on one fill. More are refused: they would not be answered in time either.
 pub const WAITERS_MAX: usize = 16_384;
@@ -57,6 +57,8 @@ pub struct Wanted {
     pub headers: HeaderMap,
     /// The URL's key.
     pub primary: Key,
+    /// The key of its path without a query: what indexes by `No-Vary-Search` are made of.
+    pub path_key: Key,
     /// The URL's place among a region's nodes.
     pub placement: u64,
     /// Whether a peer asks: then the origin is next, never another peer.
@@ -227,7 +229,10 @@ fn remember_private(shared: &Shared, job: &Job, reason: Reason, seconds: u32) {
 fn renew(shared: &Shared, job: &Job, key: Key, stale: &Arc<Object>, fetched: &Fetched) -> Outcome {
     let fresh = conditional::freshen(&stale.headers, fetched.response.headers());
     let (freshness, keep) = match verdict(shared, job, fetched, stale.status, &fresh) {
-        Storing::Keep { freshness, .. } => (freshness, true),
+        // one that is filed by what it did not vary by, and now says otherwise, stands in the wrong place
+        Storing::Keep { freshness, .. } => {
+            (freshness, SearchVariance::of(&fresh) == SearchVariance::of(&stale.headers))
+        }
         Storing::Refuse { .. } => (Freshness { lifetime_s: 0, ..stale.freshness }, false),
     };
     let headers = stored_headers(&fresh);
@@ -256,7 +261,13 @@ fn purge_keys(wanted: &Wanted, headers: &HeaderMap) -> Result<Box<[u64]>, Reason
     match (surrogate_tags(headers), caching::groups(wanted.https, &wanted.authority, headers)) {
         (Tags::Listed(mut tags), Groups::Listed(groups)) => {
             tags.extend(groups.iter().map(String::as_str));
-            Ok(keys(&tags))
+            let mut keys = keys(&tags).into_vec();
+            // also by what all URLs have in common that are one by No-Vary-Search
+            if let Some(variance) = SearchVariance::of(headers) {
+                let query = variance.canonical(wanted.query.as_deref());
+                keys.extend(wanted.served.guard.keys(&wanted.host, &wanted.path, query.as_deref(), &[]));
+            }
+            Ok(keys.into_boxed_slice())
         }
         (Tags::Oversize, _) | (_, Groups::Oversize) => Err(Reason::TagsOversize),
     }
@@ -284,10 +295,11 @@ async fn share(
             (wanted.served.guard.keys(&wanted.host, &wanted.path, wanted.query.as_deref(), &[]), Err(reason))
         }
     };
-    let vary = vary.map(|spec| {
-        let key = key::variant(&shared.secret, wanted.primary, &spec, &wanted.headers);
-        (spec, key)
-    });
+    let filed = Filed::of(shared, wanted, &parts.headers, vary);
+    let stored = stored.and_then(|()| filed.has_room(shared, wanted));
+    if let Err(reason) = stored {
+        wanted.served.counters.note_not_stored(reason);
+    }
     let head = Arc::new(Head {
         status: parts.status,
         length: content_length(&parts.headers),
@@ -296,7 +308,7 @@ async fn share(
         purge_keys,
         freshness,
         shaped,
-        vary,
+        filed,
         stored,
         through: fetched.through,
     });
@@ -405,13 +417,7 @@ impl<'a> Keeper<'a> {
             Body::Chunked { id, length: self.bytes, chunk_bytes }
         };
         let wanted = &self.job.wanted;
-        let key = match &head.vary {
-            Some((spec, key)) => {
-                index_variant(self.shared, wanted, spec);
-                *key
-            }
-            None => wanted.primary,
-        };
+        filing::index(self.shared, wanted, head);
         let object = Object {
             status: head.status,
             headers: stored_headers(&head.headers),
@@ -422,7 +428,7 @@ impl<'a> Keeper<'a> {
             body,
             site: wanted.served.site.name.clone(),
         };
-        self.shared.objects.insert(&wanted.served.permit, key, Entry::Object(Arc::new(object)));
+        self.shared.objects.insert(&wanted.served.permit, head.filed.key(), Entry::Object(Arc::new(object)));
         wanted.served.counters.note_stored();
     }
 }
@@ -433,18 +439,6 @@ fn stored_headers(headers: &HeaderMap) -> HeaderMap {
     headers.remove(header::AGE);
     headers.remove("cache-status");
     headers
-}
-
-/// Files which request fields tell this URL's variants apart, newest first.
-fn index_variant(shared: &Shared, wanted: &Wanted, spec: &VarySpec) {
-    let mut specs = vec![spec.clone()];
-    if let Some(Entry::Vary(index)) = shared.objects.memory(wanted.primary) {
-        if index.specs.first() == Some(spec) {
-            return;
-        }
-        specs.extend(index.specs.iter().filter(|known| *known != spec).take(SPECS_MAX - 1).cloned());
-    }
-    shared.objects.insert(&wanted.served.permit, wanted.primary, Entry::Vary(Arc::new(VaryIndex { specs })));
 }
 
 fn random_body_id() -> BodyId {

@@ -86,7 +86,7 @@ impl Demand {
         match decision {
             Decision::Serve { age_s, ttl_s } | Decision::ServeAndRefresh { age_s, ttl_s, .. } => {
                 let fresh = matches!(decision, Decision::Serve { .. });
-                if fresh && !self.min_fresh_s.is_some_and(|least| ttl_s < i64::from(least)) && is_immutable(stored) {
+                if fresh && self.min_fresh_s.is_none_or(|least| ttl_s >= i64::from(least)) && is_immutable(stored) {
                     return decision;
                 }
                 let refused = self.no_cache

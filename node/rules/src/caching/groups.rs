@@ -106,9 +106,9 @@ mod tests {
     fn a_list_of_strings_is_read_strictly() {
         assert_eq!(count(&["\"scripts\", \"eurovision-results\";x=1", "\"b\""]), 3);
         for rubbish in ["scripts", "\"a\", b", "(\"a\")", "\"a", "1", ""] {
-            assert_eq!(count(&["\"a\"", rubbish].as_slice().get(1..).unwrap()), 0, "{rubbish}");
+            assert_eq!(count(&[rubbish]), 0, "{rubbish}");
         }
-        assert_eq!(of(true, "a", &[&"\"x\",".repeat(65).trim_end_matches(',')]), Groups::Oversize);
+        assert_eq!(of(true, "a", &["\"x\",".repeat(65).trim_end_matches(',')]), Groups::Oversize);
         assert_eq!(of(true, "a", &[&format!("\"{}\"", "x".repeat(257))]), Groups::Oversize);
     }
 

@@ -103,11 +103,11 @@ mod tests {
         Normalise { accept_encoding: true, accept_language: vec!["en".into(), "de".into(), "pt-br".into()] }
     }
 
-    fn check(name: HeaderName, value: &str, expected: Option<&str>) {
+    fn check(name: &HeaderName, value: &str, expected: Option<&str>) {
         let mut headers = HeaderMap::new();
-        headers.insert(name.clone(), value.parse().unwrap());
+        headers.insert(name, value.parse().unwrap());
         normalise(&rules(), &mut headers);
-        assert_eq!(headers.get(&name).map(|value| value.to_str().unwrap()), expected, "{name}: {value}");
+        assert_eq!(headers.get(name).map(|value| value.to_str().unwrap()), expected, "{name}: {value}");
     }
 
     #[test]
@@ -124,7 +124,7 @@ mod tests {
             ("gzip;q=abc", None),
             ("", None),
         ] {
-            check(ACCEPT_ENCODING, value, expected);
+            check(&ACCEPT_ENCODING, value, expected);
         }
     }
 
@@ -140,7 +140,7 @@ mod tests {
             ("de;q=0", None),
             ("*", None),
         ] {
-            check(ACCEPT_LANGUAGE, value, expected);
+            check(&ACCEPT_LANGUAGE, value, expected);
         }
     }
 

@@ -122,7 +122,7 @@ fn names(route: &RouteSection, about: &str, gatherer: &mut Gatherer) {
     for (name, places) in places {
         if let Some(place) = places.get(NAMES_MAX) {
             let found = format!("`{name}` has {} elements", places.len());
-            gatherer.error(*place, about, found, &format!("at most {NAMES_MAX}"));
+            gatherer.error(*place, about, found, format!("at most {NAMES_MAX}"));
         }
     }
 }

@@ -7,6 +7,7 @@ mod parsing;
 mod protocols;
 mod sharing;
 mod staleness;
+mod variants;
 
 use crate::harness::{Node, origin::Origin};
 
