@@ -90,4 +90,6 @@ pub fn intent(method: &Method, headers: &HeaderMap, policy: &Policy) -> Intent {
 }
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod tests;

@@ -5,7 +5,7 @@ use http_body_util::Full;
 
 use super::{HOST, node};
 use crate::harness::{
-    Node,
+    Node, binary,
     client::{self, Reply, fetch, send},
     origin::{Answer, Origin, Seen},
 };
@@ -173,6 +173,39 @@ async fn a_clients_cache_control_counts_only_where_the_route_lets_it() {
     assert_eq!(reply.status, 504, "{}", reply.seen());
     assert!(reply.cache_status().contains("only-if-cached"), "{}", reply.seen());
     assert_eq!(origin.count("/honest"), 2);
+}
+
+/// What `meridian explain key` prints.
+fn explained(node: &Node, url: &str, field: &str) -> String {
+    let admin = format!("http://{}", node.admin);
+    let output = std::process::Command::new(binary())
+        .args(["explain", "key", "--url", url, "-H", field, "--admin", &admin, "--token-file"])
+        .arg(node.dir().join("state/admin.token"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[tokio::test]
+async fn the_parts_of_a_key_are_shown() {
+    let origin = Origin::start();
+    origin.on("/q", |seen| echo(seen, &[]));
+    let declared = "query = { drop_tracking = true, sort = true }, key = { cookies = \"plan\" }";
+    let node = node(&origin, &routes(&format!("{{ path = \"/q\", {declared} }}")));
+    let explained = |target: &str, field: &str| explained(&node, &format!("http://{HOST}{target}"), field);
+    let shown = explained("/q?b=1&a=2&utm_source=x", "Cookie: plan=gold; session=1");
+    for line in
+        ["path         /q", "query        ?a=2&b=1", "cookie plan  gold", "left out     utm_source=x (tracking)"]
+    {
+        assert!(shown.lines().any(|shown| shown == line), "{line} in\n{shown}");
+    }
+    let name =
+        |shown: &str| shown.lines().find_map(|line| line.strip_prefix("key ").map(|it| it.trim().to_owned())).unwrap();
+    assert_eq!(name(&shown), name(&explained("/q?a=2&b=1", "Cookie: plan=gold")));
+    assert_ne!(name(&shown), name(&explained("/q?a=2&b=1", "Cookie: plan=free")));
+    let live = explained("/q", "X: y");
+    assert!(live.contains("cookie plan  (none)"), "{live}");
 }
 
 /// Fields that known attacks write. The origin here obeys each of them.
