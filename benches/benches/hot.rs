@@ -175,6 +175,7 @@ fn headers(bench: &mut Criterion) {
                 request: &request,
                 status: StatusCode::OK,
                 response: &response,
+                path: "/",
                 request_unix_ms: NOW_UNIX_MS,
                 response_unix_ms: NOW_UNIX_MS + 20,
                 policy: &policy,

@@ -2,6 +2,8 @@
 //!
 //! Comes after the checks: a key that must be there is there. Should one be missing all the same, there is no config.
 
+mod policy;
+
 use std::{
     collections::BTreeSet,
     net::{IpAddr, SocketAddr},
@@ -92,11 +94,11 @@ impl Folders<'_> {
     }
 }
 
-fn value<T: Clone>(key: &Option<At<T>>) -> Option<T> {
+pub(super) fn value<T: Clone>(key: &Option<At<T>>) -> Option<T> {
     key.as_ref().map(|it| it.value.clone())
 }
 
-fn values<T: Clone>(list: &[At<T>]) -> Vec<T> {
+pub(super) fn values<T: Clone>(list: &[At<T>]) -> Vec<T> {
     list.iter().map(|it| it.value.clone()).collect()
 }
 
@@ -104,7 +106,7 @@ fn ms<const LEAST: u64, const MOST: u64>(key: &Option<At<Time<LEAST, MOST>>>, de
     key.as_ref().map_or(default, |it| it.value.0)
 }
 
-fn seconds<const LEAST: u64, const MOST: u64>(key: &Option<At<Time<LEAST, MOST>>>, default: u32) -> u32 {
+pub(super) fn seconds<const LEAST: u64, const MOST: u64>(key: &Option<At<Time<LEAST, MOST>>>, default: u32) -> u32 {
     key.as_ref().map_or(default, |it| it.value.seconds())
 }
 
@@ -327,15 +329,7 @@ fn health(section: &HealthSection) -> Option<HealthCheck> {
 }
 
 fn route(section: &RouteSection) -> Option<Route> {
-    let default = Policy::default();
-    let policy = Policy {
-        cache: value(&section.cache).unwrap_or(default.cache),
-        default_ttl_s: section.default_ttl.as_ref().map(|it| it.value.seconds()).or(default.default_ttl_s),
-        heuristic: value(&section.heuristic).unwrap_or(default.heuristic),
-        stale_if_error_s: seconds(&section.stale_if_error, default.stale_if_error_s),
-        compress: value(&section.compress).unwrap_or(default.compress),
-    };
-    Some(Route { path: value(&section.path)?, policy })
+    Some(Route { path: value(&section.path)?, policy: policy::of(section) })
 }
 
 /// Most specific first: exact paths, then longer prefixes before shorter ones, and at last one for everything.

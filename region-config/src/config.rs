@@ -8,6 +8,9 @@ use std::{
 };
 
 use crate::ids::{JurisdictionId, NodeId, RealmId, RegionId, SiteId, TenantId};
+pub use crate::policy::{
+    CacheMode, Class, KeyRules, NegativeTtl, Normalise, Policy, QueryNames, QueryRules, VARIANTS_MAX,
+};
 
 /// Most regions a fleet may have: one bit each in a [`RegionMask`].
 pub const REGIONS_MAX: usize = 64;
@@ -379,43 +382,6 @@ impl fmt::Display for PathPattern {
             Self::Prefix(path) => write!(f, "{path}/*"),
         }
     }
-}
-
-/// What is done on a route.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Policy {
-    /// Whether responses are kept.
-    pub cache: CacheMode,
-    /// Lifetime for responses that name none, in seconds; none means they are not reused without asking.
-    pub default_ttl_s: Option<u32>,
-    /// Whether a lifetime is guessed from `Last-Modified` (RFC 9111 section 4.2.2) where none is named.
-    pub heuristic: bool,
-    /// For how long past its lifetime a response may be served when the origin cannot be reached, in seconds,
-    /// where the response itself does not say (RFC 5861 section 4); RFC 9111 section 4.2.4 allows it.
-    pub stale_if_error_s: u32,
-    /// Whether stored responses of kinds that get smaller are coded for clients that accept it.
-    pub compress: bool,
-}
-
-impl Default for Policy {
-    fn default() -> Self {
-        Self {
-            cache: CacheMode::Origin,
-            default_ttl_s: None,
-            heuristic: false,
-            stale_if_error_s: 86_400,
-            compress: false,
-        }
-    }
-}
-
-/// Whether a route keeps responses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CacheMode {
-    /// As the origin's own headers say.
-    Origin,
-    /// Never; everything passes.
-    Off,
 }
 
 /// A certificate chain and its key, PEM.

@@ -6,9 +6,12 @@
 
 use std::fmt::Display;
 
-use crate::config::{CacheMode, Config, HealthCheck, Jurisdiction, Origin, OriginProtocol, Region, Route, Site, Zone};
+use crate::config::{
+    CacheMode, Config, HealthCheck, Jurisdiction, KeyRules, Normalise, Origin, OriginProtocol, Policy, QueryNames,
+    QueryRules, Region, Route, Site, Zone,
+};
 
-const FORM: &str = "meridian fleet 1";
+const FORM: &str = "meridian fleet 2";
 
 /// The sum.
 pub(crate) fn of(config: &Config) -> [u8; 32] {
@@ -124,12 +127,69 @@ fn health(sum: &mut Sum, it: &HealthCheck) {
 
 fn route(sum: &mut Sum, it: &Route) {
     sum.text(&it.path);
-    sum.text(match it.policy.cache {
+    policy(sum, &it.policy);
+}
+
+fn policy(sum: &mut Sum, it: &Policy) {
+    // taken apart by name, so that what is added to a policy cannot be forgotten here
+    let Policy {
+        cache,
+        class,
+        default_ttl_s,
+        ttl_min_s,
+        ttl_max_s,
+        ttl_s,
+        negative,
+        heuristic,
+        stale_if_error_s,
+        compress,
+        honour_request_cache_control,
+        variants_max,
+        query,
+        key,
+        normalise,
+    } = it;
+    sum.text(match cache {
         CacheMode::Origin => "origin",
         CacheMode::Off => "off",
     });
-    sum.optional(it.policy.default_ttl_s.as_ref(), |sum, ttl| sum.number((*ttl).into()));
-    sum.number(it.policy.heuristic.into());
-    sum.number(it.policy.stale_if_error_s.into());
-    sum.number(it.policy.compress.into());
+    sum.text(class.as_str());
+    for seconds in
+        [default_ttl_s, ttl_max_s, ttl_s, &negative.not_found_s, &negative.client_error_s, &negative.server_error_s]
+    {
+        sum.optional(seconds.as_ref(), |sum, seconds| sum.number((*seconds).into()));
+    }
+    for number in [*ttl_min_s, *stale_if_error_s, *variants_max] {
+        sum.number(number.into());
+    }
+    sum.number((*heuristic).into());
+    sum.number((*compress).into());
+    sum.number((*honour_request_cache_control).into());
+    sum.optional(query.as_deref(), query_rules);
+    sum.optional(key.as_deref(), key_rules);
+    sum.optional(normalise.as_deref(), normalised);
+}
+
+fn query_rules(sum: &mut Sum, it: &QueryRules) {
+    let (word, names): (_, &[String]) = match &it.names {
+        QueryNames::All => ("all", &[]),
+        QueryNames::Allow(names) => ("allow", names),
+        QueryNames::Deny(names) => ("deny", names),
+    };
+    sum.text(word);
+    sum.list(names, |sum, name| sum.text(name));
+    sum.number(it.sort.into());
+    sum.number(it.drop_tracking.into());
+}
+
+fn key_rules(sum: &mut Sum, it: &KeyRules) {
+    sum.list(&it.headers, |sum, name| sum.text(name));
+    sum.list(&it.cookies, |sum, name| sum.text(name));
+    sum.number(it.country.into());
+    sum.number(it.device.into());
+}
+
+fn normalised(sum: &mut Sum, it: &Normalise) {
+    sum.number(it.accept_encoding.into());
+    sum.list(&it.accept_language, |sum, language| sum.text(language));
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use toml::{Spanned, de::DeValue};
 
 use crate::{
-    config::{CacheMode, OriginProtocol, Portion},
+    config::{CacheMode, Class, OriginProtocol, Portion},
     country::{self, Preset},
     ids::{JurisdictionId, NodeId, RealmId, RegionId, SiteId, TenantId},
     shape::{Reader, Shape, Text, listed, nearest},
@@ -61,6 +61,7 @@ macro_rules! words {
     };
 }
 words!(CacheMode, "origin" => Self::Origin, "off" => Self::Off);
+words!(Class, "static" => Self::Static, "standard" => Self::Standard, "tight" => Self::Tight, "live" => Self::Live);
 words!(OriginProtocol, "http1" => Self::Http1, "http2" => Self::Http2, "auto" => Self::Auto);
 words!(Preset, "EU" => Self::Eu, "EEA" => Self::Eea);
 
@@ -76,6 +77,80 @@ impl Text for Words {
     fn parse(text: &str) -> Result<Self, String> {
         let fits = (1..=80).contains(&text.chars().count()) && !text.chars().any(char::is_control);
         if fits { Ok(Self(text.to_owned())) } else { Err(String::new()) }
+    }
+}
+
+/// A header field's name: lower case.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct FieldName(pub(crate) String);
+
+impl Text for FieldName {
+    fn expected() -> String {
+        "the name of a header field, such as \"x-plan\"".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        if is_token(text) { Ok(Self(text.to_ascii_lowercase())) } else { Err(String::new()) }
+    }
+}
+
+/// A cookie's name; letter case counts (RFC 6265 section 4.1.1).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct CookieName(pub(crate) String);
+
+impl Text for CookieName {
+    fn expected() -> String {
+        "the name of a cookie, such as \"plan\"".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        if is_token(text) { Ok(Self(text.to_owned())) } else { Err(String::new()) }
+    }
+}
+
+/// RFC 9110 section 5.6.2, of at most 64 characters.
+fn is_token(text: &str) -> bool {
+    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    (1..=64).contains(&text.len()) && text.bytes().all(token)
+}
+
+/// A query parameter's name, decoded, or the beginning of one and `*`; letter case counts.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct QueryName(pub(crate) String);
+
+impl Text for QueryName {
+    fn expected() -> String {
+        "the name of a query parameter, such as \"page\", or the beginning of names, such as \"utm_*\"".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let bare = text.strip_suffix('*').unwrap_or(text);
+        if bare.contains('*') {
+            return Err("`*` stands only at the end".to_owned());
+        }
+        if text.contains(['&', '=', '?', '#']) {
+            return Err("the bare name, without `?`, `&` and `=`".to_owned());
+        }
+        let fits = (1..=128).contains(&text.len()) && !text.chars().any(char::is_control);
+        if fits { Ok(Self(text.to_owned())) } else { Err(String::new()) }
+    }
+}
+
+/// A language: a tag without extensions (RFC 5646), lower case.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Language(pub(crate) String);
+
+impl Text for Language {
+    fn expected() -> String {
+        "a language, such as \"de\" or \"pt-BR\"".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let mut subtags = text.split('-');
+        let first =
+            subtags.next().is_some_and(|it| (2..=8).contains(&it.len()) && it.bytes().all(|b| b.is_ascii_alphabetic()));
+        let rest = subtags.all(|it| (2..=8).contains(&it.len()) && it.bytes().all(|b| b.is_ascii_alphanumeric()));
+        if first && rest && text.len() <= 35 { Ok(Self(text.to_ascii_lowercase())) } else { Err(String::new()) }
     }
 }
 

@@ -16,6 +16,7 @@ mod fingerprint;
 mod host;
 pub mod ids;
 mod leaf;
+mod policy;
 mod shape;
 mod written;
 

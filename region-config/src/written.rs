@@ -3,11 +3,11 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::{
-    config::{CacheMode, HostPattern, OriginProtocol, PathPattern, Portion},
+    config::{CacheMode, Class, HostPattern, OriginProtocol, PathPattern, Portion},
     country::Preset,
     host::{HostHeader, HostName, Mailbox, OriginUrl, Target},
     ids::{JurisdictionId, NodeId, RealmId, RegionId, SiteId, TenantId},
-    leaf::{Country, Degrees, FilePath, Size, Time, Whole, Words},
+    leaf::{CookieName, Country, Degrees, FieldName, FilePath, Language, QueryName, Size, Time, Whole, Words},
     shape::section,
 };
 
@@ -304,14 +304,84 @@ section! {
         need path: PathPattern,
         /// Whether responses are kept: `origin` as the origin's headers say, `off` never.
         may cache: CacheMode,
+        /// What kind of thing is served: `static` files, `standard` as the origin's headers say, `tight` kept for at most `ttl_max` (5s if left out) and never served stale, `live` never kept; `standard` if left out.
+        may class: Class,
         /// Lifetime of responses that name none.
         may default_ttl: Time<0, { 366 * DAY }>,
-        /// Whether a lifetime is guessed from `Last-Modified` where none is named; `false` if left out.
+        /// Shortest lifetime of responses that name one and are no errors; 0 if left out.
+        may ttl_min: Time<0, { 366 * DAY }>,
+        /// Longest lifetime; no bound if left out, 5s for `tight`.
+        may ttl_max: Time<0, { 366 * DAY }>,
+        /// Lifetime of all responses that may be kept and are no errors, whatever they name.
+        may ttl: Time<0, { 366 * DAY }>,
+        /// Lifetimes of errors.
+        may negative_ttl: NegativeSection,
+        /// Whether a lifetime is guessed from `Last-Modified` where none is named; `false` if left out, but `true` for `static`.
         may heuristic: bool,
         /// How long past its lifetime a response may be served while the origin is not reached; 1d if left out.
         may stale_if_error: Time<0, { 366 * DAY }>,
         /// Whether stored text is coded (zstd, br, gzip) for clients that accept it, once for each coding; `false` if left out.
         may compress: bool,
+        /// Whether a client's `no-cache`, `max-age`, `min-fresh`, `max-stale` and `only-if-cached` count; `false` if left out.
+        may honour_request_cache_control: bool,
+        /// Variants of one URL that are kept at a time; 64 if left out.
+        may variants_max: Whole<1, 256>,
+        /// What is left of a query, in the key and towards the origin.
+        may query: QuerySection,
+        /// What of a request is in the key beside its URL.
+        may key: KeySection,
+        /// Fields that are brought into one form, for the key and towards the origin.
+        may normalise: NormaliseSection,
+    }
+}
+
+section! {
+    /// Lifetimes of errors. A time that is written also bounds what the response itself names.
+    NegativeSection {
+        /// 404 and 410; 10s if left out, where `default_ttl` or `heuristic` gives them one.
+        may not_found: Time<0, { DAY }>,
+        /// Other 4xx; those that name no lifetime are not kept if left out, and 401, 403, 407 and 429 never are.
+        may client_error: Time<0, { DAY }>,
+        /// 5xx; those that name no lifetime are not kept if left out.
+        may server_error: Time<0, { DAY }>,
+    }
+}
+
+section! {
+    /// What is left of a query.
+    QuerySection {
+        /// The parameters that are left; all if left out.
+        many allow: QueryName,
+        /// The parameters that are left out.
+        many deny: QueryName,
+        /// Whether parameters are put in the order of their names, those of one name in the order they came; `false` if left out.
+        may sort: bool,
+        /// Whether the well-known parameters that only track people (`utm_*`, `gclid`, `fbclid` and their like) are left out; `false` if left out.
+        may drop_tracking: bool,
+    }
+}
+
+section! {
+    /// What of a request is in the key beside its URL. All of it also reaches the origin.
+    KeySection {
+        /// Header fields.
+        many headers: FieldName,
+        /// Cookies; where some are named, no others reach the origin.
+        many cookies: CookieName,
+        /// Whether the client's country is, by the geo database; the origin gets it as `X-Meridian-Country`.
+        may country: bool,
+        /// Whether the client's class of device is (`mobile`, `tablet`, `desktop`, `bot`); the origin gets it as `X-Meridian-Device`.
+        may device: bool,
+    }
+}
+
+section! {
+    /// Fields that are brought into one form.
+    NormaliseSection {
+        /// Whether `Accept-Encoding` becomes those of `zstd`, `br` and `gzip` that it takes; `false` if left out.
+        may accept_encoding: bool,
+        /// The languages there are: `Accept-Language` becomes the one that it likes best, or nothing.
+        many accept_language: Language,
     }
 }
 

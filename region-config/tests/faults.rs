@@ -216,7 +216,7 @@ fn a_fault_of_a_site_names_the_site() {
         ),
         (
             "hosts = \"b.test\"\norigin = \"http://o\"\nroutes = [{ path = \"/a\", cache = \"off\", default_ttl = \"1m\" }]",
-            "f.toml:5:55: site `t`: `default_ttl` where nothing is cached (`cache = \"off\"`); expected one or the other",
+            "f.toml:5:55: site `t`: route `/a`: `default_ttl` where nothing is cached (`cache = \"off\"`); expected one or the other",
         ),
     ];
     for (keys, expected) in cases {

@@ -201,6 +201,13 @@ export interface components {
              */
             stored: number;
         };
+        /** @description A part of a key that a route declares. */
+        DeclaredPart: {
+            /** @description Which: `header x-plan`, `cookie plan`. */
+            part: string;
+            /** @description What the request has for it, as the origin gets it; none if it has nothing. */
+            value?: string | null;
+        };
         /** @description A request to explain. */
         ExplainOrder: {
             /** @description An address: which regions would DNS give to a client there? */
@@ -250,13 +257,19 @@ export interface components {
         };
         /** @description What a cache key is made of. */
         KeyParts: {
+            /** @description What the route has in the key beside the URL. */
+            declared?: components["schemas"]["DeclaredPart"][];
             /** @description Host and port, as the request names them. */
             host: string;
+            /** @description What the route leaves out of the query, in the order it came. */
+            left_out?: components["schemas"]["LeftOut"][];
+            /** @description Path and query as they were asked for. */
+            original?: string;
             /** @description The node of this node's region that owns the object. */
             owner?: string | null;
             /** @description The path, normalised. */
             path: string;
-            /** @description The query, normalised; none if there is none. */
+            /** @description The query, normalised, as far as the route leaves it; none if there is none. */
             query?: string | null;
             /** @description `http` or `https`. */
             scheme: string;
@@ -264,6 +277,13 @@ export interface components {
             site: string;
             /** @description Whose it is. */
             tenant: string;
+        };
+        /** @description A parameter that is in no key, and that the origin does not get. */
+        LeftOut: {
+            /** @description The parameter, with its value. */
+            parameter: string;
+            /** @description Why: `not-allowed`, `denied`, `tracking`, `empty`. */
+            why: string;
         };
         /** @description An address that a node listens on. */
         Listener: {

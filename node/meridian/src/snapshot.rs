@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use http::HeaderValue;
 use region_config::{Config, JurisdictionId, NodeId, RegionId};
 use rules::{caching::status::CacheName, key::Secret};
@@ -11,6 +11,7 @@ use store::objects::Objects;
 use crate::{
     edge::sites::Sites,
     fill::{coded::Codings, flight::Flights, slices::Slices},
+    geo::Base,
     ledger::Ledgers,
     observe::Observe,
     origin::Origins,
@@ -53,6 +54,8 @@ pub struct Shared {
     pub ledgers: Arc<Ledgers>,
     /// The fleet's health.
     pub health: Arc<Health>,
+    /// Where clients are on the map; none if neither DNS nor a route asks.
+    pub geo: ArcSwapOption<Base>,
     /// What is counted.
     pub observe: Arc<Observe>,
     /// The other nodes; none in a fleet of one.

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use http::HeaderValue;
 use region_config::{Config, Faults, JurisdictionId, Tenant, TenantId};
 use rules::{caching::status::CacheName, health::Readiness, key::Secret, residency};
@@ -17,7 +17,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::{
     admin, clock, console,
     dns::{self, DnsFault, ViewFault},
-    edge::{Edge, EdgeFault, listener::Doors, sites::Sites, tls::EdgeTls},
+    edge::{Edge, EdgeFault, keyed, listener::Doors, sites::Sites, tls::EdgeTls},
     fill::{coded::Codings, flight::Flights, owner::Owner, slices::Slices},
     geo::{self, GeoFault},
     ledger::{Ledgers, LedgersFault},
@@ -213,6 +213,7 @@ impl Running {
         }
         let sites = Sites::compile(&config, &here.jurisdiction, &ledgers, &observe);
         let fills_bytes = config.node.memory_bytes / FILLS_DIVISOR;
+        let geo = geo_base(&config).await?;
         let node = here.node.clone();
         let shared = Arc::new(Shared {
             sites: ArcSwap::from_pointee(sites),
@@ -225,6 +226,7 @@ impl Running {
             origins,
             ledgers,
             health,
+            geo: ArcSwapOption::new(geo),
             observe,
             mesh,
             via: HeaderValue::try_from(format!("1.1 {node}.meridian"))
@@ -241,7 +243,7 @@ impl Running {
             mesh.start();
         }
         console::register_figures(&shared);
-        let dns = dns_front(&shared, &tasks).await?;
+        let dns = dns_front(&shared, &tasks)?;
         let tls = Arc::new(tls);
         let edge = Edge::open(doors, &shared, Arc::clone(&tls))?;
         if let Some(server) = admin {
@@ -305,12 +307,26 @@ impl Running {
         let dir = config_dir.to_owned();
         let loaded = tokio::task::spawn_blocking(move || region_config::load(&dir)).await;
         match loaded {
-            Ok(Ok(config)) => self.take(config),
+            Ok(Ok(config)) => {
+                self.learn_places(&config).await;
+                self.take(config);
+            }
             Ok(Err(faults)) => refused(&faults),
             Err(error) => tracing::error!(%error, "reading the config"),
         }
         if let Some(log) = self.shared.observe.access_log() {
             log.reopen();
+        }
+    }
+
+    /// Loads the geo database if a new config is the first to ask for it.
+    async fn learn_places(&self, config: &Config) {
+        if self.shared.geo.load().is_some() {
+            return;
+        }
+        match geo_base(config).await {
+            Ok(base) => self.shared.geo.store(base),
+            Err(error) => tracing::error!(%error, "clients' countries are not known"),
         }
     }
 
@@ -463,15 +479,20 @@ fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     std::fs::rename(&aside, path)
 }
 
-/// Loads the geo database and opens DNS, where the config asks for it.
-async fn dns_front(shared: &Shared, tasks: &Tasks) -> Result<Option<Dns>, RunError> {
-    let config = shared.config.load_full();
-    if config.node.dns.is_empty() {
+/// Loads the geo database, where the config asks for it.
+async fn geo_base(config: &Config) -> Result<Option<Arc<geo::Base>>, RunError> {
+    if config.node.dns.is_empty() && !keyed::asks_for_countries(config) {
         return Ok(None);
     }
     let file = config.node.geo_file.clone();
     let loading = tokio::task::spawn_blocking(move || geo::Base::open(file.as_deref()));
-    let base = Arc::new(loading.await.map_err(|error| RunError::Runtime(io::Error::other(error)))??);
+    Ok(Some(Arc::new(loading.await.map_err(|error| RunError::Runtime(io::Error::other(error)))??)))
+}
+
+/// Opens DNS, where the config asks for it.
+fn dns_front(shared: &Shared, tasks: &Tasks) -> Result<Option<Dns>, RunError> {
+    let config = shared.config.load_full();
+    let Some(base) = shared.geo.load_full().filter(|_| !config.node.dns.is_empty()) else { return Ok(None) };
     let view = Arc::new(ArcSwap::from_pointee(dns::View::compile(&config, &base)?));
     let server = dns::Server::bind(&config.node.dns, Arc::clone(&view), shared.health.shared(), tasks)?;
     shared.observe.register(collectors::dns(server.counters()));

@@ -4,13 +4,25 @@
 //! different lists of parts are the same octets. The tenant is the first part: no request of one tenant can form the
 //! key of another.
 
+mod declared;
+mod device;
+mod negotiation;
+mod query;
+
+#[cfg(test)]
+mod properties;
+
 use std::{borrow::Cow, cmp::Reverse, fmt, hash::Hasher};
 
 use http::{HeaderMap, Uri};
 use region_config::{NodeId, SiteId, TenantId};
 use siphasher::sip128::{Hasher128, SipHasher13};
 
-use crate::caching::{VarySpec, coding::Coding, write_normalised};
+use crate::caching::{SearchVariance, VarySpec, coding::Coding, write_normalised};
+
+pub use declared::{COUNTRY, DEVICE, Facts, dress, parts, sends, with_declared};
+pub use device::Device;
+pub use query::{Left, left_out, reduced};
 
 /// What keys are hashed with: drawn once per node, kept in its state folder.
 #[derive(Clone, PartialEq, Eq)]
@@ -213,6 +225,25 @@ pub fn variants<'a>(
     request: &'a HeaderMap,
 ) -> impl Iterator<Item = Key> + use<'a> {
     specs.iter().map(move |vary| variant(secret, primary, vary, request))
+}
+
+/// The key of the index of what responses of a path do not vary by. `path` is the key of the path without a query.
+#[must_use]
+pub fn search_index(secret: &Secret, path: Key) -> Key {
+    let mut feed = Feed::new(&secret.0, b'I');
+    feed.bytes(&path.0.to_le_bytes());
+    Key(feed.finish())
+}
+
+/// The key of what is stored for all queries that are one by a response's `No-Vary-Search`; it stands for the primary key
+/// of each of their URLs.
+#[must_use]
+pub fn searched(secret: &Secret, path: Key, variance: &SearchVariance, query: Option<&str>) -> Key {
+    let mut feed = Feed::new(&secret.0, b'N');
+    feed.bytes(&path.0.to_le_bytes());
+    feed.part(variance.to_string().as_bytes());
+    feed.part(variance.canonical(query).unwrap_or_default().as_bytes());
+    Key(feed.finish())
 }
 
 /// The key of a piece of a body. The body's name is random, so that no secret is needed.

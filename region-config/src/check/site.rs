@@ -1,5 +1,7 @@
 //! Sites: one tenant's fault names its site, and never hides another's.
 
+mod route;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Known, node, unique, unknown};
@@ -144,12 +146,7 @@ fn deadlines(section: &At<DeadlinesSection>, about: &str, gatherer: &mut Gathere
 fn routes(site: &SiteSection, about: &str, gatherer: &mut Gatherer) {
     let paths = site.routes.iter().filter_map(|it| it.value.path.as_ref());
     unique(paths, "route", about, gatherer);
-    for route in &site.routes {
-        if let (Some(cache), Some(ttl)) = (&route.value.cache, &route.value.default_ttl)
-            && cache.value == crate::CacheMode::Off
-        {
-            let found = "`default_ttl` where nothing is cached (`cache = \"off\"`)";
-            gatherer.error(ttl.place, about, found, "one or the other");
-        }
+    for it in &site.routes {
+        route::check(&it.value, about, gatherer);
     }
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use axum::{Json, extract::State};
-use region_config::{CacheMode, Config, OriginProtocol, PathPattern};
+use region_config::{CacheMode, Config, OriginProtocol, PathPattern, QueryNames, Route};
 use serde_json::{Value, json};
 
 use super::{Context, problem::Problem, sites::host, status};
@@ -87,17 +87,47 @@ fn shown_site(site: &region_config::Site) -> Value {
                 "path": check.path, "interval_ms": check.interval_ms, "timeout_ms": check.timeout_ms,
             })),
         })).collect::<Vec<_>>(),
-        "routes": site.routes.iter().map(|route| json!({
-            "path": path(&route.path),
-            "cache": match route.policy.cache {
-                CacheMode::Origin => "origin",
-                CacheMode::Off => "off",
-            },
-            "default_ttl_s": route.policy.default_ttl_s,
-            "heuristic": route.policy.heuristic,
-            "stale_if_error_s": route.policy.stale_if_error_s,
-            "compress": route.policy.compress,
-        })).collect::<Vec<_>>(),
+        "routes": site.routes.iter().map(shown_route).collect::<Vec<_>>(),
+    })
+}
+
+fn shown_route(route: &Route) -> Value {
+    let Route { path: pattern, policy } = route;
+    json!({
+        "path": path(pattern),
+        "cache": match policy.cache {
+            CacheMode::Origin => "origin",
+            CacheMode::Off => "off",
+        },
+        "class": policy.class.as_str(),
+        "default_ttl_s": policy.default_ttl_s,
+        "ttl_min_s": policy.ttl_min_s,
+        "ttl_max_s": policy.ttl_max_s,
+        "ttl_s": policy.ttl_s,
+        "negative_ttl": {
+            "not_found_s": policy.negative.not_found_s,
+            "client_error_s": policy.negative.client_error_s,
+            "server_error_s": policy.negative.server_error_s,
+        },
+        "heuristic": policy.heuristic,
+        "stale_if_error_s": policy.stale_if_error_s,
+        "compress": policy.compress,
+        "honour_request_cache_control": policy.honour_request_cache_control,
+        "variants_max": policy.variants_max,
+        "query": policy.query.as_ref().map(|rules| {
+            let (allow, deny) = match &rules.names {
+                QueryNames::All => (None, None),
+                QueryNames::Allow(names) => (Some(names), None),
+                QueryNames::Deny(names) => (None, Some(names)),
+            };
+            json!({ "allow": allow, "deny": deny, "sort": rules.sort, "drop_tracking": rules.drop_tracking })
+        }),
+        "key": policy.key.as_ref().map(|rules| json!({
+            "headers": rules.headers, "cookies": rules.cookies, "country": rules.country, "device": rules.device,
+        })),
+        "normalise": policy.normalise.as_ref().map(|rules| json!({
+            "accept_encoding": rules.accept_encoding, "accept_language": rules.accept_language,
+        })),
     })
 }
 

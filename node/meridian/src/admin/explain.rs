@@ -5,10 +5,10 @@ use std::{future::Future, net::IpAddr, pin::Pin, sync::Arc};
 
 use axum::{Json, extract::State};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
-use region_config::{Config, Route, Site};
+use region_config::{Config, Policy, Route, Site};
 use rules::{
     caching::{Intent, Reason, intent},
-    key,
+    key::{self, Facts},
     residency::{self, Permit},
 };
 
@@ -16,10 +16,11 @@ use super::{
     Context,
     body::Body,
     config,
-    model::{ExplainOrder, Explanation, KeyParts, Steering, Step},
+    model::{DeclaredPart, ExplainOrder, Explanation, KeyParts, LeftOut, Steering, Step},
     problem::{Problem, Refusal},
     purges::matches,
 };
+use crate::edge::keyed;
 
 const FIELDS_MAX: usize = 64;
 
@@ -51,6 +52,9 @@ pub type Stored = Arc<dyn Fn(Question) -> Pin<Box<dyn Future<Output = Vec<Step>>
 
 /// Tells which regions DNS would name to an address for a site; none if the node answers no DNS.
 pub type Steered = Arc<dyn Fn(&Config, &Site, IpAddr) -> Option<Steering> + Send + Sync>;
+
+/// Tells the country of an address, as far as the node has a geo database.
+pub type Placed = Arc<dyn Fn(IpAddr) -> Option<[u8; 2]> + Send + Sync>;
 
 /// A request that was read.
 struct Asked {
@@ -94,10 +98,9 @@ pub(super) async fn explain(
         }
     };
     explanation.steps.push(step("residency", "permitted", None, "This node may hold the site's data."));
-    let target =
-        key::target(&asked.uri).map_err(|error| Problem::unprocessable(error.to_string()).found(&order.url))?;
-    let Some((route, policy_of)) = route_of(site, &target.path) else {
-        return Err(Problem::unprocessable("no route of the site matches the path").found(&target.path));
+    let whole = key::target(&asked.uri).map_err(|error| Problem::unprocessable(error.to_string()).found(&order.url))?;
+    let Some((route, policy_of)) = route_of(site, &whole.path) else {
+        return Err(Problem::unprocessable("no route of the site matches the path").found(&whole.path));
     };
     let pattern = config::path(&policy_of.path);
     explanation.steps.push(step("route", &pattern, None, "The most specific route that matches the path."));
@@ -106,7 +109,15 @@ pub(super) async fn explain(
         Intent::Refuse(reason) => explanation.steps.push(reasoned("lookup", "refused", reason, reason.meaning())),
         Intent::Lookup => {
             explanation.steps.push(step("lookup", "lookup", None, "The request may be answered from the cache."));
-            explanation.key = Some(key_parts(&config, site, &asked, &target));
+            let policy = &policy_of.policy;
+            let headers = dressed(&context, policy, &asked);
+            let target = keyed::target(policy, whole.clone());
+            explanation.key = Some(KeyParts {
+                original: asked.uri.path_and_query().map(ToString::to_string).unwrap_or_default(),
+                left_out: left_out(policy, &whole),
+                declared: declared(policy, &headers),
+                ..key_parts(&config, site, &asked, &target)
+            });
             let question = Question {
                 permit,
                 site: Arc::clone(site),
@@ -116,7 +127,7 @@ pub(super) async fn explain(
                 host: asked.host,
                 method: asked.method,
                 target: target.into_owned(),
-                headers: asked.headers,
+                headers,
             };
             explanation.steps.extend((context.stored)(question).await);
         }
@@ -195,13 +206,32 @@ fn specificity(pattern: &region_config::HostPattern) -> usize {
 }
 
 /// The first route that matches: they are kept most specific first.
-fn route_of<'a>(site: &'a Site, path: &str) -> Option<(usize, &'a Route)> {
+pub(super) fn route_of<'a>(site: &'a Site, path: &str) -> Option<(usize, &'a Route)> {
     site.routes.iter().enumerate().find(|(_, route)| match &route.path {
         region_config::PathPattern::Exact(exact) => exact == path,
         region_config::PathPattern::Prefix(prefix) => {
             path.strip_prefix(prefix.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         }
     })
+}
+
+/// The request's fields as they are looked up with.
+fn dressed(context: &Context, policy: &Policy, asked: &Asked) -> HeaderMap {
+    let mut headers = asked.headers.clone();
+    let facts = Facts { country: asked.client.and_then(|client| (context.placed)(client)) };
+    key::dress(policy, Some(facts), &mut headers);
+    headers
+}
+
+fn left_out(policy: &Policy, whole: &key::Target<'_>) -> Vec<LeftOut> {
+    let (Some(rules), Some(query)) = (&policy.query, &whole.query) else { return Vec::new() };
+    let left = key::left_out(rules, query);
+    left.map(|(parameter, why)| LeftOut { parameter: parameter.into(), why: why.as_str().into() }).collect()
+}
+
+fn declared(policy: &Policy, headers: &HeaderMap) -> Vec<DeclaredPart> {
+    let Some(rules) = &policy.key else { return Vec::new() };
+    key::parts(rules, headers).into_iter().map(|(part, value)| DeclaredPart { part, value }).collect()
 }
 
 fn key_parts(config: &Config, site: &Site, asked: &Asked, target: &key::Target<'_>) -> KeyParts {
@@ -216,13 +246,16 @@ fn key_parts(config: &Config, site: &Site, asked: &Asked, target: &key::Target<'
         path: target.path.to_string(),
         query: target.query.as_ref().map(ToString::to_string),
         owner: owner.map(ToString::to_string),
+        original: String::new(),
+        left_out: Vec::new(),
+        declared: Vec::new(),
     }
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
-    use region_config::{HostPattern, PathPattern, Policy};
+    use region_config::{HostPattern, PathPattern};
 
     use super::*;
     use crate::observe::tests::{config, site};

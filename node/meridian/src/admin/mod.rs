@@ -40,7 +40,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use self::problem::{Problem, Refusal};
 pub use self::{
-    explain::{Question, Steered, Stored},
+    explain::{Placed, Question, Steered, Stored},
     model::{Part, SteeredRegion, Steering, Step},
     report::Reporter,
     serve::{ServeFault, Server},
@@ -87,6 +87,8 @@ pub struct Context {
     pub stored: Stored,
     /// Where DNS would lead an address, for explanations.
     pub steered: Steered,
+    /// Tells the country of an address.
+    pub placed: Placed,
     /// The counters of the other nodes, as they were last told: empty at the start.
     pub gathered: Gathered,
 }

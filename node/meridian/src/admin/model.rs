@@ -432,10 +432,37 @@ pub struct KeyParts {
     pub host: String,
     /// The path, normalised.
     pub path: String,
-    /// The query, normalised; none if there is none.
+    /// The query, normalised, as far as the route leaves it; none if there is none.
     pub query: Option<String>,
+    /// Path and query as they were asked for.
+    #[serde(default)]
+    pub original: String,
+    /// What the route leaves out of the query, in the order it came.
+    #[serde(default)]
+    pub left_out: Vec<LeftOut>,
+    /// What the route has in the key beside the URL.
+    #[serde(default)]
+    pub declared: Vec<DeclaredPart>,
     /// The node of this node's region that owns the object.
     pub owner: Option<String>,
+}
+
+/// A parameter that is in no key, and that the origin does not get.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct LeftOut {
+    /// The parameter, with its value.
+    pub parameter: String,
+    /// Why: `not-allowed`, `denied`, `tracking`, `empty`.
+    pub why: String,
+}
+
+/// A part of a key that a route declares.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct DeclaredPart {
+    /// Which: `header x-plan`, `cookie plan`.
+    pub part: String,
+    /// What the request has for it, as the origin gets it; none if it has nothing.
+    pub value: Option<String>,
 }
 
 /// What DNS would answer to an address.

@@ -15,11 +15,11 @@ use serde::Deserialize;
 use super::{
     Context,
     body::Body,
-    live,
+    explain, live,
     model::{Purge, PurgeMode, PurgeOrder, PurgeState, PurgeWait, Purges},
     problem::{Problem, Refusal},
 };
-use crate::clock;
+use crate::{clock, edge::keyed};
 
 /// Longest wait of an answer, in ms.
 const TIMEOUT_MS_MAX: u64 = 60_000;
@@ -191,6 +191,9 @@ fn url_key(site: &Site, url: &str) -> Result<PurgeKey, Refusal> {
             .expected(hosts.join(", ")));
     }
     let target = rules::key::target(&uri).map_err(|error| fault(format!("a URL cannot be a request: {error}")))?;
+    // what the route leaves out of the query is not in what is stored either
+    let policy = explain::route_of(site, &target.path).map(|(_, route)| &route.policy);
+    let target = policy.map_or_else(|| target.clone(), |policy| keyed::target(policy, target.clone()));
     Ok(PurgeKey::Url { host, target: target.to_string() })
 }
 

@@ -7,7 +7,10 @@ use arc_swap::ArcSwap;
 use axum::body::Body;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
-use region_config::{Config, JurisdictionId, Node, NodeId, PathPattern, Policy, Region, RegionId, Route};
+use region_config::{
+    Config, JurisdictionId, KeyRules, Node, NodeId, PathPattern, Policy, QueryNames, QueryRules, Region, RegionId,
+    Route,
+};
 use serde_json::{Value, json};
 use tower::Service;
 
@@ -41,7 +44,15 @@ fn region(name: &str, jurisdiction: &str, nodes: &[&str]) -> Region {
 /// it has from the config only.
 fn config() -> Config {
     let mut shop = observe::tests::site("shop");
-    shop.routes = vec![Route { path: PathPattern::Prefix(String::new()), policy: Policy::default() }];
+    let keyed = Policy {
+        query: Some(Box::new(QueryRules { names: QueryNames::All, sort: true, drop_tracking: true })),
+        key: Some(Box::new(KeyRules { headers: vec!["x-plan".into()], country: true, ..KeyRules::default() })),
+        ..Policy::default()
+    };
+    shop.routes = vec![
+        Route { path: PathPattern::Prefix("/keyed".into()), policy: keyed },
+        Route { path: PathPattern::Prefix(String::new()), policy: Policy::default() },
+    ];
     let mut bank = observe::tests::site("bank");
     bank.pin = Some(JurisdictionId::parse("us").unwrap());
     let mut config = observe::tests::config(vec![shop, bank]);
@@ -68,6 +79,7 @@ async fn node() -> Node1 {
         started_unix_ms: 0,
         stored: Arc::new(|_| Box::pin(async { Vec::new() })),
         steered: Arc::new(|_, _, _| None),
+        placed: Arc::new(|_| Some(*b"DE")),
         gathered: Gathered::default(),
     });
     let token = std::fs::read_to_string(state.path().join(TOKEN_FILE)).unwrap().trim().to_owned();
@@ -271,6 +283,25 @@ async fn explain_follows_the_request_until_something_stops_it() {
     assert_eq!(explanation["steps"][0]["reason"], "outside-jurisdiction");
     assert_eq!(explanation["key"], Value::Null);
     assert_eq!(node.post("/api/v1/explain", r#"{"url":"http://who.example/"}"#).await.0, 404);
+}
+
+#[tokio::test]
+async fn explain_tells_what_a_key_is_made_of_and_what_is_not_in_it() {
+    let node = node().await;
+    let order = json!({
+        "url": "https://shop.example/keyed/a?b=2&utm_source=x&a=1",
+        "headers": {"X-Plan": "gold", "X-Meridian-Country": "ZZ"},
+        "client": "192.0.2.1",
+    });
+    let (status, explanation) = node.post("/api/v1/explain", order.to_string()).await;
+    assert_eq!(status, 200, "{explanation}");
+    let key = &explanation["key"];
+    assert_eq!((&key["query"], &key["original"]), (&json!("a=1&b=2"), &json!("/keyed/a?b=2&utm_source=x&a=1")));
+    assert_eq!(key["left_out"], json!([{"parameter": "utm_source=x", "why": "tracking"}]));
+    let declared = json!([
+        {"part": "header x-plan", "value": "gold"}, {"part": "header x-meridian-country", "value": "DE"},
+    ]);
+    assert_eq!(key["declared"], declared);
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::{
@@ -15,9 +15,13 @@ use super::{
 use crate::admin::model::{ExplainOrder, Explanation};
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(super) struct Order {
+    #[command(subcommand)]
+    part: Option<Part>,
     /// The request's URL.
-    url: String,
+    #[arg(required = true)]
+    url: Option<String>,
     /// The request's method.
     #[arg(long, default_value = "GET")]
     method: String,
@@ -31,26 +35,87 @@ pub(super) struct Order {
     node: Node,
 }
 
+#[derive(Debug, Subcommand)]
+enum Part {
+    /// Shows what the cache key of a request is made of: two requests with the same one get the same answer.
+    Key(KeyOrder),
+}
+
+#[derive(Debug, Args)]
+struct KeyOrder {
+    /// The request's URL.
+    #[arg(long)]
+    url: String,
+    /// A field of the request's head, `Name: value`; may be given several times.
+    #[arg(long, short = 'H', value_name = "FIELD", value_parser = field)]
+    header: Vec<(String, String)>,
+    /// The client's address, for keys with a country in them.
+    #[arg(long, value_name = "ADDRESS")]
+    client: Option<IpAddr>,
+    #[command(flatten)]
+    node: Node,
+}
+
 /// Asks a node what it would do with a request.
 pub(super) fn explain(order: &Order, output: Output) -> Exit {
-    match ask(order, output) {
+    let asked = match &order.part {
+        Some(Part::Key(key)) => ask(&key.node, &of_key(key), output, key_text),
+        None => ask(&order.node, &of_request(order), output, text),
+    };
+    match asked {
         Ok(()) => Exit::Done,
         Err(fault) => fault.tell(output),
     }
 }
 
-fn ask(order: &Order, output: Output) -> Result<(), ClientFault> {
-    let client = Client::new(&order.node)?;
-    let body = ExplainOrder {
-        url: order.url.clone(),
+fn of_request(order: &Order) -> ExplainOrder {
+    ExplainOrder {
+        url: order.url.clone().unwrap_or_default(),
         method: order.method.clone(),
         headers: order.header.iter().cloned().collect(),
         client: order.client.map(|address| address.to_string()),
-    };
-    let answer = client.post("/api/v1/explain", &json!(body), Duration::ZERO)?;
+    }
+}
+
+fn of_key(order: &KeyOrder) -> ExplainOrder {
+    ExplainOrder {
+        url: order.url.clone(),
+        method: "GET".into(),
+        headers: order.header.iter().cloned().collect(),
+        client: order.client.map(|address| address.to_string()),
+    }
+}
+
+fn ask(node: &Node, order: &ExplainOrder, output: Output, text: fn(&Explanation) -> String) -> Result<(), ClientFault> {
+    let client = Client::new(node)?;
+    let answer = client.post("/api/v1/explain", &json!(order), Duration::ZERO)?;
     let text = text(&answer.read(&client)?);
     output.answer(|| answer.value, || text);
     Ok(())
+}
+
+/// The parts of a key, one a line; without a key, why there is none.
+fn key_text(explanation: &Explanation) -> String {
+    let Some(key) = &explanation.key else {
+        let refused = explanation.steps.last();
+        let why = refused.map_or_else(String::new, |step| format!("{}: {}", step.verdict, step.detail));
+        return format!("no key: {}\n", printable(&why));
+    };
+    let name = explanation.steps.iter().find(|step| step.step == "key").map(|step| step.verdict.clone());
+    let mut rows = vec![
+        ["tenant".to_owned(), key.tenant.clone()],
+        ["site".to_owned(), key.site.clone()],
+        ["scheme".to_owned(), key.scheme.clone()],
+        ["host".to_owned(), key.host.to_ascii_lowercase()],
+        ["path".to_owned(), key.path.clone()],
+        ["query".to_owned(), key.query.as_ref().map_or_else(|| "(none)".to_owned(), |query| format!("?{query}"))],
+    ];
+    let value = |value: &Option<String>| value.clone().unwrap_or_else(|| "(none)".to_owned());
+    rows.extend(key.declared.iter().map(|part| [part.part.clone(), value(&part.value)]));
+    rows.push(["asked as".to_owned(), key.original.clone()]);
+    rows.extend(key.left_out.iter().map(|left| ["left out".to_owned(), format!("{} ({})", left.parameter, left.why)]));
+    rows.extend(name.map(|name| ["key".to_owned(), name]));
+    table(["PART", "VALUE"], &rows)
 }
 
 fn text(explanation: &Explanation) -> String {

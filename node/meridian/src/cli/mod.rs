@@ -83,7 +83,8 @@ Asking again with the same --idempotency-key gives the same purge, not a second 
 const EXPLAIN_EXAMPLES: &str = "\
 Examples:
   meridian explain https://www.example.com/a
-  meridian explain https://www.example.com/a --header 'Accept-Language: de' --client 192.0.2.7";
+  meridian explain https://www.example.com/a --header 'Accept-Language: de' --client 192.0.2.7
+  meridian explain key --url 'https://www.example.com/a?b=c&utm_source=mail' -H 'Cookie: plan=gold'";
 
 /// A self-hosted edge: caches, answers DNS, purges everywhere at once, and keeps pinned data inside its jurisdiction.
 #[derive(Debug, Parser)]

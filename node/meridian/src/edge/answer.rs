@@ -119,10 +119,12 @@ fn forward(reason: Reason) -> Forward {
     match reason {
         Reason::UriMiss | Reason::Partial => Forward::UriMiss,
         Reason::VaryMiss => Forward::VaryMiss,
-        Reason::Stale | Reason::NoCache | Reason::Purged | Reason::SoftPurged => Forward::Stale,
+        Reason::Stale | Reason::NoCache | Reason::RequestNoCache | Reason::Purged | Reason::SoftPurged => {
+            Forward::Stale
+        }
         Reason::PartlyStored => Forward::Partial,
         Reason::Method => Forward::Method,
-        Reason::CacheOff | Reason::RequestBody => Forward::Bypass,
+        Reason::CacheOff | Reason::LiveRoute | Reason::RequestBody => Forward::Bypass,
         _ => Forward::Miss,
     }
 }
@@ -232,8 +234,6 @@ fn refill(stock: &Stock<'_>, length: u64, here: bool) -> Option<Refill> {
 pub struct Filled<'a> {
     /// Its head.
     pub head: &'a Head,
-    /// The key of its address.
-    pub primary: Key,
     /// The client's way through its body.
     pub reader: Reader,
     /// Why it had to be fetched.
@@ -246,13 +246,12 @@ pub struct Filled<'a> {
 
 /// Serves a response that is being filled.
 pub fn filled(shared: &Arc<Shared>, served: &Arc<Served>, parts: &Parts, filled: Filled<'_>) -> Reply {
-    let Filled { head, primary, reader, reason, collapsed, codes } = filled;
-    let key = head.vary.as_ref().map_or(primary, |(_, key)| *key);
+    let Filled { head, reader, reason, collapsed, codes } = filled;
     let body = Body::from(Source::Flight(reader));
-    let (mut headers, body, length) = coded::filled(shared, served, codes, parts, head, key, body);
+    let (mut headers, body, length) = coded::filled(shared, served, codes, parts, head, body);
     let status = CacheStatus { collapsed, ..forwarded(reason, head.status) };
     let status = match head.stored {
-        Ok(()) => CacheStatus { stored: true, ..status },
+        Ok(()) => CacheStatus { stored: true, detail: head.shaped.or(status.detail), ..status },
         Err(refused) => status.because(refused),
     };
     append_status(shared, &mut headers, status);

@@ -120,7 +120,6 @@ pub fn filled(
     codes: Codes,
     parts: &Parts,
     head: &Head,
-    key: Key,
     plain: Body,
 ) -> (HeaderMap, Body, Option<u64>) {
     let mut headers = head.headers.clone();
@@ -129,7 +128,7 @@ pub fn filled(
     }
     coding::vary(&mut headers);
     let (Some(coding), Ok(())) = (wanted(parts), head.stored) else { return (headers, plain, head.length) };
-    let key = key::coded(key, head.made, coding);
+    let key = key::coded(head.filed.key(), head.made, coding);
     let origin = || Origin { freshness: head.freshness, stamp: head.stamp, purge_keys: head.purge_keys.clone() };
     let mut plain = Some(plain);
     match made(shared, served, key, coding, origin, || plain.take()) {

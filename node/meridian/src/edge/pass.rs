@@ -8,20 +8,19 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, StatusCode, Uri, Version, header, request::Parts};
+use http::{Request, Response, StatusCode, Version, header, request::Parts};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::{BodyExt, Empty, Limited};
 use rules::{
     caching::{self, Reason, fields, ranges::ContentRange},
-    key,
-    purge::{Mode, PurgeKey},
+    purge::{KEYS_MAX, Mode, PurgeKey},
 };
 
 use super::{
     answer::{self, Filled, Reply, Spans},
     body::{Body, BodyError, Source},
     coded::Codes,
-    forward,
+    forward, keyed,
     sites::Served,
     spine::{Asked, Caller, is_head},
 };
@@ -57,8 +56,10 @@ where
     let body = Whole { body, framed: parts.version < Version::HTTP_2 };
     let body = Limited::new(body, limit).boxed();
     let reply = to_origin(shared, caller, served, asked, parts, body, reason).await;
-    if caching::invalidates(&parts.method, reply.response.status()) {
-        invalidate(shared, served, asked, reply.response.headers()).await;
+    if !caching::is_safe(&parts.method) {
+        let urls = caching::invalidates(&parts.method, reply.response.status());
+        let keys = keyed::voided(shared, served, asked, reply.response.headers(), urls);
+        invalidate(served, keys).await;
     }
     reply
 }
@@ -129,7 +130,7 @@ async fn to_origin(
     };
     let Ok(target) = target else { return answer::refuse(shared, StatusCode::BAD_REQUEST, Reason::Target) };
     *request.uri_mut() = target;
-    *request.headers_mut() = forward::headers(shared, caller, &parts.headers, asked.authority);
+    *request.headers_mut() = forward::headers(shared, caller, &parts.headers, asked.authority, asked.keyed);
     if let Some(interim) = asked.interim {
         interim.teller().follow(&mut request);
     }
@@ -207,7 +208,7 @@ pub async fn alone(
         flight::Outcome::Opened(head) => match seat.flight.reader(head.length) {
             Some(reader) => {
                 let (head, codes) = (&*head, Codes::Off);
-                let filled = Filled { head, primary: key, reader, reason, collapsed: false, codes };
+                let filled = Filled { head, reader, reason, collapsed: false, codes };
                 answer::filled(shared, served, parts, filled)
             }
             None => answer::refuse(shared, StatusCode::SERVICE_UNAVAILABLE, Reason::Overloaded),
@@ -227,29 +228,14 @@ pub async fn alone(
     }
 }
 
-/// An unsafe request succeeded: what is stored of its URL, and of those that its answer names on the same origin, is
-/// void on every node (RFC 9111 section 4.4). It goes through the ledger, and only for what this node has stored or is fetching: most
-/// writes are to URLs that nobody caches.
-async fn invalidate(shared: &Arc<Shared>, served: &Arc<Served>, asked: &Asked<'_>, answered: &HeaderMap) {
-    let mut targets = vec![asked.target.to_string()];
-    targets.extend(caching::also_invalidated(asked.https, asked.authority, &asked.target.path, answered));
+/// An unsafe request succeeded: what is stored of its URL, and of those and of the groups that its answer names on the
+/// same origin, is void on every node (RFC 9111 section 4.4, RFC 9875 section 3). It goes through the ledger.
+async fn invalidate(served: &Arc<Served>, keys: Vec<PurgeKey>) {
     let site = &served.site;
-    let mut keys = Vec::new();
-    for target in targets {
-        let Ok(uri) = target.parse::<Uri>() else { continue };
-        let Ok(parsed) = key::target(&uri) else { continue };
-        let primary = key::primary(&shared.secret, &site.tenant, &site.name, asked.https, asked.authority, &parsed);
-        let stored = shared.objects.memory(primary).is_some() || shared.objects.contains(primary);
-        // what is being fetched may have been made before the write
-        if stored || shared.flights.is_under_way(primary) {
-            keys.push(PurgeKey::Url { host: asked.host.to_owned(), target: parsed.to_string() });
+    for keys in keys.chunks(KEYS_MAX) {
+        let purge = Purge { site: site.name.clone(), keys: keys.to_vec(), mode: Mode::Hard, idempotency_key: None };
+        if let Err(error) = served.realm.submit(purge, Wait::Local, INVALIDATION_PATIENCE).await {
+            tracing::warn!(site = %site.name, %error, "an unsafe request's invalidation was not spread");
         }
-    }
-    if keys.is_empty() {
-        return;
-    }
-    let purge = Purge { site: site.name.clone(), keys, mode: Mode::Hard, idempotency_key: None };
-    if let Err(error) = served.realm.submit(purge, Wait::Local, INVALIDATION_PATIENCE).await {
-        tracing::warn!(site = %site.name, %error, "an unsafe request's invalidation was not spread");
     }
 }

@@ -22,6 +22,8 @@ use crate::{
 pub(super) struct Found {
     pub(super) key: Key,
     pub(super) object: Arc<Object>,
+    /// What purges name the URL by that was asked for, if it was found for another one.
+    pub(super) presented: Option<Box<[u64]>>,
 }
 
 impl Found {
@@ -51,7 +53,7 @@ pub(super) fn pick(
     mut variant: impl FnMut(Key) -> Option<Entry>,
 ) -> Shelf {
     match entry {
-        Some(Entry::Object(object)) => Shelf::Found(Found { key: primary, object }),
+        Some(Entry::Object(object)) => Shelf::Found(Found { key: primary, object, presented: None }),
         Some(Entry::HitForMiss { until_unix_ms, reason }) if until_unix_ms > now => {
             Shelf::Private(Reason::from_code(reason).unwrap_or(Reason::HitForMiss))
         }
@@ -61,7 +63,7 @@ pub(super) fn pick(
                 let key = key::variant(&shared.secret, primary, spec, headers);
                 first.get_or_insert(key);
                 if let Some(Entry::Object(object)) = variant(key) {
-                    return Shelf::Found(Found { key, object });
+                    return Shelf::Found(Found { key, object, presented: None });
                 }
             }
             first.map_or(Shelf::Nothing, Shelf::OtherVariants)
@@ -70,18 +72,18 @@ pub(super) fn pick(
     }
 }
 
-/// Looks in memory and on disk.
-pub(super) async fn shelf(shared: &Shared, asked: &Asked<'_>, headers: &HeaderMap, now: u64) -> Shelf {
-    let entry = shared.objects.lookup(asked.primary).await;
+/// What stands under a primary key, in memory or on disk.
+pub(super) async fn shelf(shared: &Shared, primary: Key, headers: &HeaderMap, now: u64) -> Shelf {
+    let entry = shared.objects.lookup(primary).await;
     if let Some(Entry::Vary(index)) = &entry {
         for spec in &index.specs {
-            let key = key::variant(&shared.secret, asked.primary, spec, headers);
+            let key = key::variant(&shared.secret, primary, spec, headers);
             if let Some(Entry::Object(object)) = shared.objects.lookup(key).await {
-                return Shelf::Found(Found { key, object });
+                return Shelf::Found(Found { key, object, presented: None });
             }
         }
     }
-    pick(shared, asked.primary, headers, now, entry, |_| None)
+    pick(shared, primary, headers, now, entry, |_| None)
 }
 
 /// Which slices are fetched for a request: `Some(None)` if the whole is. None if the origin must be asked for just what

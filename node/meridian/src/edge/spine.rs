@@ -1,18 +1,20 @@
 //! The life of a request: the only file that writes the order of its steps. HTTP/1.1 and HTTP/2 are doors to it, and
 //! so is a peer that asks the owner of a key.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::IpAddr,
+    sync::{Arc, atomic::AtomicU64},
+};
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, Version, header, request::Parts};
 use http_body::Body as HttpBody;
-use region_config::Policy;
+use region_config::{KeyRules, Policy};
 use rules::{
-    caching::{self, Decision, Intent, Reason, VarySpec, conditional, fields, ranges::Span},
+    caching::{self, Decision, Demand, Intent, Reason, conditional, fields, ranges::Span},
     key::{self, Key, Target},
     purge::{Position, Standing},
 };
-use wire::entry::Object;
 
 use super::{
     answer::{self, Filled, How, Reply, Stock},
@@ -20,13 +22,13 @@ use super::{
     coded::{self, Codes},
     forward,
     interim::Interim,
-    pass,
+    keyed, pass, searched,
     shelf::{Found, Shelf, part, pick, shelf},
     sites::{Lodger, Served, bare_host},
 };
 use crate::{
     clock,
-    fill::{self, Boarding, Job, Private, Seat, Wanted, flight, slices},
+    fill::{self, Boarding, Job, Private, Seat, Wanted, filing::Filed, flight, slices},
     observe::Line,
     snapshot::Shared,
 };
@@ -114,12 +116,16 @@ where
             pass::through(shared, caller, served, &asked, &parts, body, Reason::RequestBody).await
         }
         Intent::Lookup => {
+            let target = keyed::target(policy, target);
+            let dressed = keyed::dressed(shared, caller, policy, &parts);
+            let parts = dressed.as_ref().unwrap_or(&parts);
             let asked = Asked { interim, ..Asked::new(shared, served, caller, authority, &host, &target) };
+            let asked = asked.declared(shared, policy, &parts.headers);
             // 4. the usual case: in memory, fresh, not purged. Nothing waits.
             let codes = Codes::of(policy, caller);
-            match from_memory(shared, caller, served, &asked, &parts, &arrival, codes) {
+            match from_memory(shared, caller, served, &asked, parts, &arrival, codes) {
                 Some(reply) => reply,
-                None => Box::pin(look_further(shared, caller, served, &asked, &parts, policy, &arrival)).await,
+                None => Box::pin(look_further(shared, caller, served, &asked, parts, policy, &arrival)).await,
             }
         }
     };
@@ -168,6 +174,10 @@ pub struct Asked<'a> {
     pub(super) target: &'a Target<'a>,
     pub(super) primary: Key,
     pub(super) interim: Option<&'a Interim>,
+    /// What is in the key beside the URL.
+    pub(super) keyed: Option<&'a KeyRules>,
+    /// What the client asks of the cache, where the route lets that count.
+    pub(super) demand: Option<Demand>,
 }
 
 impl<'a> Asked<'a> {
@@ -182,7 +192,7 @@ impl<'a> Asked<'a> {
         let https = caller.https();
         let site = &served.site;
         let primary = key::primary(&shared.secret, &site.tenant, &site.name, https, authority, target);
-        Self { https, authority, host, target, primary, interim: None }
+        Self { https, authority, host, target, primary, interim: None, keyed: None, demand: None }
     }
 }
 
@@ -196,13 +206,18 @@ fn from_memory(
     arrival: &Arrival,
     codes: Codes,
 ) -> Option<Reply> {
-    let entry = shared.objects.memory(asked.primary)?;
     let now = arrival.unix_ms;
-    let found = match pick(shared, asked.primary, &parts.headers, now, Some(entry), |key| shared.objects.memory(key)) {
-        Shelf::Found(found) => found,
-        _ => return None,
+    let look = |key| shared.objects.memory(key);
+    let (shelf, presented) = match look(asked.primary) {
+        Some(entry) => (pick(shared, asked.primary, &parts.headers, now, Some(entry), look), None),
+        None => {
+            let (key, entry) = searched::in_memory(shared, served, asked, &parts.headers)?;
+            (pick(shared, key, &parts.headers, now, Some(entry), look), Some(searched::presented(served, asked)))
+        }
     };
-    match decide(served, &found.object, now) {
+    let Shelf::Found(found) = shelf else { return None };
+    let found = Found { presented, ..found };
+    match decide(served, asked, &found, now) {
         Decision::Serve { age_s, ttl_s } => {
             let refill = || wanted(shared, caller, served, asked, parts);
             answer::stored(shared, served, parts, &found.stock(&refill, codes.in_memory()), age_s, How::Hit { ttl_s })
@@ -212,9 +227,23 @@ fn from_memory(
 }
 
 /// Whether a stored object may be used, and how: its lifetime, and whether it was purged since its fetch began.
-fn decide(served: &Served, object: &Object, now: u64) -> Decision {
-    let standing = served.guard.standing(object.stamp, &object.verified, &object.purge_keys);
-    caching::decide(&object.freshness, standing, now)
+fn decide(served: &Served, asked: &Asked<'_>, found: &Found, now: u64) -> Decision {
+    let (standing, object) = (standing(served, found), &found.object);
+    let decision = caching::decide(&object.freshness, standing, now);
+    match &asked.demand {
+        Some(demand) => demand.applied(decision, &object.freshness, &object.headers, standing, now),
+        None => decision,
+    }
+}
+
+/// Whether anything that a stored object falls under was purged since its fetch began.
+fn standing(served: &Served, found: &Found) -> Standing {
+    let object = &found.object;
+    let own = served.guard.standing(object.stamp, &object.verified, &object.purge_keys);
+    match &found.presented {
+        None => own,
+        Some(keys) => own.max(served.guard.standing(object.stamp, &AtomicU64::new(object.stamp.0), keys)),
+    }
 }
 
 /// Disk, then upstream.
@@ -228,7 +257,10 @@ async fn look_further(
     arrival: &Arrival,
 ) -> Reply {
     // 5. memory and disk
-    let shelf = shelf(shared, asked, &parts.headers, arrival.unix_ms).await;
+    let shelf = match shelf(shared, asked.primary, &parts.headers, arrival.unix_ms).await {
+        Shelf::Nothing => searched::shelf(shared, served, asked, &parts.headers, arrival.unix_ms).await,
+        shelf => shelf,
+    };
     // 6. decide
     let mut key = asked.primary;
     let codes = Codes::of(policy, caller);
@@ -237,7 +269,7 @@ async fn look_further(
     }
     let refill = || wanted(shared, caller, served, asked, parts);
     let (found, reason, conditional) = match shelf {
-        Shelf::Found(found) => match decide(served, &found.object, arrival.unix_ms) {
+        Shelf::Found(found) => match decide(served, asked, &found, arrival.unix_ms) {
             Decision::Serve { age_s, ttl_s } => {
                 let how = How::Hit { ttl_s };
                 if let Some(response) = answer::stored(shared, served, parts, &found.stock(&refill, codes), age_s, how)
@@ -258,6 +290,9 @@ async fn look_further(
             Decision::Revalidate { reason } => (Some(found), reason, true),
             Decision::Refetch { reason } => (Some(found), reason, false),
         },
+        _ if asked.demand.is_some_and(|demand| demand.only_if_cached()) => {
+            return answer::refuse(shared, StatusCode::GATEWAY_TIMEOUT, Reason::OnlyIfCached);
+        }
         Shelf::Private(reason) => return pass::alone(shared, served, parts, refill(), reason).await,
         Shelf::OtherVariants(own) => {
             // variants are fetched side by side
@@ -266,6 +301,9 @@ async fn look_further(
         }
         Shelf::Nothing => (None, Reason::UriMiss, false),
     };
+    if asked.demand.is_some_and(|demand| demand.only_if_cached()) {
+        return answer::refuse(shared, StatusCode::GATEWAY_TIMEOUT, Reason::OnlyIfCached);
+    }
     let Some(part) = part(shared, asked, &parts.headers, found.as_ref(), arrival.unix_ms) else {
         return pass::part(shared, caller, served, asked, parts).await;
     };
@@ -281,7 +319,7 @@ async fn look_further(
 /// The request as it goes upstream.
 fn wanted(shared: &Shared, caller: Caller, served: &Arc<Served>, asked: &Asked<'_>, parts: &Parts) -> Arc<Wanted> {
     let site = &served.site;
-    let mut headers = forward::headers(shared, caller, &parts.headers, asked.authority);
+    let mut headers = forward::headers(shared, caller, &parts.headers, asked.authority, asked.keyed);
     conditional::strip(&mut headers);
     Arc::new(Wanted {
         served: Arc::clone(served),
@@ -292,6 +330,7 @@ fn wanted(shared: &Shared, caller: Caller, served: &Arc<Served>, asked: &Asked<'
         query: asked.target.query.as_deref().map(Into::into),
         headers,
         primary: asked.primary,
+        path_key: searched::path_key(shared, served, asked, &parts.headers),
         placement: key::placement(&site.tenant, &site.name, asked.https, asked.authority, asked.target),
         from_peer: matches!(caller, Caller::Peer { .. }),
         interim: asked.interim.map(Interim::teller),
@@ -337,7 +376,9 @@ async fn take_part(
     arrival: &Arrival,
     miss: Miss,
 ) -> Option<Reply> {
-    let key = miss.found.as_ref().map_or(miss.key, |found| found.key);
+    // what was found for another URL is asked for by this one's own name: the answer may be for this one alone
+    let own = miss.found.as_ref().filter(|found| found.presented.is_none());
+    let key = own.map_or(miss.key, |found| found.key);
     let mut job = Job {
         key: flown(key, miss.part),
         stale: miss.found.as_ref().map(|found| (found.key, Arc::clone(&found.object))),
@@ -429,10 +470,8 @@ async fn ride(
                 }
             }
         }
-        flight::Outcome::Sliced { object, key, vary, stored } => {
-            if is_other_variant(shared, job, vary.as_ref())
-                || !acceptable(served, arrival, object.stamp, &object.purge_keys)
-            {
+        flight::Outcome::Sliced { object, key, filed, stored } => {
+            if is_other_variant(shared, job, &filed) || !acceptable(served, arrival, object.stamp, &object.purge_keys) {
                 return Ride::Refused(flight);
             }
             let how = How::Filling { reason, collapsed, stored };
@@ -442,23 +481,23 @@ async fn ride(
             answer::stored(shared, served, parts, &stock, age_s, how).map_or(Ride::Refused(flight), Ride::Answer)
         }
         flight::Outcome::Opened(head) => {
-            if is_other_variant(shared, job, head.vary.as_ref()) {
+            if is_other_variant(shared, job, &head.filed) {
                 return Ride::Refused(flight);
             }
             if !acceptable(served, arrival, head.stamp, &head.purge_keys) {
                 return Ride::Refused(flight);
             }
             let Some(reader) = flight.reader(head.length) else { return Ride::Refused(flight) };
-            let filled = Filled { head: &head, primary: job.wanted.primary, reader, reason, collapsed, codes };
+            let filled = Filled { head: &head, reader, reason, collapsed, codes };
             Ride::Answer(answer::filled(shared, served, parts, filled))
         }
     }
 }
 
 /// Whether what came varies by fields in which this request differs from the leader's; then it flies under its own key.
-fn is_other_variant(shared: &Shared, job: &mut Job, vary: Option<&(VarySpec, Key)>) -> bool {
-    let Some((spec, key)) = vary else { return false };
-    let mine = key::variant(&shared.secret, job.wanted.primary, spec, &job.wanted.headers);
+fn is_other_variant(shared: &Shared, job: &mut Job, filed: &Filed) -> bool {
+    let Some((spec, key)) = &filed.vary else { return false };
+    let mine = key::variant(&shared.secret, filed.primary, spec, &job.wanted.headers);
     if mine != *key {
         job.key = flown(mine, job.part);
     }
@@ -468,7 +507,7 @@ fn is_other_variant(shared: &Shared, job: &mut Job, vary: Option<&(VarySpec, Key
 /// Whether a request that came at `arrival` may have a response whose fetch began at `stamp`: it began after the
 /// request came, or nothing that it falls under was purged since.
 fn acceptable(served: &Served, arrival: &Arrival, stamp: Position, purge_keys: &[u64]) -> bool {
-    let verified = std::sync::atomic::AtomicU64::new(stamp.0);
+    let verified = AtomicU64::new(stamp.0);
     stamp >= arrival.position || served.guard.standing(stamp, &verified, purge_keys) == Standing::Valid
 }
 
@@ -484,7 +523,7 @@ fn failed(
     if let Some(found) = found {
         let now = clock::unix_ms();
         let object = &found.object;
-        let standing = served.guard.standing(object.stamp, &object.verified, &object.purge_keys);
+        let standing = standing(served, &found);
         if let Some(age_s) = caching::stale_on_error(&object.freshness, standing, now, policy) {
             let how = How::Stale { ttl_s: object.freshness.ttl_s(now), reason: Reason::StaleIfError };
             // what is missing of it could not be fetched now

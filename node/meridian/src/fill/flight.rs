@@ -9,14 +9,17 @@ use http::{HeaderMap, StatusCode};
 use parking_lot::Mutex;
 use region_config::NodeId;
 use rules::{
-    caching::{Freshness, Reason, VarySpec},
+    caching::{Freshness, Reason},
     key::{BodyId, Key},
     purge::Position,
 };
 use tokio::sync::watch;
 use wire::entry::Object;
 
-use super::pieces::{BrokenOff, Budget, Pieces, Reader};
+use super::{
+    filing::Filed,
+    pieces::{BrokenOff, Budget, Pieces, Reader},
+};
 use crate::origin::OriginError;
 
 /// The head of a response that all waiters of a fill may share.
@@ -36,8 +39,10 @@ pub struct Head {
     pub freshness: Freshness,
     /// The name of what its body says.
     pub made: BodyId,
-    /// Which request fields it depends on, with the key that the leader's request selects.
-    pub vary: Option<(VarySpec, Key)>,
+    /// Why that is not as long as it says itself, if it is not.
+    pub shaped: Option<Reason>,
+    /// Where it is filed.
+    pub filed: Filed,
     /// Whether it is being stored; if not, why.
     pub stored: Result<(), Reason>,
     /// The node that it came through, if not straight from the origin.
@@ -96,8 +101,8 @@ pub enum Outcome {
         object: Arc<Object>,
         /// The key it stands under.
         key: Key,
-        /// Which request fields it depends on, with the key that the leader's request selects.
-        vary: Option<(VarySpec, Key)>,
+        /// Where it is filed.
+        filed: Filed,
         /// Whether it is being stored; if not, why.
         stored: Result<(), Reason>,
     },

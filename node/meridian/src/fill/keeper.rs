@@ -8,13 +8,13 @@ use std::sync::{
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use rules::{
-    caching::{VarySpec, ranges::strong_validator},
-    key::{self, BodyId, Key},
+    caching::ranges::strong_validator,
+    key::{self, BodyId},
 };
-use wire::entry::{self, Body, Entry, Object, VaryIndex};
+use wire::entry::{self, Body, Entry, Object};
 
 use super::{
-    Job, Wanted,
+    Job, filing,
     flight::Head,
     pieces::{BrokenOff, Pieces},
     slices::{Kept, Source},
@@ -28,9 +28,6 @@ const INLINE_BYTES: usize = 64 * 1024;
 
 /// Size of a chunk of a larger body, in bytes.
 pub(super) const CHUNK_BYTES: usize = entry::CHUNK_BYTES as usize;
-
-/// Orders of request fields that one URL's variants may be told apart by.
-const SPECS_MAX: usize = 8;
 
 /// Moves the body from upstream to readers and store.
 pub(super) async fn pump(pieces: &Pieces, mut body: UpstreamBody, keeper: &mut Keeper<'_>) -> Result<(), BrokenOff> {
@@ -152,7 +149,7 @@ impl<'a> Keeper<'a> {
         let wanted = &job.wanted;
         let validator = head.length.and_then(|_| strong_validator(&head.headers));
         let source =
-            validator.map(|validator| Source { wanted: Arc::clone(wanted), validator, head: stands(job, head) });
+            validator.map(|validator| Source { wanted: Arc::clone(wanted), validator, head: head.filed.key() });
         let collector =
             head.stored.is_ok().then(|| Collector::new(shared, &wanted.served, head.made, head.length, source));
         Self { shared, job, bytes: 0, bytes_max: shared.config.load().node.limits.object_bytes, collector }
@@ -171,9 +168,7 @@ impl<'a> Keeper<'a> {
     pub(super) fn finish(self, head: &Head) {
         let Some(collector) = self.collector else { return };
         let wanted = &self.job.wanted;
-        if let Some((spec, _)) = &head.vary {
-            index_variant(self.shared, wanted, spec);
-        }
+        filing::index(self.shared, wanted, &head.filed);
         let object = Object {
             status: head.status,
             headers: stored_headers(&head.headers),
@@ -185,27 +180,9 @@ impl<'a> Keeper<'a> {
             body: collector.body(),
             site: wanted.served.site.name.clone(),
         };
-        let key = stands(self.job, head);
-        self.shared.objects.insert(&wanted.served.permit, key, Entry::Object(Arc::new(object)));
+        self.shared.objects.insert(&wanted.served.permit, head.filed.key(), Entry::Object(Arc::new(object)));
         wanted.served.counters.note_stored();
     }
-}
-
-/// Where an object is filed.
-fn stands(job: &Job, head: &Head) -> Key {
-    head.vary.as_ref().map_or(job.wanted.primary, |(_, key)| *key)
-}
-
-/// Files which request fields tell this URL's variants apart, newest first.
-pub(super) fn index_variant(shared: &Shared, wanted: &Wanted, spec: &VarySpec) {
-    let mut specs = vec![spec.clone()];
-    if let Some(Entry::Vary(index)) = shared.objects.memory(wanted.primary) {
-        if index.specs.first() == Some(spec) {
-            return;
-        }
-        specs.extend(index.specs.iter().filter(|known| *known != spec).take(SPECS_MAX - 1).cloned());
-    }
-    shared.objects.insert(&wanted.served.permit, wanted.primary, Entry::Vary(Arc::new(VaryIndex { specs })));
 }
 
 /// A name that nothing else has.

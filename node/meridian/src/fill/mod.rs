@@ -1,6 +1,7 @@
 //! Fetching what is not here: one fetch per key, shared by all that wait, stored if it may be.
 
 pub mod coded;
+pub mod filing;
 pub mod flight;
 mod keeper;
 pub mod owner;
@@ -14,7 +15,7 @@ use http::{HeaderMap, Response, StatusCode, header};
 use region_config::{NodeId, Policy};
 use rules::{
     caching::{
-        self, Exchange, Freshness, Reason, Storing, Tags, VarySpec, conditional,
+        self, Exchange, Freshness, Groups, Reason, SearchVariance, Storing, Tags, VarySpec, conditional,
         fields::surrogate_tags,
         ranges::{ContentRange, Span, strong_validator},
     },
@@ -26,8 +27,9 @@ use wire::entry::{Body, Entry, Object};
 
 pub use self::keeper::random_name;
 use self::{
+    filing::Filed,
     flight::{Failure, Flight, Head, Outcome, Part},
-    keeper::{Keeper, index_variant, pump},
+    keeper::{Keeper, pump},
     slices::{Kept, Opening, SLICE_BYTES, Source},
     upstream::{Conditions, Fetched, UpstreamBody},
 };
@@ -65,6 +67,8 @@ pub struct Wanted {
     pub headers: HeaderMap,
     /// The URL's key.
     pub primary: Key,
+    /// The key of its path without a query: what indexes by `No-Vary-Search` are made of.
+    pub path_key: Key,
     /// The URL's place among a region's nodes.
     pub placement: u64,
     /// Whether a peer asks: then the origin is next, never another peer.
@@ -225,7 +229,9 @@ async fn run(shared: &Arc<Shared>, job: &Job, flight: &Arc<Flight>, private: one
         }
     }
     match verdict(shared, job, &fetched, fetched.response.status(), fetched.response.headers()) {
-        Storing::Keep { freshness, vary } => share(shared, job, flight, fetched, freshness, vary).await,
+        Storing::Keep { freshness, vary, shaped } => {
+            share(shared, job, flight, fetched, (freshness, shaped), vary).await;
+        }
         Storing::Refuse { reason, hit_for_miss_s } => {
             served.counters.note_not_stored(reason);
             remember(shared, job, reason, hit_for_miss_s);
@@ -252,6 +258,7 @@ fn verdict(shared: &Shared, job: &Job, fetched: &Fetched, status: StatusCode, he
         request: &job.wanted.headers,
         status,
         response: headers,
+        path: &job.wanted.path,
         request_unix_ms: fetched.request_unix_ms,
         response_unix_ms: fetched.response_unix_ms,
         policy: job.wanted.policy(),
@@ -293,7 +300,9 @@ async fn part(
         *fetched.response.headers_mut() = whole;
         let verdict = verdict(shared, job, &fetched, StatusCode::OK, fetched.response.headers());
         return match verdict {
-            Storing::Keep { freshness, vary } => share(shared, job, flight, fetched, freshness, vary).await,
+            Storing::Keep { freshness, vary, shaped } => {
+                share(shared, job, flight, fetched, (freshness, shaped), vary).await;
+            }
             Storing::Refuse { reason, hit_for_miss_s } => {
                 job.wanted.served.counters.note_not_stored(reason);
                 remember(shared, job, reason, hit_for_miss_s);
@@ -304,7 +313,7 @@ async fn part(
     // its parts are kept one by one, so that its length is no matter
     whole.remove(header::CONTENT_LENGTH);
     let refused = match (verdict(shared, job, &fetched, StatusCode::OK, &whole), strong_validator(&whole)) {
-        (Storing::Keep { freshness, vary }, Some(validator)) => {
+        (Storing::Keep { freshness, vary, .. }, Some(validator)) => {
             return slice(shared, job, flight, fetched, Part206 { range, whole, freshness, vary, validator }).await;
         }
         (Storing::Keep { .. }, None) => Reason::PartUnproven,
@@ -333,11 +342,9 @@ struct Part206 {
 async fn slice(shared: &Arc<Shared>, job: &Job, flight: &Arc<Flight>, fetched: Fetched, part: Part206) {
     let wanted = &job.wanted;
     let (purge_keys, stored) = purge_keys_and_standing(wanted, &part.whole, fetched.stamp);
-    let vary = part.vary.map(|spec| {
-        let key = key::variant(&shared.secret, wanted.primary, &spec, &wanted.headers);
-        (spec, key)
-    });
-    let key = vary.as_ref().map_or(wanted.primary, |(_, key)| *key);
+    let filed = Filed::of(shared, wanted, &part.whole, part.vary);
+    let stored = stored.and_then(|()| filed.has_room(shared, wanted));
+    let key = filed.key();
     let (id, length) = (BodyId(random_name()), part.range.length);
     let object = Arc::new(Object {
         status: StatusCode::OK,
@@ -354,13 +361,11 @@ async fn slice(shared: &Arc<Shared>, job: &Job, flight: &Arc<Flight>, fetched: F
     let body = Kept::new(Arc::clone(shared), id, length, SLICE_BYTES, Some(source));
     let opening = Opening::new(&body, part.range);
     if stored.is_ok() {
-        if let Some((spec, _)) = &vary {
-            index_variant(shared, wanted, spec);
-        }
+        filing::index(shared, wanted, &filed);
         shared.objects.insert(&wanted.served.permit, key, Entry::Object(Arc::clone(&object)));
         wanted.served.counters.note_stored();
     }
-    flight.announce(Outcome::Sliced { object, key, vary, stored });
+    flight.announce(Outcome::Sliced { object, key, filed, stored });
     // who comes from now on finds the head, and its slices on their way
     shared.flights.land(flight);
     opening.fill(fetched.response.into_body()).await;
@@ -370,7 +375,10 @@ async fn slice(shared: &Arc<Shared>, job: &Job, flight: &Arc<Flight>, fetched: F
 fn renew(shared: &Shared, job: &Job, key: Key, stale: &Arc<Object>, fetched: &Fetched) -> Outcome {
     let fresh = conditional::freshen(&stale.headers, fetched.response.headers());
     let (freshness, keep) = match verdict(shared, job, fetched, stale.status, &fresh) {
-        Storing::Keep { freshness, .. } => (freshness, true),
+        // one that is filed by what it did not vary by, and now says otherwise, stands in the wrong place
+        Storing::Keep { freshness, .. } => {
+            (freshness, SearchVariance::of(&fresh) == SearchVariance::of(&stale.headers))
+        }
         Storing::Refuse { .. } => (Freshness { lifetime_s: 0, ..stale.freshness }, false),
     };
     let headers = stored_headers(&fresh);
@@ -397,9 +405,18 @@ fn renew(shared: &Shared, job: &Job, key: Key, stale: &Arc<Object>, fetched: &Fe
 /// What a purge would name this response by; refused if its tags are too many or too long to be kept.
 fn purge_keys(wanted: &Wanted, headers: &HeaderMap) -> Result<Box<[u64]>, Reason> {
     let keys = |tags: &[&str]| wanted.served.guard.keys(&wanted.host, &wanted.path, wanted.query.as_deref(), tags);
-    match surrogate_tags(headers) {
-        Tags::Listed(tags) => Ok(keys(&tags)),
-        Tags::Oversize => Err(Reason::TagsOversize),
+    match (surrogate_tags(headers), caching::groups(wanted.https, &wanted.authority, headers)) {
+        (Tags::Listed(mut tags), Groups::Listed(groups)) => {
+            tags.extend(groups.iter().map(String::as_str));
+            let mut keys = keys(&tags).into_vec();
+            // also by what all URLs have in common that are one by No-Vary-Search
+            if let Some(variance) = SearchVariance::of(headers) {
+                let query = variance.canonical(wanted.query.as_deref());
+                keys.extend(wanted.served.guard.keys(&wanted.host, &wanted.path, query.as_deref(), &[]));
+            }
+            Ok(keys.into_boxed_slice())
+        }
+        (Tags::Oversize, _) | (_, Groups::Oversize) => Err(Reason::TagsOversize),
     }
 }
 
@@ -424,16 +441,17 @@ async fn share(
     job: &Job,
     flight: &Arc<Flight>,
     fetched: Fetched,
-    freshness: Freshness,
+    (freshness, shaped): (Freshness, Option<Reason>),
     vary: Option<VarySpec>,
 ) {
     let wanted = &job.wanted;
     let (parts, body) = fetched.response.into_parts();
     let (purge_keys, stored) = purge_keys_and_standing(wanted, &parts.headers, fetched.stamp);
-    let vary = vary.map(|spec| {
-        let key = key::variant(&shared.secret, wanted.primary, &spec, &wanted.headers);
-        (spec, key)
-    });
+    let filed = Filed::of(shared, wanted, &parts.headers, vary);
+    let stored = stored.and_then(|()| filed.has_room(shared, wanted));
+    if let Err(reason) = stored {
+        wanted.served.counters.note_not_stored(reason);
+    }
     let head = Arc::new(Head {
         status: parts.status,
         length: content_length(&parts.headers),
@@ -442,7 +460,8 @@ async fn share(
         purge_keys,
         freshness,
         made: BodyId(random_name()),
-        vary,
+        shaped,
+        filed,
         stored,
         through: fetched.through,
     });

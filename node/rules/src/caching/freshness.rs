@@ -1,22 +1,15 @@
 //! Age and lifetime (RFC 9111 section 4.2).
 
+use super::{
+    Exchange, date,
+    directives::{Directives, SECONDS_MAX, number},
+    lifetime::unnamed_s,
+    lists::members,
+};
 use http::{
     HeaderMap, StatusCode,
     header::{AGE, DATE, EXPIRES, LAST_MODIFIED},
 };
-use region_config::Policy;
-
-use super::{
-    Exchange, date,
-    directives::{Directives, SECONDS_MAX, number},
-    lists::members,
-};
-
-/// The longest lifetime that is guessed, in seconds (RFC 9111 section 4.2.2).
-const HEURISTIC_MAX_S: i64 = 86_400;
-
-/// The longest lifetime that a route's default gives to an error, in seconds.
-const ERROR_DEFAULT_MAX_S: u32 = 10;
 
 /// How long a response may be used without asking, and how long after that in which case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,7 +93,7 @@ fn lifetime_s(exchange: &Exchange<'_>, directives: &Directives, targeted: bool) 
     if !targeted && exchange.response.contains_key(EXPIRES) {
         return Some(expires_s(exchange));
     }
-    default_s(exchange.policy, exchange.status).or_else(|| heuristic_s(exchange, directives))
+    unnamed_s(exchange.policy, exchange.status, heuristic_s(exchange, directives))
 }
 
 /// `Expires` less `Date` (RFC 9111 section 5.3), in seconds. Of several the earliest counts, and an unreadable one is
@@ -115,16 +108,6 @@ fn expires_s(exchange: &Exchange<'_>) -> u32 {
     u32::try_from(left).unwrap_or(SECONDS_MAX)
 }
 
-/// The route's default lifetime, for a status that is cacheable without being told; short for errors.
-fn default_s(policy: &Policy, status: StatusCode) -> Option<u32> {
-    let default = policy.default_ttl_s?;
-    match status.as_u16() {
-        200 | 203 | 204 | 300 | 301 | 308 => Some(default),
-        404 | 410 => Some(default.min(ERROR_DEFAULT_MAX_S)),
-        _ => None,
-    }
-}
-
 /// A tenth of the time since the response last changed (RFC 9111 section 4.2.2), where the route wants guesses.
 fn heuristic_s(exchange: &Exchange<'_>, directives: &Directives) -> Option<u32> {
     if !exchange.policy.heuristic || !(cacheable_by_default(exchange.status) || directives.public) {
@@ -133,7 +116,7 @@ fn heuristic_s(exchange: &Exchange<'_>, directives: &Directives) -> Option<u32> 
     let now_s = whole_seconds(exchange.response_unix_ms);
     let changed_s = date::parse(exchange.response.get(LAST_MODIFIED)?.as_bytes(), now_s)?;
     let unchanged_s = date_of(exchange).unwrap_or(now_s).saturating_sub(changed_s);
-    u32::try_from((unchanged_s / 10).clamp(0, HEURISTIC_MAX_S)).ok()
+    u32::try_from((unchanged_s / 10).clamp(0, i64::from(SECONDS_MAX))).ok()
 }
 
 /// Statuses that may be kept without an explicit lifetime (RFC 9110 section 15.1), save 206.
@@ -156,6 +139,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use http::{Method, header::HeaderName};
     use proptest::prelude::*;
+    use region_config::Policy;
 
     use super::*;
 
@@ -174,6 +158,7 @@ mod tests {
             request: &HeaderMap::new(),
             status: StatusCode::from_u16(status).unwrap(),
             response: &response,
+            path: "/",
             request_unix_ms: NOW_MS,
             response_unix_ms: NOW_MS,
             policy,
@@ -283,10 +268,10 @@ mod tests {
         let fields = [("last-modified", "Sat, 21 Nov 2026 00:00:00 GMT"), ("date", DATE_NOW)];
         let policy = Policy { heuristic: true, ..Policy::default() };
         assert_eq!(freshness(&fields, &policy, 200).0.lifetime_s, 8640);
-        assert_eq!(freshness(&fields, &policy, 404).0.lifetime_s, 8640);
+        assert_eq!(freshness(&fields, &policy, 404).0.lifetime_s, 10, "errors are kept shortly");
         assert!(!freshness(&fields, &policy, 599).1);
         let public = [fields[0], fields[1], ("cache-control", "public")];
-        assert_eq!(freshness(&public, &policy, 599).0.lifetime_s, 8640);
+        assert_eq!(freshness(&public, &policy, 599).0.lifetime_s, 10);
         assert!(!freshness(&fields, &Policy::default(), 200).1);
         let old = [("last-modified", "Sat, 21 Nov 1998 00:00:00 GMT")];
         assert_eq!(freshness(&old, &policy, 200).0.lifetime_s, 86_400);
@@ -320,6 +305,7 @@ mod tests {
                 request: &HeaderMap::new(),
                 status: StatusCode::OK,
                 response: &response,
+                path: "/",
                 request_unix_ms: NOW_MS - delay * 1000,
                 response_unix_ms: NOW_MS,
                 policy: &Policy::default(),

@@ -18,7 +18,8 @@ pub fn invalidates(method: &Method, status: StatusCode) -> bool {
 }
 
 /// Methods registered as safe (RFC 9110 section 9.2.1; the IANA registry). Unknown ones are unsafe.
-fn is_safe(method: &Method) -> bool {
+#[must_use]
+pub fn is_safe(method: &Method) -> bool {
     matches!(method.as_str(), "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PROPFIND" | "REPORT" | "SEARCH" | "QUERY")
 }
 

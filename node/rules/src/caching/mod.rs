@@ -7,16 +7,22 @@
 pub mod coding;
 pub mod conditional;
 mod date;
+mod deception;
+mod demand;
 mod directives;
 pub mod fields;
 mod freshness;
+mod groups;
 mod invalidation;
+mod lifetime;
 mod lists;
+mod no_vary_search;
 pub mod ranges;
 mod reason;
 mod reuse;
 pub mod status;
 mod storing;
+mod surrogate;
 mod tags;
 mod vary;
 
@@ -24,12 +30,16 @@ use http::{
     HeaderMap, Method,
     header::{CONTENT_LENGTH, TRANSFER_ENCODING},
 };
-use region_config::{CacheMode, Policy};
+use region_config::{CacheMode, Class, Policy};
 
 pub use date::parse as parse_date;
+pub use demand::Demand;
 pub use directives::Directives;
 pub use freshness::Freshness;
-pub use invalidation::{also_invalidated, invalidates};
+pub use groups::{Groups, groups, invalidated_groups};
+pub use invalidation::{also_invalidated, invalidates, is_safe};
+pub(crate) use lists::members as list_members;
+pub use no_vary_search::SearchVariance;
 pub use reason::Reason;
 pub use reuse::{Decision, decide, stale_on_error};
 pub use status::CacheStatus;
@@ -70,6 +80,9 @@ pub fn intent(method: &Method, headers: &HeaderMap, policy: &Policy) -> Intent {
     if policy.cache == CacheMode::Off {
         return Intent::Pass(Reason::CacheOff);
     }
+    if policy.class == Class::Live {
+        return Intent::Pass(Reason::LiveRoute);
+    }
     let has_length = headers.get(CONTENT_LENGTH).is_some_and(|length| length.as_bytes() != b"0");
     if has_length || headers.contains_key(TRANSFER_ENCODING) {
         return Intent::Pass(Reason::RequestBody);
@@ -77,5 +90,7 @@ pub fn intent(method: &Method, headers: &HeaderMap, policy: &Policy) -> Intent {
     Intent::Lookup
 }
 
+#[cfg(test)]
+mod model;
 #[cfg(test)]
 mod tests;

@@ -62,6 +62,12 @@ reasons! {
     10 StaleIfError "stale-if-error" "A stale response was served because the origin failed."
     11 ChunkLost "chunk-lost" "A part of the stored body was gone."
 
+    12 LiveRoute "live-route" "The route's class keeps nothing."
+    13 NoVarySearch "no-vary-search" "What is stored for another query answers this one too, by its No-Vary-Search."
+    14 RequestNoCache "request-no-cache" "The client asked for something fresher than what is stored, and the route lets that count."
+    15 RequestMaxStale "request-max-stale" "A stale response was served because the client bears it, and the route lets that count."
+    16 OnlyIfCached "only-if-cached" "The client wanted a stored response or none, and none could be served."
+
     // not looked up
     20 CacheOff "cache-off" "The route keeps nothing."
     21 Method "method" "Only GET and HEAD are answered from the cache."
@@ -89,6 +95,12 @@ reasons! {
     48 Head "head" "A response to HEAD has no body to keep."
     49 Unverifiable "unverifiable" "The origin confirmed another response than the one that is stored."
 
+    50 RouteTtl "route-ttl" "The route's lifetime stands for the one that the response names."
+    51 RouteBound "route-bound" "The lifetime that the response names was cut or raised to the route's bound."
+    52 NegativeTtl "negative-ttl" "The response is an error, and kept only as long as the route keeps errors."
+    53 DeceptivePath "deceptive-path" "The path looks like a file's and hides an end that servers behind may read otherwise."
+    54 ContentMismatch "content-mismatch" "The path looks like a file's, and the response's type is another."
+    55 VariantCap "variant-cap" "As many variants of this URL are stored as the route keeps."
     100 RangesIgnored "ranges-ignored" "The origin answers with the whole when it is asked for a part."
     101 PartUnproven "part-unproven" "The response is a part, and nothing proves that other parts would be of the same body."
     102 PartlyStored "partly-stored" "Of what was asked for only parts are stored; the rest is fetched."

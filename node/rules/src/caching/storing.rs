@@ -2,15 +2,19 @@
 
 use http::{
     HeaderMap, Method, StatusCode,
-    header::{AUTHORIZATION, CONTENT_LENGTH, ETAG, LAST_MODIFIED, SET_COOKIE},
+    header::{AUTHORIZATION, CONTENT_LENGTH, ETAG, EXPIRES, LAST_MODIFIED, SET_COOKIE},
 };
-use region_config::{CacheMode, Policy};
+use region_config::{CacheMode, Class, Policy};
 
 use super::{
     Freshness, Reason, Tags, VarySpec, date,
+    deception::deceives,
     directives::Directives,
     fields::surrogate_tags,
     freshness::{cacheable_by_default, whole_seconds},
+    groups::{Groups, groups},
+    lifetime,
+    surrogate::targeted,
     vary::Vary,
 };
 
@@ -30,6 +34,8 @@ pub struct Exchange<'a> {
     pub status: StatusCode,
     /// The response's fields as they came, with `Age`; after a 304, what [`freshen`](super::conditional::freshen) gave.
     pub response: &'a HeaderMap,
+    /// The request's path, in normal form.
+    pub path: &'a str,
     /// When the request was sent, in ms since 1970.
     pub request_unix_ms: u64,
     /// When the response's head came, in ms since 1970.
@@ -49,6 +55,8 @@ pub enum Storing {
         freshness: Freshness,
         /// The request fields that it varies by.
         vary: Option<VarySpec>,
+        /// Why its lifetime is not the one that it names, if it is not.
+        shaped: Option<Reason>,
     },
     /// Do not.
     Refuse {
@@ -64,15 +72,15 @@ pub enum Storing {
 #[must_use]
 pub fn storing(exchange: &Exchange<'_>) -> Storing {
     match keep(exchange) {
-        Ok((freshness, vary)) => Storing::Keep { freshness, vary },
+        Ok(kept) => kept,
         Err(reason) => Storing::Refuse { reason, hit_for_miss_s: hit_for_miss_s(reason) },
     }
 }
 
-fn keep(exchange: &Exchange<'_>) -> Result<(Freshness, Option<VarySpec>), Reason> {
+fn keep(exchange: &Exchange<'_>) -> Result<Storing, Reason> {
     request_allows(exchange)?;
     status_allows(exchange.status)?;
-    let targeted = Directives::targeted(exchange.response);
+    let targeted = targeted(exchange.response);
     let directives = targeted.unwrap_or_else(|| Directives::of(exchange.response));
     directives_allow(exchange, &directives)?;
     let vary = match Vary::of(exchange.response) {
@@ -84,22 +92,46 @@ fn keep(exchange: &Exchange<'_>) -> Result<(Freshness, Option<VarySpec>), Reason
     if content_length(exchange.response).is_some_and(|length| length > exchange.object_bytes_max) {
         return Err(Reason::TooLarge);
     }
-    if matches!(surrogate_tags(exchange.response), Tags::Oversize) {
+    let oversize = matches!(surrogate_tags(exchange.response), Tags::Oversize)
+        || matches!(groups(true, "", exchange.response), Groups::Oversize);
+    if oversize {
         return Err(Reason::TagsOversize);
     }
-    let (freshness, has_lifetime) = Freshness::of(exchange, &directives, targeted.is_some());
+    let (mut freshness, has_lifetime) = Freshness::of(exchange, &directives, targeted.is_some());
     let storable = has_lifetime || directives.public || cacheable_by_default(exchange.status);
     if !storable {
         return Err(Reason::Status);
     }
+    let shaped = lifetime::bound(exchange.policy, exchange.status, &mut freshness, has_lifetime);
+    is_what_it_seems(exchange, &directives, targeted.is_some(), shaped)?;
     worth_keeping(exchange, &freshness, has_lifetime)?;
-    Ok((freshness, vary))
+    Ok(Storing::Keep { freshness, vary, shaped })
+}
+
+/// What may be a private page under a file's name is not kept, unless the origin itself gave it its lifetime. On a static
+/// route that counts for nothing: there, lifetimes come with the place.
+fn is_what_it_seems(
+    exchange: &Exchange<'_>,
+    directives: &Directives,
+    targeted: bool,
+    shaped: Option<Reason>,
+) -> Result<(), Reason> {
+    let named = directives.s_maxage_s.or(directives.max_age_s).is_some()
+        || (!targeted && exchange.response.contains_key(EXPIRES));
+    let trusted = named && !matches!(shaped, Some(Reason::RouteTtl | Reason::RouteBound));
+    if trusted && exchange.policy.class != Class::Static {
+        return Ok(());
+    }
+    deceives(exchange.path, exchange.status, exchange.response).map_or(Ok(()), Err)
 }
 
 /// What the request itself rules out.
 fn request_allows(exchange: &Exchange<'_>) -> Result<(), Reason> {
     if exchange.policy.cache == CacheMode::Off {
         return Err(Reason::CacheOff);
+    }
+    if exchange.policy.class == Class::Live {
+        return Err(Reason::LiveRoute);
     }
     if exchange.method == Method::HEAD {
         return Err(Reason::Head);
@@ -185,6 +217,8 @@ const fn hit_for_miss_s(reason: Reason) -> u32 {
         | Reason::Expired
         | Reason::MustUnderstand
         | Reason::Status
+        | Reason::DeceptivePath
+        | Reason::ContentMismatch
         | Reason::TagsOversize => UNKEPT_S,
         _ => 0,
     }
@@ -214,6 +248,7 @@ mod tests {
             request: &fields(request),
             status: StatusCode::from_u16(status).unwrap(),
             response: &fields(response),
+            path: "/",
             request_unix_ms: NOW_MS,
             response_unix_ms: NOW_MS,
             policy: &Policy::default(),

@@ -17,6 +17,8 @@ const FIELDS: [(HeaderName, Separator); 4] = [
     (HeaderName::from_static("edge-cache-tag"), Separator::Comma),
 ];
 
+const SURROGATE_CONTROL: HeaderName = HeaderName::from_static("surrogate-control");
+
 #[derive(Clone, Copy)]
 enum Separator {
     Space,
@@ -33,10 +35,26 @@ pub enum Tags<'a> {
     Oversize,
 }
 
-/// Takes the tags out of what a client gets.
+/// Takes out of what a client gets what is between origin and cache: tags, and `Surrogate-Control`. On every hit: one look
+/// at the names, and more only if there is something to take out.
 pub fn strip_tags(headers: &mut HeaderMap) {
-    for (name, _) in &FIELDS {
-        headers.remove(name);
+    if headers.keys().any(is_between) {
+        for (name, _) in &FIELDS {
+            headers.remove(name);
+        }
+        headers.remove(&SURROGATE_CONTROL);
+    }
+}
+
+fn is_between(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    match name.len() {
+        4 => name == "xkey",
+        9 => name == "cache-tag",
+        13 => name == "surrogate-key",
+        14 => name == "edge-cache-tag",
+        17 => name == "surrogate-control",
+        _ => false,
     }
 }
 
@@ -95,6 +113,15 @@ mod tests {
         check(&[], &[]);
         check(&[("surrogate-key", " a  b,c "), ("xkey", "d")], &["a", "b,c", "d"]);
         check(&[("cache-tag", "a b, c,,"), ("edge-cache-tag", "d"), ("cache-tag", "c, e")], &["a b", "c", "e", "d"]);
+    }
+
+    #[test]
+    fn a_client_sees_none_of_what_is_between_origin_and_cache() {
+        for name in ["surrogate-key", "xkey", "cache-tag", "edge-cache-tag", "surrogate-control"] {
+            let mut stripped = headers(&[(name, "a"), ("cache-control", "max-age=1")]);
+            strip_tags(&mut stripped);
+            assert_eq!(stripped, headers(&[("cache-control", "max-age=1")]), "{name}");
+        }
     }
 
     #[test]

@@ -155,7 +155,7 @@ async fn every_kind_of_entry_comes_back_after_a_restart() {
     let objects = open(dir.path(), 16 * MIB, 64 * MIB).await;
     fill(&objects, 0..100).await;
     let chunked = Body::Chunked { id: BodyId(9), length: 1 << 40, chunk_bytes: CHUNK_BYTES };
-    let index = VaryIndex { specs: vec![VarySpec(vec![http::header::ACCEPT].into())] };
+    let index = VaryIndex { specs: vec![VarySpec(vec![http::header::ACCEPT].into())], variants: Vec::new() };
     objects.insert(&permit, key(1000), object(1000, chunked.clone()));
     objects.insert(&permit, key(1001), Entry::Vary(Arc::new(index.clone())));
     objects.insert(&permit, key(1002), Entry::HitForMiss { until_unix_ms: 5, reason: 6 });

@@ -6,19 +6,19 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use region_config::SiteId;
 use rules::{
-    caching::{Freshness, VarySpec},
-    key::BodyId,
+    caching::{Freshness, SearchVariance, VarySpec},
+    key::{BodyId, Key},
     purge::Position,
 };
 use twox_hash::XxHash3_64;
 
 use super::{
     Body, CHUNK_BYTES_MAX, Entry, FIELDS_BYTES_MAX, FIELDS_MAX, INLINE_BYTES_MAX, Object, PURGE_KEYS_MAX,
-    VARY_NAMES_MAX, VARY_SPECS_MAX, VaryIndex,
+    SEARCH_VARIANCES_MAX, SearchIndex, VARIANTS_MAX, VARY_NAMES_MAX, VARY_SPECS_MAX, VaryIndex,
 };
 
 /// The format that this build writes, and the only one it reads. A cache is not worth a migration.
-const FORMAT: u8 = 2;
+const FORMAT: u8 = 3;
 /// The size of an entry's head, which is enough to know the size of the entry.
 pub const HEAD_BYTES: usize = 6;
 const CHECKSUM_BYTES: usize = 8;
@@ -30,6 +30,7 @@ const OBJECT: u8 = 1;
 const VARY: u8 = 2;
 const HIT_FOR_MISS: u8 = 3;
 const CHUNK: u8 = 4;
+const SEARCH: u8 = 5;
 
 const MUST_REVALIDATE: u8 = 1;
 const ALWAYS_REVALIDATE: u8 = 2;
@@ -74,11 +75,11 @@ pub fn encoded_bytes(entry: &Entry) -> usize {
             31 + 16 + 1 + object.site.as_str().len() + 2 + object.purge_keys.len() * 8 + 2 + fields + body
         }
         Entry::Vary(index) => {
-            1 + index
-                .specs
-                .iter()
-                .map(|s| 2 + s.0.iter().map(|name| 2 + name.as_str().len()).sum::<usize>())
-                .sum::<usize>()
+            let spec = |spec: &VarySpec| 2 + spec.0.iter().map(|name| 2 + name.as_str().len()).sum::<usize>();
+            1 + index.specs.iter().map(spec).sum::<usize>() + 2 + index.variants.len() * 16
+        }
+        Entry::Search(index) => {
+            1 + index.variances.iter().map(|variance| 2 + variance.to_string().len()).sum::<usize>()
         }
         Entry::HitForMiss { .. } => 10,
         Entry::Chunk(bytes) => 4 + bytes.len(),
@@ -104,6 +105,7 @@ fn write(entry: &Entry, out: &mut Vec<u8>, start: usize) -> Result<(), EntryFaul
     let kind = match entry {
         Entry::Object(_) => OBJECT,
         Entry::Vary(_) => VARY,
+        Entry::Search(_) => SEARCH,
         Entry::HitForMiss { .. } => HIT_FOR_MISS,
         Entry::Chunk(_) => CHUNK,
     };
@@ -113,6 +115,7 @@ fn write(entry: &Entry, out: &mut Vec<u8>, start: usize) -> Result<(), EntryFaul
     match entry {
         Entry::Object(object) => write_object(object, out)?,
         Entry::Vary(index) => write_vary(index, out)?,
+        Entry::Search(index) => write_search(index, out)?,
         Entry::HitForMiss { until_unix_ms, reason } => {
             out.extend_from_slice(&until_unix_ms.to_le_bytes());
             out.extend_from_slice(&reason.to_le_bytes());
@@ -195,6 +198,21 @@ fn write_vary(index: &VaryIndex, out: &mut Vec<u8>) -> Result<(), EntryFault> {
         for name in &spec.0 {
             write_name(name, out)?;
         }
+    }
+    write_count(index.variants.len(), VARIANTS_MAX, "variants", out)?;
+    for key in &index.variants {
+        out.extend_from_slice(&key.0.to_le_bytes());
+    }
+    Ok(())
+}
+
+fn write_search(index: &SearchIndex, out: &mut Vec<u8>) -> Result<(), EntryFault> {
+    let count = u8::try_from(index.variances.len()).ok().filter(|count| usize::from(*count) <= SEARCH_VARIANCES_MAX);
+    out.push(count.ok_or(EntryFault::Limit("search variances"))?);
+    for variance in &index.variances {
+        let text = variance.to_string();
+        write_count(text.len(), u16::MAX.into(), "search variance", out)?;
+        out.extend_from_slice(text.as_bytes());
     }
     Ok(())
 }
@@ -287,6 +305,7 @@ fn decode_checked(bytes: &Bytes) -> Result<Entry, EntryFault> {
     let entry = match kind {
         OBJECT => Entry::Object(Arc::new(read_object(&mut reader)?)),
         VARY => Entry::Vary(Arc::new(read_vary(&mut reader)?)),
+        SEARCH => Entry::Search(Arc::new(read_search(&mut reader)?)),
         HIT_FOR_MISS => Entry::HitForMiss { until_unix_ms: reader.u64()?, reason: reader.u16()? },
         CHUNK => Entry::Chunk(reader.bytes(CHUNK_BYTES_MAX as usize, "chunk")?),
         _ => return Err(EntryFault::Malformed("kind")),
@@ -364,7 +383,23 @@ fn read_vary(reader: &mut Reader<'_>) -> Result<VaryIndex, EntryFault> {
         let names = reader.count(VARY_NAMES_MAX, "vary names")?;
         specs.push(VarySpec((0..names).map(|_| reader.name()).collect::<Result<_, _>>()?));
     }
-    Ok(VaryIndex { specs })
+    let known = reader.count(VARIANTS_MAX, "variants")?;
+    let variants = (0..known).map(|_| reader.u128().map(Key)).collect::<Result<_, _>>()?;
+    Ok(VaryIndex { specs, variants })
+}
+
+fn read_search(reader: &mut Reader<'_>) -> Result<SearchIndex, EntryFault> {
+    let count = usize::from(reader.u8()?);
+    if count > SEARCH_VARIANCES_MAX {
+        return Err(EntryFault::Limit("search variances"));
+    }
+    let mut variances = Vec::with_capacity(count);
+    for _ in 0..count {
+        let length = usize::from(reader.u16()?);
+        let variance = SearchVariance::parse(reader.take(length)?);
+        variances.push(variance.ok_or(EntryFault::Malformed("search variance"))?);
+    }
+    Ok(SearchIndex { variances })
 }
 
 /// A place in the bytes of an entry; `end` is where the checksum begins.

@@ -18,11 +18,14 @@
 //!   body u8: 0 inline:  length u32, bytes
 //!            1 chunked: body id u128, length u64, chunk bytes u32
 //! kind 2, vary index
-//!   specs count u8, each: names count u16, each: name length u16, name
+//!   specs count u8, each: names count u16, each: name length u16, name,
+//!   variants count u16, each: key u128
 //! kind 3, hit for miss
 //!   until_unix_ms u64, reason u16
 //! kind 4, chunk
 //!   length u32, bytes
+//! kind 5, search index
+//!   variances count u8, each: length u16, its `No-Vary-Search` in one form
 //! ```
 //!
 //! The checksum covers everything before it. A format that this build does not know, a checksum that does not match, a
@@ -45,8 +48,8 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use region_config::SiteId;
 use rules::{
-    caching::{Freshness, VarySpec},
-    key::BodyId,
+    caching::{Freshness, SearchVariance, VarySpec},
+    key::{BodyId, Key},
     purge::Position,
 };
 
@@ -64,6 +67,10 @@ pub const CHUNK_BYTES_MAX: u32 = 1024 * 1024;
 pub const VARY_NAMES_MAX: usize = 64;
 /// The most selections that one URL may have at a time.
 pub const VARY_SPECS_MAX: usize = 8;
+/// The most variants that one URL may have at a time.
+pub const VARIANTS_MAX: usize = 256;
+/// The most ways at a time in which responses of one path do not vary by their query.
+pub const SEARCH_VARIANCES_MAX: usize = 4;
 /// The most purge keys that an object may fall under.
 pub const PURGE_KEYS_MAX: usize = 1024;
 /// The most header fields of an object.
@@ -78,6 +85,8 @@ pub enum Entry {
     Object(Arc<Object>),
     /// Under a URL's own key: which request fields select among its variants.
     Vary(Arc<VaryIndex>),
+    /// Under a key of a path's own: what its responses do not vary by.
+    Search(Arc<SearchIndex>),
     /// Responses here were found not to be storable: requests need not wait for each other until then.
     HitForMiss {
         /// In ms since the Unix epoch.
@@ -132,6 +141,16 @@ pub enum Body {
 pub struct VaryIndex {
     /// Newest first, at most [`VARY_SPECS_MAX`].
     pub specs: Vec<VarySpec>,
+    /// The keys of the variants that were stored, oldest first, at most [`VARIANTS_MAX`]: what bounds their number. Some may
+    /// be gone, and some be missing here.
+    pub variants: Vec<Key>,
+}
+
+/// Which parts of their queries responses of a path do not vary by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SearchIndex {
+    /// Newest first, at most [`SEARCH_VARIANCES_MAX`].
+    pub variances: Vec<SearchVariance>,
 }
 
 impl Body {
@@ -183,11 +202,11 @@ impl Entry {
     pub fn memory_bytes(&self) -> usize {
         let held = match self {
             Self::Object(object) => object.memory_bytes(),
-            Self::Vary(index) => index
-                .specs
-                .iter()
-                .map(|spec| 24 + spec.0.iter().map(|name| 32 + name.as_str().len()).sum::<usize>())
-                .sum(),
+            Self::Vary(index) => {
+                let spec = |spec: &VarySpec| 24 + spec.0.iter().map(|name| 32 + name.as_str().len()).sum::<usize>();
+                index.specs.iter().map(spec).sum::<usize>() + index.variants.len() * size_of::<Key>()
+            }
+            Self::Search(index) => index.variances.iter().map(|variance| 64 + 2 * variance.to_string().len()).sum(),
             Self::HitForMiss { .. } => 0,
             Self::Chunk(bytes) => bytes.len(),
         };

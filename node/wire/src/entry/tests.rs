@@ -27,6 +27,7 @@ fn same(one: &Entry, other: &Entry) -> bool {
                 && one.site == other.site
         }
         (Entry::Vary(one), Entry::Vary(other)) => one == other,
+        (Entry::Search(one), Entry::Search(other)) => one == other,
         (
             Entry::HitForMiss { until_unix_ms: one, reason: why },
             Entry::HitForMiss { until_unix_ms: other, reason: because },
@@ -102,8 +103,13 @@ fn object() -> impl Strategy<Value = Object> {
 fn entry() -> impl Strategy<Value = Entry> {
     prop_oneof![
         4 => object().prop_map(|object| Entry::Object(Arc::new(object))),
-        1 => vec(vec(name(), 0..6), 0..=VARY_SPECS_MAX).prop_map(|specs| {
-            Entry::Vary(Arc::new(VaryIndex { specs: specs.into_iter().map(|names| VarySpec(names.into())).collect() }))
+        1 => (vec(vec(name(), 0..6), 0..=VARY_SPECS_MAX), vec(any::<u128>(), 0..9)).prop_map(|(specs, keys)| {
+            let specs = specs.into_iter().map(|names| VarySpec(names.into())).collect();
+            Entry::Vary(Arc::new(VaryIndex { specs, variants: keys.into_iter().map(Key).collect() }))
+        }),
+        1 => vec("[a-z&= ]{1,9}", 0..=SEARCH_VARIANCES_MAX).prop_map(|names| {
+            let variance = |name| SearchVariance::parse(format!("key-order, params=(\"{name}\")").as_bytes());
+            Entry::Search(Arc::new(SearchIndex { variances: names.iter().filter_map(variance).collect() }))
         }),
         1 => (any::<u64>(), any::<u16>()).prop_map(|(until_unix_ms, reason)| Entry::HitForMiss { until_unix_ms, reason }),
         1 => vec(any::<u8>(), 0..3000).prop_map(|bytes| Entry::Chunk(bytes.into())),
@@ -113,7 +119,7 @@ fn entry() -> impl Strategy<Value = Entry> {
 /// Bytes whose head and checksum are right, so that the parts behind them are reached.
 fn sealed(kind: u8, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len() + 14).unwrap();
-    let mut out = vec![1, kind];
+    let mut out = vec![2, kind];
     out.extend_from_slice(&length.to_le_bytes());
     out.extend_from_slice(payload);
     let checksum = twox_hash::XxHash3_64::oneshot(&out);
@@ -186,7 +192,13 @@ fn samples() -> Vec<Entry> {
     vec![
         Entry::Object(Arc::new(object(Body::Inline(Bytes::from_static(b"hello, world"))))),
         Entry::Object(Arc::new(object(chunked))),
-        Entry::Vary(Arc::new(VaryIndex { specs: vec![VarySpec(vec![http::header::ACCEPT_ENCODING].into())] })),
+        Entry::Vary(Arc::new(VaryIndex {
+            specs: vec![VarySpec(vec![http::header::ACCEPT_ENCODING].into())],
+            variants: vec![Key(7), Key(u128::MAX)],
+        })),
+        Entry::Search(Arc::new(SearchIndex {
+            variances: SearchVariance::parse(b"key-order, except=(\"id\")").into_iter().collect(),
+        })),
         Entry::HitForMiss { until_unix_ms: 12, reason: 3 },
         Entry::Chunk(Bytes::from_static(b"some bytes of a body")),
     ]
@@ -244,8 +256,10 @@ fn what_is_over_a_limit_is_refused_and_leaves_nothing_behind() {
         Object { body: Body::Chunked { id: BodyId(0), length: u64::MAX, chunk_bytes: 1 }, ..base() },
     ];
     let specs = vec![VarySpec(Box::default()); VARY_SPECS_MAX + 1];
-    let others =
-        [Entry::Vary(Arc::new(VaryIndex { specs })), Entry::Chunk(Bytes::from(vec![0; CHUNK_BYTES_MAX as usize + 1]))];
+    let others = [
+        Entry::Vary(Arc::new(VaryIndex { specs, variants: Vec::new() })),
+        Entry::Chunk(Bytes::from(vec![0; CHUNK_BYTES_MAX as usize + 1])),
+    ];
     for entry in objects.map(|object| Entry::Object(Arc::new(object))).into_iter().chain(others) {
         let mut out = b"before".to_vec();
         assert!(matches!(encode(&entry, &mut out), Err(EntryFault::Limit(_))), "{entry:?}");

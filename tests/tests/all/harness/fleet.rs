@@ -306,6 +306,10 @@ tenant = "acme"
 hosts = ["{FREE}"]
 origin = "{url}"
 dns_ttl = "5s"
+[[sites.routes]]
+path = "/keyed/*"
+query = {{ drop_tracking = true }}
+key = {{ cookies = "plan", country = true, device = true }}
 [[sites]]
 name = "{PINNED_SITE}"
 tenant = "clinic"

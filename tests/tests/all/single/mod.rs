@@ -6,12 +6,14 @@ mod codings;
 mod disk;
 mod http2;
 mod interim;
+mod keyed;
 mod parsing;
 mod protocols;
 mod ranges;
 mod sharing;
 mod slow_clients;
 mod staleness;
+mod variants;
 
 use crate::harness::{Node, origin::Origin};
 
