@@ -4,7 +4,7 @@ mod bad_input;
 mod coalescing;
 mod codings;
 mod disk;
-mod http2;
+pub(crate) mod http2;
 mod interim;
 mod keyed;
 mod parsing;
@@ -18,7 +18,7 @@ mod variants;
 use crate::harness::{Node, origin::Origin};
 
 /// The host of the one site.
-const HOST: &str = "www.single.test";
+pub(crate) const HOST: &str = "www.single.test";
 
 /// A node with one site before an origin; `more` is added to the config.
 fn node(origin: &Origin, more: &str) -> Node {
