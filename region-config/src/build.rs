@@ -32,6 +32,8 @@ const LOCAL: &str = "local";
 const DEFAULT_TENANT: &str = "default";
 const MEMORY_BYTES: u64 = 256 << 20;
 const ORIGIN_CONNECTIONS: usize = 256;
+const ORIGIN_CONCURRENCY: usize = 1_024;
+const ORIGIN_BREAKER_PERCENT: u32 = 50;
 const DNS_TTL_S: u32 = 30;
 const ZONE_TTL_S: u32 = 3_600;
 const ZONE_NEGATIVE_TTL_S: u32 = 30;
@@ -97,7 +99,7 @@ fn seconds<const LEAST: u64, const MOST: u64>(key: &Option<At<Time<LEAST, MOST>>
 
 fn node(root: &Root, name: NodeId, region: RegionId, folders: &Folders<'_>) -> Option<NodeConfig> {
     let section = root.node.as_ref()?;
-    let NodeSection { state_dir, workers, access_log, .. } = &section.value;
+    let NodeSection { state_dir, workers, access_log, resolvers, .. } = &section.value;
     let peer = root.peer.as_ref().map(|it| &it.value);
     let cache = root.cache.as_ref().map(|it| &it.value);
     Some(NodeConfig {
@@ -118,6 +120,7 @@ fn node(root: &Root, name: NodeId, region: RegionId, folders: &Folders<'_>) -> O
         disk_bytes: cache.and_then(|it| it.disk.as_ref()).map_or(0, |it| it.value.0),
         geo_file: folders.optional(root.geo.as_ref().and_then(|it| it.value.file.as_ref())),
         access_log: folders.optional(access_log.as_ref()),
+        resolvers: values(resolvers),
         limits: root.limits.as_ref().map_or_else(Limits::default, |it| limits(&it.value)),
     })
 }
@@ -230,7 +233,8 @@ fn witnesses(root: &Root) -> Option<Vec<(crate::RealmId, Vec<NodeId>)>> {
 }
 
 fn site(section: &At<SiteSection>, folders: &Folders<'_>) -> Option<Site> {
-    let SiteSection { name, tenant, hosts, pin, origin: short, origins, routes, tls, dns_ttl, .. } = &section.value;
+    let SiteSection { name, tenant, hosts, pin, origin: short, origins, failover_on, routes, tls, dns_ttl, .. } =
+        &section.value;
     let origins = match short {
         Some(url) => vec![plain_origin(&url.value)],
         None => origins.iter().map(|it| origin(&it.value, folders)).collect::<Option<_>>()?,
@@ -251,6 +255,7 @@ fn site(section: &At<SiteSection>, folders: &Folders<'_>) -> Option<Site> {
         hosts: values(hosts),
         pin: value(pin),
         origins,
+        failover_on: failover_on.iter().filter_map(|it| u16::try_from(it.value.0).ok()).collect(),
         routes: routes_in_order(routes.iter().map(|it| route(&it.value)).collect::<Option<_>>()?),
         tls,
         dns_ttl_s: seconds(dns_ttl, DNS_TTL_S),
@@ -269,6 +274,11 @@ fn plain_origin(url: &OriginUrl) -> Origin {
         deadlines: Deadlines::default(),
         connections_max: ORIGIN_CONNECTIONS,
         health: None,
+        weight: 1,
+        priority: 0,
+        breaker_percent: Some(ORIGIN_BREAKER_PERCENT),
+        concurrency_max: ORIGIN_CONCURRENCY,
+        fetches_per_second: None,
     }
 }
 
@@ -286,6 +296,11 @@ fn origin(section: &OriginSection, folders: &Folders<'_>) -> Option<Origin> {
         deadlines: section.deadlines.as_ref().map_or(plain.deadlines, |it| deadlines(&it.value)),
         connections_max: section.connections.as_ref().map_or(plain.connections_max, |it| it.value.count()),
         health,
+        weight: section.weight.as_ref().map_or(plain.weight, |it| it.value.small()),
+        priority: section.priority.as_ref().map_or(plain.priority, |it| it.value.small()),
+        breaker_percent: section.breaker.as_ref().map_or(plain.breaker_percent, |it| it.value.0),
+        concurrency_max: section.concurrency.as_ref().map_or(plain.concurrency_max, |it| it.value.count()),
+        fetches_per_second: section.fetches_per_second.as_ref().map(|it| it.value.small()),
         ..plain
     })
 }
@@ -309,7 +324,7 @@ fn health(section: &HealthSection) -> Option<HealthCheck> {
         interval_ms,
         timeout_ms: ms(&section.timeout, 2_000.min(interval_ms)),
         down_after: section.down_after.as_ref().map_or(3, |it| it.value.small()),
-        up_after: section.up_after.as_ref().map_or(2, |it| it.value.small()),
+        up_after: section.up_after.as_ref().map_or(3, |it| it.value.small()),
     })
 }
 

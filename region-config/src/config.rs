@@ -67,6 +67,8 @@ pub struct NodeConfig {
     pub geo_file: Option<PathBuf>,
     /// Access log file; none means no access log.
     pub access_log: Option<PathBuf>,
+    /// DNS servers that the addresses of origins are asked of; none means those of the system.
+    pub resolvers: Vec<SocketAddr>,
     /// Limits on clients.
     pub limits: Limits,
 }
@@ -197,6 +199,8 @@ pub struct Site {
     pub pin: Option<JurisdictionId>,
     /// Where its responses come from; at least one.
     pub origins: Vec<Origin>,
+    /// Statuses for which another origin is asked.
+    pub failover_on: Vec<u16>,
     /// Paths and their policies, most specific first; the last one matches everything.
     pub routes: Vec<Route>,
     /// Its certificate for HTTPS.
@@ -258,6 +262,16 @@ pub struct Origin {
     pub connections_max: usize,
     /// How its health is asked for; none means passively only.
     pub health: Option<HealthCheck>,
+    /// Its share of the requests among those of its priority.
+    pub weight: u32,
+    /// 0 is asked first.
+    pub priority: u32,
+    /// Share of failed requests that opens its breaker, in percent; none means never.
+    pub breaker_percent: Option<u32>,
+    /// Most requests that wait for its answer at a time, per node.
+    pub concurrency_max: usize,
+    /// Most requests that it is sent in a second, per node.
+    pub fetches_per_second: Option<u32>,
 }
 
 /// Which HTTP an origin speaks.

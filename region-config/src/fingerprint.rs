@@ -89,6 +89,7 @@ fn site(sum: &mut Sum, it: &Site) {
     sum.list(&it.hosts, |sum, host| sum.text(host));
     sum.optional(it.pin.as_ref(), |sum, pin| sum.text(pin));
     sum.list(&it.origins, origin);
+    sum.list(&it.failover_on, |sum, status| sum.number((*status).into()));
     sum.list(&it.routes, route);
     sum.optional(it.tls.as_ref(), |_, _| {});
     sum.number(it.dns_ttl_s.into());
@@ -113,6 +114,11 @@ fn origin(sum: &mut Sum, it: &Origin) {
     }
     sum.number(it.connections_max as u64);
     sum.optional(it.health.as_ref(), health);
+    for number in [it.weight.into(), it.priority.into(), it.concurrency_max as u64] {
+        sum.number(number);
+    }
+    sum.optional(it.breaker_percent.as_ref(), |sum, percent| sum.number((*percent).into()));
+    sum.optional(it.fetches_per_second.as_ref(), |sum, fetches| sum.number((*fetches).into()));
 }
 
 fn health(sum: &mut Sum, it: &HealthCheck) {

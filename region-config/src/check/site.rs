@@ -98,6 +98,10 @@ fn origins(site: &At<SiteSection>, about: &str, root: &Root, gatherer: &mut Gath
         let found = format!("the origin {host}:{port} is this node's own listener");
         gatherer.error(url.place, about, found, "another address: requests would go round in a circle");
     }
+    if let (Some(first), [] | [_]) = (site.value.failover_on.first(), origins.as_slice()) {
+        let found = "`failover_on` with one origin: there is no other to ask";
+        gatherer.warning(first.place, about, found, "two or more `[[sites.origins]]`");
+    }
     let mut names = BTreeSet::new();
     for section in origins {
         let Some(url) = &section.value.url else { continue };

@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     connect::{Connector, Opened},
+    guard::Guard,
     outgoing::{Copy, Manner, Outgoing, empty_body},
-    upstream::Health,
 };
 use crate::{clock, tasks::Tasks};
 
@@ -19,16 +19,16 @@ pub(super) fn start(
     origin: &Origin,
     question: &HealthCheck,
     connector: &Arc<Connector>,
-    health: &Arc<Health>,
+    guard: &Arc<Guard>,
     tasks: &Tasks,
     retired: CancellationToken,
 ) {
-    let (connector, health) = (Arc::clone(connector), Arc::clone(health));
+    let (connector, guard) = (Arc::clone(connector), Arc::clone(guard));
     let asking = Asking::new(origin, question);
     tasks.spawn_until_stopped("origin-check", async move {
         tokio::select! {
             () = retired.cancelled() => {}
-            () = asking.forever(&connector, &health) => {}
+            () = asking.forever(&connector, &guard) => {}
         }
     });
 }
@@ -55,11 +55,11 @@ impl Asking {
         }
     }
 
-    async fn forever(&self, connector: &Connector, health: &Health) {
+    async fn forever(&self, connector: &Connector, guard: &Guard) {
         loop {
             let deadline = Instant::from_std(clock::instant()) + self.timeout;
             let answer = tokio::time::timeout_at(deadline, self.once(connector, deadline)).await;
-            health.answered(&answer.unwrap_or_else(|_| Err("health check: no answer in time".into())));
+            guard.checked(&answer.unwrap_or_else(|_| Err("health check: no answer in time".into())));
             tokio::time::sleep(self.interval).await;
         }
     }

@@ -183,6 +183,11 @@ pub(super) fn at(name: &str, address: SocketAddr) -> Origin {
         deadlines: Deadlines { connect_ms: 500, first_byte_ms: 400, between_bytes_ms: 300, total_ms: 5_000 },
         connections_max: 100,
         health: None,
+        weight: 1,
+        priority: 0,
+        breaker_percent: Some(50),
+        concurrency_max: 1_024,
+        fetches_per_second: None,
     }
 }
 
@@ -200,6 +205,7 @@ pub(super) fn config(origins: Vec<Origin>) -> Config {
         routes: Vec::new(),
         tls: None,
         dns_ttl_s: 30,
+        failover_on: Vec::new(),
     };
     Config {
         node: NodeConfig {
@@ -217,6 +223,7 @@ pub(super) fn config(origins: Vec<Origin>) -> Config {
             disk_bytes: 0,
             geo_file: None,
             access_log: None,
+            resolvers: Vec::new(),
             limits: Limits::default(),
         },
         jurisdictions: Vec::new(),
