@@ -168,8 +168,9 @@ impl Addresses {
     }
 
     /// Whether the origin still has this address, as far as is known: a connection to one that it has no more is not
-    /// kept.
+    /// kept. Whoever keeps a connection wants to know, so that the name is asked for while no new one is opened.
     pub(super) fn include(&self, address: SocketAddr) -> bool {
+        self.wanted.notify_one();
         let known = self.known.borrow();
         known.addresses.is_empty() || known.addresses.contains(&address)
     }

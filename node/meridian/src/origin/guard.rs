@@ -25,7 +25,7 @@ use crate::clock;
 const ROOM_WAIT: Duration = Duration::from_millis(500);
 
 /// Most requests that wait so.
-const WAITING_MAX: usize = 512;
+const WAITING_MAX: usize = 1_024;
 
 /// Whether an origin is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

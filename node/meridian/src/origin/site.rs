@@ -118,7 +118,7 @@ impl SiteOrigins {
         let mut last = None;
         loop {
             let Some((index, upstream)) = self.next(course, last.as_ref()) else {
-                return course.answer.take().ok_or_else(|| last.unwrap_or_else(|| self.none()));
+                return course.standing(last.unwrap_or_else(|| self.none()));
             };
             let end = course.ends(upstream);
             let result = Box::pin(upstream.send(out, end)).await;
@@ -135,7 +135,7 @@ impl SiteOrigins {
                 Err(error) if error.before_sending() => last = Some(error),
                 Err(error) => {
                     if !self.may_send_again(&error, out, course, upstream) {
-                        return course.answer.take().ok_or(error);
+                        return course.standing(error);
                     }
                     self.pause(end).await;
                     out.rewind();
@@ -212,6 +212,12 @@ impl SiteOrigins {
 }
 
 impl Course {
+    /// The answer that stands, while there is time for its body; else the error.
+    fn standing(&mut self, error: OriginError) -> Result<Answer, OriginError> {
+        let over = self.end.is_some_and(|end| Instant::from_std(clock::instant()) >= end);
+        self.answer.take().filter(|_| !over).ok_or(error)
+    }
+
     /// When the request must be over at an origin: within the time of the first one, and within its own.
     fn ends(&mut self, upstream: &Upstream) -> Instant {
         let own = self.started + Duration::from_millis(upstream.config.deadlines.total_ms);

@@ -11,6 +11,7 @@ pub(crate) mod origin;
 mod process;
 mod quiet;
 pub(crate) mod stamped;
+pub(crate) mod wire;
 
 use std::{
     env,

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod coalescing;
+mod origins;
 mod parsing;
 mod protocols;
 mod sharing;

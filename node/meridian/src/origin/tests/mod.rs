@@ -1,6 +1,7 @@
 //! Origins as they are: slow, broken, hostile, gone.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+mod care;
 mod connections;
 mod http2;
 mod requests;
