@@ -12,7 +12,7 @@ use std::{
 use crate::{
     config::{
         CertificateFiles, Config, Deadlines, HealthCheck, Identity, Jurisdiction, Limits, NameServer, Node, NodeConfig,
-        Origin, OriginProtocol, PathPattern, Policy, Region, Route, Site, Zone,
+        Origin, OriginProtocol, OriginSecret, PathPattern, Policy, Region, Route, Site, Zone,
     },
     fault::{Gatherer, Place},
     fingerprint,
@@ -22,7 +22,7 @@ use crate::{
     shape::At,
     written::{
         DeadlinesSection, HealthSection, LimitsSection, Listener, NodeSection, OriginSection, PeerSection,
-        RegionSection, Root, RouteSection, SiteSection, ZoneSection,
+        RegionSection, Root, RouteSection, SecretSection, SiteSection, TlsSection, ZoneSection,
     },
 };
 
@@ -240,10 +240,7 @@ fn site(section: &At<SiteSection>, folders: &Folders<'_>) -> Option<Site> {
         None => origins.iter().map(|it| origin(&it.value, folders)).collect::<Option<_>>()?,
     };
     let tls = match tls.as_ref().map(|it| &it.value) {
-        Some(tls) => Some(CertificateFiles {
-            certificate: folders.resolve(tls.certificate.as_ref()?),
-            key: folders.resolve(tls.key.as_ref()?),
-        }),
+        Some(tls) => Some(certificate_files(tls, folders)?),
         None => None,
     };
     Some(Site {
@@ -262,6 +259,16 @@ fn site(section: &At<SiteSection>, folders: &Folders<'_>) -> Option<Site> {
     })
 }
 
+fn certificate_files(section: &TlsSection, folders: &Folders<'_>) -> Option<CertificateFiles> {
+    let certificate = folders.resolve(section.certificate.as_ref()?);
+    Some(CertificateFiles { certificate, key: folders.resolve(section.key.as_ref()?) })
+}
+
+fn secret(section: &SecretSection, folders: &Folders<'_>) -> Option<OriginSecret> {
+    let header = section.header.as_ref()?.value.0.clone();
+    Some(OriginSecret { header, file: folders.resolve(section.file.as_ref()?) })
+}
+
 fn plain_origin(url: &OriginUrl) -> Origin {
     Origin {
         name: url.to_string(),
@@ -271,6 +278,8 @@ fn plain_origin(url: &OriginUrl) -> Origin {
         host_header: None,
         protocol: OriginProtocol::Auto,
         ca: None,
+        identity: None,
+        secret: None,
         deadlines: Deadlines::default(),
         connections_max: ORIGIN_CONNECTIONS,
         health: None,
@@ -293,6 +302,8 @@ fn origin(section: &OriginSection, folders: &Folders<'_>) -> Option<Origin> {
         host_header: section.host_header.as_ref().map(|it| it.value.0.clone()),
         protocol: value(&section.protocol).unwrap_or(plain.protocol),
         ca: folders.optional(section.ca.as_ref()),
+        identity: section.identity.as_ref().and_then(|it| certificate_files(&it.value, folders)),
+        secret: section.secret.as_ref().and_then(|it| secret(&it.value, folders)),
         deadlines: section.deadlines.as_ref().map_or(plain.deadlines, |it| deadlines(&it.value)),
         connections_max: section.connections.as_ref().map_or(plain.connections_max, |it| it.value.count()),
         health,

@@ -256,6 +256,10 @@ pub struct Origin {
     pub protocol: OriginProtocol,
     /// CA certificates to trust for it, PEM; none means the public ones.
     pub ca: Option<PathBuf>,
+    /// The certificate that it is shown.
+    pub identity: Option<CertificateFiles>,
+    /// A field by which it knows this node.
+    pub secret: Option<OriginSecret>,
     /// How long each step may take.
     pub deadlines: Deadlines,
     /// Open connections to it at a time, per node.
@@ -272,6 +276,15 @@ pub struct Origin {
     pub concurrency_max: usize,
     /// Most requests that it is sent in a second, per node.
     pub fetches_per_second: Option<u32>,
+}
+
+/// A field by which an origin knows that it is this node that asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OriginSecret {
+    /// Its name, in lower case.
+    pub header: String,
+    /// The file whose first line is its value.
+    pub file: PathBuf,
 }
 
 /// Which HTTP an origin speaks.

@@ -107,6 +107,8 @@ fn origin(sum: &mut Sum, it: &Origin) {
         OriginProtocol::Auto => "auto",
     });
     sum.optional(it.ca.as_ref(), |_, _| {});
+    sum.optional(it.identity.as_ref(), |_, _| {});
+    sum.optional(it.secret.as_ref(), |sum, secret| sum.text(&secret.header));
     for ms in
         [it.deadlines.connect_ms, it.deadlines.first_byte_ms, it.deadlines.between_bytes_ms, it.deadlines.total_ms]
     {

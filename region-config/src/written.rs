@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use crate::{
     config::{CacheMode, HostPattern, OriginProtocol, PathPattern},
     country::Preset,
-    host::{HostHeader, HostName, Mailbox, OriginUrl, Target},
+    host::{FieldName, HostHeader, HostName, Mailbox, OriginUrl, Target},
     ids::{JurisdictionId, NodeId, RealmId, RegionId, SiteId, TenantId},
     leaf::{Country, Degrees, FilePath, Percent, Size, Time, Whole, Words},
     shape::section,
@@ -244,6 +244,10 @@ section! {
         may protocol: OriginProtocol,
         /// CA certificates to trust for it, PEM; the public ones if left out.
         may ca: FilePath,
+        /// The certificate that it is shown, where it wants one, with its key.
+        may identity: TlsSection,
+        /// A field by which it knows that it is this node that asks.
+        may secret: SecretSection,
         /// How long each step may take.
         may deadlines: DeadlinesSection,
         /// Open connections to it at a time, per node; 256 if left out.
@@ -260,6 +264,16 @@ section! {
         may concurrency: Whole<1, 65_535>,
         /// Most requests that it is sent in a second, per node, as after a purge of everything; what is over that waits for half a second at most; no limit if left out.
         may fetches_per_second: Whole<1, 1_000_000>,
+    }
+}
+
+section! {
+    /// A field by which an origin knows that it is this node that asks. What a client sends under this name is dropped.
+    SecretSection {
+        /// Its name.
+        need header: FieldName,
+        /// The file whose first line is its value.
+        need file: FilePath,
     }
 }
 

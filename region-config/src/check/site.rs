@@ -111,6 +111,10 @@ fn origins(site: &At<SiteSection>, about: &str, root: &Root, gatherer: &mut Gath
         };
         let about = format!("{about}: origin `{name}`");
         times(&section.value, &about, gatherer);
+        if let (Some(identity), false) = (&section.value.identity, url.value.tls) {
+            let found = "`identity` for an origin in clear text, which asks for no certificate";
+            gatherer.error(identity.place, &about, found, "an origin with `https://`");
+        }
         if !names.insert(name) {
             gatherer.error(place, &about, "another origin of the site has this name", "a `name` of its own");
         }

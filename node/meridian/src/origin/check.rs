@@ -11,6 +11,7 @@ use super::{
     connect::{Connector, Opened},
     guard::Guard,
     outgoing::{Copy, Manner, Outgoing, empty_body},
+    secret::Secret,
 };
 use crate::{clock, tasks::Tasks};
 
@@ -19,12 +20,13 @@ pub(super) fn start(
     origin: &Origin,
     question: &HealthCheck,
     connector: &Arc<Connector>,
+    secret: &Arc<Secret>,
     guard: &Arc<Guard>,
     tasks: &Tasks,
     retired: CancellationToken,
 ) {
     let (connector, guard) = (Arc::clone(connector), Arc::clone(guard));
-    let asking = Asking::new(origin, question);
+    let asking = Asking::new(origin, question, Arc::clone(secret));
     tasks.spawn_until_stopped("origin-check", async move {
         tokio::select! {
             () = retired.cancelled() => {}
@@ -37,18 +39,20 @@ pub(super) fn start(
 struct Asking {
     target: String,
     host: Option<HeaderValue>,
+    secret: Arc<Secret>,
     tls: bool,
     interval: Duration,
     timeout: Duration,
 }
 
 impl Asking {
-    fn new(origin: &Origin, question: &HealthCheck) -> Self {
+    fn new(origin: &Origin, question: &HealthCheck, secret: Arc<Secret>) -> Self {
         let own = if origin.host.contains(':') { format!("[{}]", origin.host) } else { origin.host.clone() };
         let host = origin.host_header.clone().unwrap_or_else(|| format!("{own}:{}", origin.port));
         Self {
             target: question.path.clone(),
             host: HeaderValue::from_str(&host).ok(),
+            secret,
             tls: origin.tls,
             interval: Duration::from_millis(question.interval_ms.max(100)),
             timeout: Duration::from_millis(question.timeout_ms.max(1)),
@@ -67,7 +71,8 @@ impl Asking {
     /// Good is 2xx or 3xx.
     async fn once(&self, connector: &Connector, deadline: Instant) -> Result<(), String> {
         let opened = connector.open(None, deadline).await.map_err(|error| format!("health check: {error}"))?;
-        let manner = |version| Manner { host: self.host.as_ref(), tls: self.tls, version };
+        let secret = self.secret.field().map_err(|error| format!("health check: {error}"))?;
+        let manner = |version| Manner { host: self.host.as_ref(), secret, tls: self.tls, version };
         let mut out = self.request()?;
         let fault = |error: &dyn std::error::Error| format!("health check: {}", super::error::cause(error));
         let status = match opened {

@@ -7,9 +7,9 @@ use hyper::{
     rt::Executor,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use region_config::{Origin, OriginProtocol};
+use region_config::{CertificateFiles, Origin, OriginProtocol};
 use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -205,11 +205,11 @@ where
 impl Tls {
     fn new(origin: &Origin) -> Result<Self, rustls::Error> {
         let name = ServerName::try_from(origin.host.clone()).map_err(|error| error.to_string());
-        let connector = match roots(origin.ca.as_deref()) {
-            Ok(roots) => Ok(TlsConnector::from(Arc::new(client_config(roots, origin.protocol)?))),
-            Err(fault) => Err(fault),
+        let config = match roots(origin.ca.as_deref()) {
+            Ok(roots) => client_config(roots, origin)?,
+            Err(fault) => return Ok(Self { name, connector: Err(fault) }),
         };
-        Ok(Self { name, connector })
+        Ok(Self { name, connector: config.map(|config| TlsConnector::from(Arc::new(config))) })
     }
 
     async fn handshake(&self, stream: TcpStream) -> Result<tokio_rustls::client::TlsStream<TcpStream>, OriginError> {
@@ -235,17 +235,36 @@ fn roots(ca: Option<&Path>) -> Result<RootCertStore, AuthorityFault> {
     if roots.is_empty() { Err(AuthorityFault::Empty { path: path.to_owned() }) } else { Ok(roots) }
 }
 
-/// TLS 1.2 and 1.3 with the ALPN that the protocol asks for (RFC 7301).
-fn client_config(roots: RootCertStore, protocol: OriginProtocol) -> Result<ClientConfig, rustls::Error> {
+/// TLS 1.2 and 1.3 with the ALPN that the protocol asks for (RFC 7301), and the certificate that the origin is shown.
+fn client_config(roots: RootCertStore, origin: &Origin) -> Result<Result<ClientConfig, AuthorityFault>, rustls::Error> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
+    let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = match protocol {
+        .with_root_certificates(roots);
+    let mut config = match &origin.identity {
+        None => builder.with_no_client_auth(),
+        Some(files) => {
+            let unusable = |why: String| AuthorityFault::Unusable { path: files.certificate.clone(), why };
+            let config = identity(files)
+                .and_then(|(chain, key)| builder.with_client_auth_cert(chain, key).map_err(|error| error.to_string()));
+            match config {
+                Ok(config) => config,
+                Err(why) => return Ok(Err(unusable(why))),
+            }
+        }
+    };
+    config.alpn_protocols = match origin.protocol {
         OriginProtocol::Http1 => vec![b"http/1.1".to_vec()],
         OriginProtocol::Http2 => vec![b"h2".to_vec()],
         OriginProtocol::Auto => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
     };
-    Ok(config)
+    Ok(Ok(config))
+}
+
+/// The chain and the key of the certificate that an origin is shown.
+fn identity(files: &CertificateFiles) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), String> {
+    let chain = CertificateDer::pem_file_iter(&files.certificate).map_err(|error| error.to_string())?;
+    let chain = chain.collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())?;
+    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| format!("{}: {error}", files.key.display()))?;
+    Ok((chain, key))
 }

@@ -18,7 +18,7 @@ pub enum OriginFault {
     Tls(#[from] rustls::Error),
 }
 
-/// Why one origin's own certificate authority could not be used. Only that origin is out of service for it.
+/// Why the certificates named for one origin could not be used. Only that origin is out of service for it.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum AuthorityFault {
     /// The file cannot be read.
@@ -27,6 +27,14 @@ pub enum AuthorityFault {
         /// The file.
         path: PathBuf,
         /// What the system or the PEM reader said.
+        why: String,
+    },
+    /// The certificate that the origin is shown, or its key, cannot be used.
+    #[error("using the certificate in {} with its key: {why}", path.display())]
+    Unusable {
+        /// The certificate's file.
+        path: PathBuf,
+        /// What the PEM reader or the TLS library said.
         why: String,
     },
     /// There is no certificate in it.

@@ -35,6 +35,7 @@ mod outgoing;
 mod pool;
 mod race;
 mod resolver;
+mod secret;
 mod site;
 #[cfg(test)]
 mod tests;
@@ -47,8 +48,8 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use region_config::{Config, Origin, Site, SiteId};
-use rules::residency::Permit;
+use region_config::{Config, JurisdictionId, Origin, Site, SiteId};
+use rules::residency::{self, Permit};
 use tokio::runtime::Handle;
 
 pub use self::{
@@ -72,9 +73,17 @@ pub struct Origins {
     sites: Arc<ArcSwap<Sites>>,
     /// Fetches of all sites that are under way.
     busy: Arc<AtomicUsize>,
+    surroundings: Surroundings,
+    runtime: Handle,
+}
+
+/// What origins are made with.
+#[derive(Debug)]
+struct Surroundings {
+    /// The jurisdiction that this node is certified for: origins of sites that are pinned elsewhere are left alone.
+    here: JurisdictionId,
     resolvers: Resolvers,
     tasks: Tasks,
-    runtime: Handle,
 }
 
 type Sites = BTreeMap<SiteId, Arc<SiteOrigins>>;
@@ -116,15 +125,17 @@ pub struct OriginView {
 }
 
 impl Origins {
-    /// Gets all origins ready and starts to look after them, on the current runtime.
+    /// Gets all origins of sites that a node certified for `here` may serve ready and starts to look after them, on the
+    /// current runtime.
     ///
     /// # Errors
     /// [`OriginFault`]; a fault of one origin (such as its CA file) is not one: it shows in that origin's
     /// [`OriginView::last_error`], and only its requests fail.
-    pub fn start(config: &Config, tasks: Tasks) -> Result<Arc<Self>, OriginFault> {
+    pub fn start(config: &Config, here: &JurisdictionId, tasks: Tasks) -> Result<Arc<Self>, OriginFault> {
         let runtime = Handle::try_current()?;
         let resolvers = Resolvers::new(&config.node.resolvers);
-        let sites = Arc::new(ArcSwap::from_pointee(build(config, &resolvers, &tasks, &Sites::new())?));
+        let surroundings = Surroundings { here: here.clone(), resolvers, tasks: tasks.clone() };
+        let sites = Arc::new(ArcSwap::from_pointee(build(config, &surroundings, &Sites::new())?));
         let swept = Arc::clone(&sites);
         let stopping = tasks.stopping();
         tasks.spawn("origin-sweep", async move {
@@ -138,7 +149,7 @@ impl Origins {
             }
             each(&swept.load(), |upstream| upstream.pool.close());
         });
-        Ok(Arc::new(Self { sites, busy: Arc::default(), resolvers, tasks, runtime }))
+        Ok(Arc::new(Self { sites, busy: Arc::default(), surroundings, runtime }))
     }
 
     /// Takes over a new configuration. Origins that are as they were keep their connections and health; requests
@@ -148,7 +159,7 @@ impl Origins {
     /// [`OriginFault::Tls`].
     pub fn replace(&self, config: &Config) -> Result<(), OriginFault> {
         let _runtime = self.runtime.enter();
-        let sites = build(config, &self.resolvers, &self.tasks, &self.sites.load())?;
+        let sites = build(config, &self.surroundings, &self.sites.load())?;
         self.sites.store(Arc::new(sites));
         Ok(())
     }
@@ -203,11 +214,11 @@ impl Origins {
 }
 
 /// Makes the origins of a configuration, taking over from `before` what is unchanged.
-fn build(config: &Config, resolvers: &Resolvers, tasks: &Tasks, before: &Sites) -> Result<Sites, OriginFault> {
+fn build(config: &Config, surroundings: &Surroundings, before: &Sites) -> Result<Sites, OriginFault> {
     let mut sites = Sites::new();
-    for site in &config.sites {
+    for site in config.sites.iter().filter(|site| residency::permit(site, &surroundings.here).is_ok()) {
         let old = before.get(&site.name).map(AsRef::as_ref);
-        let origins = origins_of(site, resolvers, tasks, old)?;
+        let origins = origins_of(site, surroundings, old)?;
         sites.insert(site.name.clone(), Arc::new(SiteOrigins::new(site, origins, old)));
     }
     Ok(sites)
@@ -215,8 +226,7 @@ fn build(config: &Config, resolvers: &Resolvers, tasks: &Tasks, before: &Sites) 
 
 fn origins_of(
     site: &Site,
-    resolvers: &Resolvers,
-    tasks: &Tasks,
+    surroundings: &Surroundings,
     before: Option<&SiteOrigins>,
 ) -> Result<Vec<Arc<Upstream>>, OriginFault> {
     let old = before.map_or(&[][..], |before| &before.origins);
@@ -226,7 +236,7 @@ fn origins_of(
             origins.push(Arc::clone(kept));
             continue;
         }
-        let new = Upstream::start(&site.name, origin, resolvers, tasks)?;
+        let new = Upstream::start(&site.name, origin, &surroundings.resolvers, &surroundings.tasks)?;
         if !old.is_empty() {
             new.guard.joined();
         }
@@ -235,13 +245,14 @@ fn origins_of(
     Ok(origins)
 }
 
-/// Whether an origin is as it was. One with a CA file of its own never is: the file may have changed.
+/// Whether an origin is as it was. One with files of its own never is: they may have changed.
 fn unchanged(old: &Origin, new: &Origin) -> bool {
     let place = |o: &Origin| (o.name.clone(), o.tls, o.host.clone(), o.port, o.host_header.clone());
     let manner = |o: &Origin| (o.protocol, o.deadlines, o.connections_max, o.health.clone());
     let care = |o: &Origin| (o.weight, o.priority, o.breaker_percent, o.concurrency_max, o.fetches_per_second);
     let same = place(old) == place(new) && manner(old) == manner(new) && care(old) == care(new);
-    old.ca.is_none() && new.ca.is_none() && same
+    let from_files = |o: &Origin| o.ca.is_some() || o.identity.is_some() || o.secret.is_some();
+    same && !from_files(old) && !from_files(new)
 }
 
 fn each(sites: &Sites, act: impl Fn(&Upstream)) {

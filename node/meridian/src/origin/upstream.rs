@@ -27,6 +27,7 @@ use super::{
     outgoing::{Copy, Manner, Outgoing, Stage, Upload, UploadWatch, Written},
     pool::{self, Grant, Http1, Pool, Taste},
     resolver::Resolvers,
+    secret::Secret,
     site::Seat,
 };
 use crate::{clock, tasks::Tasks};
@@ -47,6 +48,7 @@ pub(super) struct Upstream {
     pub(super) config: Origin,
     pub(super) name: Arc<str>,
     host_header: Option<HeaderValue>,
+    secret: Arc<Secret>,
     connector: Arc<Connector>,
     pub(super) pool: Arc<Pool>,
     pub(super) guard: Arc<Guard>,
@@ -67,18 +69,21 @@ impl Upstream {
         let retired = CancellationToken::new();
         let connector = Arc::new(Connector::new(config, resolvers, tasks, retired.clone())?);
         let guard = Guard::new(site, config);
-        if let Some(fault) = connector.fault() {
+        let secret = Arc::new(Secret::load(config.secret.as_ref()));
+        let faults = [connector.fault().map(ToString::to_string), secret.fault().map(str::to_owned)];
+        for fault in faults.into_iter().flatten() {
             tracing::warn!(%site, origin = %config.name, %fault, "origin cannot be used");
-            guard.note(&fault.to_string());
+            guard.note(&fault);
         }
         if let Some(question) = &config.health {
-            check::start(config, question, &connector, &guard, tasks, retired.clone());
+            check::start(config, question, &connector, &secret, &guard, tasks, retired.clone());
         }
         Ok(Arc::new(Self {
             config: config.clone(),
             name: Arc::from(config.name.as_str()),
             host_header: config.host_header.as_deref().and_then(|host| HeaderValue::from_str(host).ok()),
             pool: Pool::new(config.connections_max, connector.multiplexes()),
+            secret,
             connector,
             guard,
             in_flight: AtomicUsize::new(0),
@@ -186,8 +191,10 @@ impl Upstream {
         end: Instant,
         again: Again,
     ) -> Result<(Answer, u64), Broken> {
+        self.secret.field()?;
         let mut way = self.way(out, end).await?;
-        let manner = Manner { host: self.host_header.as_ref(), tls: self.config.tls, version: way.held.version() };
+        let (host, version) = (self.host_header.as_ref(), way.held.version());
+        let manner = Manner { host, secret: self.secret.field()?, tls: self.config.tls, version };
         let may = out.replayable() || (way.kept && again == Again::May);
         let copy = if may { Copy::Keep } else { Copy::Last };
         let conditional = out.conditional();

@@ -343,6 +343,23 @@ async fn origins_share_the_load_by_weight_and_a_slow_one_gets_less() {
     assert!(counts[2] < counts[1], "{counts:?}");
 }
 
+#[tokio::test]
+async fn an_origin_knows_this_node_by_a_secret_that_no_client_can_name() {
+    let origin = Wire::start(|head| match head.to_lowercase().matches("x-origin-secret: canary-17\r\n").count() {
+        1 if !head.contains("guess") => fresh("you"),
+        _ => Act::Say("HTTP/1.1 403 Who\r\nContent-Length: 0\r\n\r\n".into()),
+    });
+    let dir = tempfile::TempDir::new().unwrap();
+    fs::write(dir.path().join("secret"), "canary-17\n").unwrap();
+    let secret = "secret = { header = \"X-Origin-Secret\", file = \"secret\" }";
+    let node = Node::within(dir, &site(HOST, "", &[at(&origin, secret)]));
+    let request = empty(get(HOST, "/a").header("x-origin-secret", "guess"));
+    assert_eq!(client::send(node.http, request).await.text(), "you");
+    let post = empty(get(HOST, "/a").method(Method::POST).header("x-origin-secret", "guess"));
+    assert_eq!(client::send(node.http, post).await.text(), "you");
+    assert!(!node.log().contains("canary-17"));
+}
+
 /// A DNS server with one name that has one IPv4 address, for one second.
 struct Names {
     address: SocketAddr,

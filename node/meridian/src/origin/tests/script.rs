@@ -180,6 +180,8 @@ pub(super) fn at(name: &str, address: SocketAddr) -> Origin {
         host_header: None,
         protocol: OriginProtocol::Http1,
         ca: None,
+        identity: None,
+        secret: None,
         deadlines: Deadlines { connect_ms: 500, first_byte_ms: 400, between_bytes_ms: 300, total_ms: 5_000 },
         connections_max: 100,
         health: None,
@@ -249,8 +251,9 @@ impl House {
         let config = config(origins);
         let tasks = Tasks::new();
         let site = &config.sites[0];
-        let permit = permit(site, &JurisdictionId::parse("eu").unwrap()).unwrap();
-        let origins = Origins::start(&config, tasks.clone()).unwrap();
+        let here = JurisdictionId::parse("eu").unwrap();
+        let permit = permit(site, &here).unwrap();
+        let origins = Origins::start(&config, &here, tasks.clone()).unwrap();
         Self { origins, site: site.name.clone(), permit, tasks }
     }
 
