@@ -160,6 +160,22 @@ fn a_fault_of_a_site_names_the_site() {
             "f.toml:4:56: site `t`: origin `o:80`: `deadlines.connect` is longer than `deadlines.total`; expected a step no longer than the whole",
         ),
         (
+            "hosts = \"b.test\"\norigins = [{ url = \"http://o\", breaker = 101 }]",
+            "f.toml:4:42: site `t`: `origins[0].breaker` is the integer `101`; expected a whole number from 1 to 100, or \"off\"",
+        ),
+        (
+            "hosts = \"b.test\"\nfailover_on = [200]\norigins = [{ url = \"http://o\" }, { url = \"http://p\" }]",
+            "f.toml:4:16: site `t`: `failover_on[0]` is the integer `200`; expected a whole number from 400 to 599",
+        ),
+        (
+            "hosts = \"b.test\"\norigins = [{ url = \"https://o\", secret = { header = \"Host\", file = \"f\" } }]",
+            "f.toml:4:53: site `t`: `origins[0].secret.header` is `\"Host\"`; expected the name of a field of its own, such as \"x-origin-secret\"",
+        ),
+        (
+            "hosts = \"b.test\"\norigins = [{ url = \"http://o\", identity = { certificate = \"c\", key = \"k\" } }]",
+            "f.toml:4:43: site `t`: origin `o:80`: `identity` for an origin in clear text, which asks for no certificate; expected an origin with `https://`",
+        ),
+        (
             "hosts = \"b.test\"\norigins = [{ url = \"http://o\" }, { url = \"http://o\" }]",
             "f.toml:4:42: site `t`: origin `o:80`: another origin of the site has this name; expected a `name` of its own",
         ),

@@ -4,6 +4,7 @@
 mod care;
 mod connections;
 mod http2;
+mod mutual;
 mod requests;
 mod responses;
 mod script;
