@@ -134,11 +134,11 @@ impl Origins {
     pub fn start(config: &Config, here: &JurisdictionId, tasks: Tasks) -> Result<Arc<Self>, OriginFault> {
         let runtime = Handle::try_current()?;
         let resolvers = Resolvers::new(&config.node.resolvers);
-        let surroundings = Surroundings { here: here.clone(), resolvers, tasks: tasks.clone() };
+        let surroundings = Surroundings { here: here.clone(), resolvers, tasks };
         let sites = Arc::new(ArcSwap::from_pointee(build(config, &surroundings, &Sites::new())?));
         let swept = Arc::clone(&sites);
-        let stopping = tasks.stopping();
-        tasks.spawn("origin-sweep", async move {
+        let stopping = surroundings.tasks.stopping();
+        surroundings.tasks.spawn("origin-sweep", async move {
             while !stopping.is_cancelled() {
                 tokio::select! {
                     () = stopping.cancelled() => {}
