@@ -124,6 +124,7 @@ impl Keeps for Ours {
 
 fn permit(site: &str) -> residency::Permit {
     let site = Site {
+        failover_on: Vec::new(),
         name: SiteId::parse(site).unwrap(),
         tenant: TenantId::parse(site).unwrap(),
         hosts: vec![],

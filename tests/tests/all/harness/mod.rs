@@ -12,6 +12,7 @@ pub(crate) mod parted;
 mod process;
 mod quiet;
 pub(crate) mod stamped;
+pub(crate) mod wire;
 
 use std::{
     env,
