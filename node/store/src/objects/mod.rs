@@ -10,7 +10,7 @@
 //! `kill -9` would lose exactly the hottest part, and all of it where memory is larger than the set. Written at
 //! insertion, a kill loses what is still queued, at most [`queue_bytes`]; the page cache keeps the rest, since foyer
 //! never needs an fsync to read back what it wrote. After a power failure the checksums find what did not reach the
-//! disk. The price is that one-hit wonders are written too.
+//! disk. Once the disk is full, only what comes twice is written ([`admission`]).
 //!
 //! **Memory is S3-FIFO with a share for each tenant** ([`memory`]): a fill of many chunks, or a scan, passes through its
 //! small queue and leaves the hot set alone, and nobody takes what a neighbour holds within its floor
