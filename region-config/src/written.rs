@@ -242,7 +242,7 @@ section! {
         may memory_floor: Portion,
         /// Memory that its objects have at most; everything if left out.
         may memory_max: Portion,
-        /// Disk that it may fill whatever others do, besides an equal part of what the floors leave; beyond that, only what is fetched twice is written; no more than the equal part if left out.
+        /// Disk that it may fill with what is new, besides half of an equal part of what the floors leave; once the disk is full, a tenant that holds more writes only what is asked for twice; nothing besides if left out.
         may disk_floor: Portion,
         /// Disk that its objects have at most; everything if left out.
         may disk_max: Portion,
