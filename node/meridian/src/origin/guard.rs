@@ -21,8 +21,9 @@ use tokio::{sync::Notify, time::Instant};
 use super::error::OriginError;
 use crate::clock;
 
-/// For how long a request waits for others to be answered, when the origin has as many as it bears.
-const ROOM_WAIT: Duration = Duration::from_millis(500);
+/// For how long a request waits for others to be answered, when the origin has as many as it bears. Long enough for a
+/// burst to pass through an origin that is well, shorter than clients wait.
+const ROOM_WAIT: Duration = Duration::from_secs(3);
 
 /// Most requests that wait so.
 const WAITING_MAX: usize = 1_024;

@@ -7,7 +7,7 @@
 //! the limit smaller by a tenth (additive increase, multiplicative decrease, as in TCP).
 
 /// The limit of an origin that nothing is known of.
-const FIRST: f64 = 100.0;
+const FIRST: f64 = 256.0;
 
 /// The limit is never below this.
 const LEAST: f64 = 8.0;
@@ -144,10 +144,10 @@ mod tests {
 
     #[test]
     fn an_origin_that_keeps_up_is_asked_more_up_to_what_the_operator_allows() {
-        let mut limiter = Limiter::new(200);
-        assert_eq!(limiter.limit(), 100);
-        press(&mut limiter, 2_000, |_| 20_000);
-        assert_eq!(limiter.limit(), 200);
+        let mut limiter = Limiter::new(600);
+        assert_eq!(limiter.limit(), 256);
+        press(&mut limiter, 6_000, |_| 20_000);
+        assert_eq!(limiter.limit(), 600);
     }
 
     #[test]
@@ -179,7 +179,7 @@ mod tests {
             assert!(limiter.poll_place());
             limiter.handle_answer(if round % 3 == 0 { 900_000 } else { 2_000 });
         }
-        assert_eq!(limiter.limit(), 100);
+        assert_eq!(limiter.limit(), 256);
     }
 
     #[test]

@@ -95,7 +95,7 @@ async fn a_hung_origin_is_asked_little_and_leaves_the_other_sites_alone() {
         assert_eq!(reply.status, 503, "{}", reply.seen());
         assert!(reply.text().contains("origin-limited"), "{}", reply.seen());
         assert!(!reply.field("retry-after").is_empty(), "{}", reply.seen());
-        assert!(took < Duration::from_secs(3), "refused after {took:?}");
+        assert!(took < Duration::from_secs(6), "refused after {took:?}");
     }
     assert_eq!(hung.count(), 20, "requests at the hung origin");
 }
