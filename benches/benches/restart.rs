@@ -28,6 +28,7 @@ fn key(object: u64) -> Key {
 
 fn permit() -> residency::Permit {
     let site = Site {
+        failover_on: Vec::new(),
         name: SiteId::parse("shop").unwrap(),
         tenant: TenantId::parse("shop").unwrap(),
         hosts: vec![],

@@ -14,7 +14,7 @@ use std::{
 use crate::{
     config::{
         CertificateFiles, Config, Deadlines, HealthCheck, Identity, Jurisdiction, Limits, NameServer, Node, NodeConfig,
-        Origin, OriginProtocol, PathPattern, Policy, Quota, Region, Route, Site, Tenant, Zone,
+        Origin, OriginProtocol, OriginSecret, PathPattern, Policy, Quota, Region, Route, Site, Tenant, Zone,
     },
     fault::{Gatherer, Place},
     fingerprint,
@@ -24,7 +24,7 @@ use crate::{
     shape::At,
     written::{
         DeadlinesSection, HealthSection, LimitsSection, Listener, NodeSection, OriginSection, PeerSection,
-        RegionSection, Root, RouteSection, SiteSection, ZoneSection,
+        RegionSection, Root, RouteSection, SecretSection, SiteSection, TlsSection, ZoneSection,
     },
 };
 
@@ -34,6 +34,8 @@ const LOCAL: &str = "local";
 pub(crate) const DEFAULT_TENANT: &str = "default";
 pub(crate) const MEMORY_BYTES: u64 = 256 << 20;
 const ORIGIN_CONNECTIONS: usize = 256;
+const ORIGIN_CONCURRENCY: usize = 1_024;
+const ORIGIN_BREAKER_PERCENT: u32 = 50;
 const DNS_TTL_S: u32 = 30;
 const ZONE_TTL_S: u32 = 3_600;
 const ZONE_NEGATIVE_TTL_S: u32 = 30;
@@ -112,7 +114,7 @@ pub(super) fn seconds<const LEAST: u64, const MOST: u64>(key: &Option<At<Time<LE
 
 fn node(root: &Root, name: NodeId, region: RegionId, folders: &Folders<'_>) -> Option<NodeConfig> {
     let section = root.node.as_ref()?;
-    let NodeSection { state_dir, workers, access_log, .. } = &section.value;
+    let NodeSection { state_dir, workers, access_log, resolvers, .. } = &section.value;
     let peer = root.peer.as_ref().map(|it| &it.value);
     let cache = root.cache.as_ref().map(|it| &it.value);
     Some(NodeConfig {
@@ -133,6 +135,7 @@ fn node(root: &Root, name: NodeId, region: RegionId, folders: &Folders<'_>) -> O
         disk_bytes: cache.and_then(|it| it.disk.as_ref()).map_or(0, |it| it.value.0),
         geo_file: folders.optional(root.geo.as_ref().and_then(|it| it.value.file.as_ref())),
         access_log: folders.optional(access_log.as_ref()),
+        resolvers: values(resolvers),
         limits: root.limits.as_ref().map_or_else(Limits::default, |it| limits(&it.value)),
     })
 }
@@ -245,16 +248,14 @@ fn witnesses(root: &Root) -> Option<Vec<(crate::RealmId, Vec<NodeId>)>> {
 }
 
 fn site(section: &At<SiteSection>, folders: &Folders<'_>) -> Option<Site> {
-    let SiteSection { name, tenant, hosts, pin, origin: short, origins, routes, tls, dns_ttl, .. } = &section.value;
+    let SiteSection { name, tenant, hosts, pin, origin: short, origins, failover_on, routes, tls, dns_ttl, .. } =
+        &section.value;
     let origins = match short {
         Some(url) => vec![plain_origin(&url.value)],
         None => origins.iter().map(|it| origin(&it.value, folders)).collect::<Option<_>>()?,
     };
     let tls = match tls.as_ref().map(|it| &it.value) {
-        Some(tls) => Some(CertificateFiles {
-            certificate: folders.resolve(tls.certificate.as_ref()?),
-            key: folders.resolve(tls.key.as_ref()?),
-        }),
+        Some(tls) => Some(certificate_files(tls, folders)?),
         None => None,
     };
     Some(Site {
@@ -266,10 +267,21 @@ fn site(section: &At<SiteSection>, folders: &Folders<'_>) -> Option<Site> {
         hosts: values(hosts),
         pin: value(pin),
         origins,
+        failover_on: failover_on.iter().filter_map(|it| u16::try_from(it.value.0).ok()).collect(),
         routes: routes_in_order(routes.iter().map(|it| route(&it.value)).collect::<Option<_>>()?),
         tls,
         dns_ttl_s: seconds(dns_ttl, DNS_TTL_S),
     })
+}
+
+fn certificate_files(section: &TlsSection, folders: &Folders<'_>) -> Option<CertificateFiles> {
+    let certificate = folders.resolve(section.certificate.as_ref()?);
+    Some(CertificateFiles { certificate, key: folders.resolve(section.key.as_ref()?) })
+}
+
+fn secret(section: &SecretSection, folders: &Folders<'_>) -> Option<OriginSecret> {
+    let header = section.header.as_ref()?.value.0.clone();
+    Some(OriginSecret { header, file: folders.resolve(section.file.as_ref()?) })
 }
 
 fn plain_origin(url: &OriginUrl) -> Origin {
@@ -281,9 +293,16 @@ fn plain_origin(url: &OriginUrl) -> Origin {
         host_header: None,
         protocol: OriginProtocol::Auto,
         ca: None,
+        identity: None,
+        secret: None,
         deadlines: Deadlines::default(),
         connections_max: ORIGIN_CONNECTIONS,
         health: None,
+        weight: 1,
+        priority: 0,
+        breaker_percent: Some(ORIGIN_BREAKER_PERCENT),
+        concurrency_max: ORIGIN_CONCURRENCY,
+        fetches_per_second: None,
     }
 }
 
@@ -298,9 +317,16 @@ fn origin(section: &OriginSection, folders: &Folders<'_>) -> Option<Origin> {
         host_header: section.host_header.as_ref().map(|it| it.value.0.clone()),
         protocol: value(&section.protocol).unwrap_or(plain.protocol),
         ca: folders.optional(section.ca.as_ref()),
+        identity: section.identity.as_ref().and_then(|it| certificate_files(&it.value, folders)),
+        secret: section.secret.as_ref().and_then(|it| secret(&it.value, folders)),
         deadlines: section.deadlines.as_ref().map_or(plain.deadlines, |it| deadlines(&it.value)),
         connections_max: section.connections.as_ref().map_or(plain.connections_max, |it| it.value.count()),
         health,
+        weight: section.weight.as_ref().map_or(plain.weight, |it| it.value.small()),
+        priority: section.priority.as_ref().map_or(plain.priority, |it| it.value.small()),
+        breaker_percent: section.breaker.as_ref().map_or(plain.breaker_percent, |it| it.value.0),
+        concurrency_max: section.concurrency.as_ref().map_or(plain.concurrency_max, |it| it.value.count()),
+        fetches_per_second: section.fetches_per_second.as_ref().map(|it| it.value.small()),
         ..plain
     })
 }
@@ -324,7 +350,7 @@ fn health(section: &HealthSection) -> Option<HealthCheck> {
         interval_ms,
         timeout_ms: ms(&section.timeout, 2_000.min(interval_ms)),
         down_after: section.down_after.as_ref().map_or(3, |it| it.value.small()),
-        up_after: section.up_after.as_ref().map_or(2, |it| it.value.small()),
+        up_after: section.up_after.as_ref().map_or(3, |it| it.value.small()),
     })
 }
 

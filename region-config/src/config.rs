@@ -70,6 +70,8 @@ pub struct NodeConfig {
     pub geo_file: Option<PathBuf>,
     /// Access log file; none means no access log.
     pub access_log: Option<PathBuf>,
+    /// DNS servers that the addresses of origins are asked of; none means those of the system.
+    pub resolvers: Vec<SocketAddr>,
     /// Limits on clients.
     pub limits: Limits,
 }
@@ -248,6 +250,8 @@ pub struct Site {
     pub pin: Option<JurisdictionId>,
     /// Where its responses come from; at least one.
     pub origins: Vec<Origin>,
+    /// Statuses for which another origin is asked.
+    pub failover_on: Vec<u16>,
     /// Paths and their policies, most specific first; the last one matches everything.
     pub routes: Vec<Route>,
     /// Its certificate for HTTPS.
@@ -303,12 +307,35 @@ pub struct Origin {
     pub protocol: OriginProtocol,
     /// CA certificates to trust for it, PEM; none means the public ones.
     pub ca: Option<PathBuf>,
+    /// The certificate that it is shown.
+    pub identity: Option<CertificateFiles>,
+    /// A field by which it knows this node.
+    pub secret: Option<OriginSecret>,
     /// How long each step may take.
     pub deadlines: Deadlines,
     /// Open connections to it at a time, per node.
     pub connections_max: usize,
     /// How its health is asked for; none means passively only.
     pub health: Option<HealthCheck>,
+    /// Its share of the requests among those of its priority.
+    pub weight: u32,
+    /// 0 is asked first.
+    pub priority: u32,
+    /// Share of failed requests that opens its breaker, in percent; none means never.
+    pub breaker_percent: Option<u32>,
+    /// Most requests that wait for its answer at a time, per node.
+    pub concurrency_max: usize,
+    /// Most requests that it is sent in a second, per node.
+    pub fetches_per_second: Option<u32>,
+}
+
+/// A field by which an origin knows that it is this node that asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OriginSecret {
+    /// Its name, in lower case.
+    pub header: String,
+    /// The file whose first line is its value.
+    pub file: PathBuf,
 }
 
 /// Which HTTP an origin speaks.

@@ -92,6 +92,7 @@ fn site(sum: &mut Sum, it: &Site) {
     sum.list(&it.hosts, |sum, host| sum.text(host));
     sum.optional(it.pin.as_ref(), |sum, pin| sum.text(pin));
     sum.list(&it.origins, origin);
+    sum.list(&it.failover_on, |sum, status| sum.number((*status).into()));
     sum.list(&it.routes, route);
     sum.optional(it.tls.as_ref(), |_, _| {});
     sum.number(it.dns_ttl_s.into());
@@ -109,6 +110,8 @@ fn origin(sum: &mut Sum, it: &Origin) {
         OriginProtocol::Auto => "auto",
     });
     sum.optional(it.ca.as_ref(), |_, _| {});
+    sum.optional(it.identity.as_ref(), |_, _| {});
+    sum.optional(it.secret.as_ref(), |sum, secret| sum.text(&secret.header));
     for ms in
         [it.deadlines.connect_ms, it.deadlines.first_byte_ms, it.deadlines.between_bytes_ms, it.deadlines.total_ms]
     {
@@ -116,6 +119,11 @@ fn origin(sum: &mut Sum, it: &Origin) {
     }
     sum.number(it.connections_max as u64);
     sum.optional(it.health.as_ref(), health);
+    for number in [it.weight.into(), it.priority.into(), it.concurrency_max as u64] {
+        sum.number(number);
+    }
+    sum.optional(it.breaker_percent.as_ref(), |sum, percent| sum.number((*percent).into()));
+    sum.optional(it.fetches_per_second.as_ref(), |sum, fetches| sum.number((*fetches).into()));
 }
 
 fn health(sum: &mut Sum, it: &HealthCheck) {

@@ -197,6 +197,40 @@ impl Text for HostHeader {
     }
 }
 
+/// The name of a field that no other purpose has, in lower case.
+#[derive(Debug, Clone)]
+pub(crate) struct OwnFieldName(pub(crate) String);
+
+/// Fields that frame or route a message, or that the node writes itself.
+const OWN_FIELDS: [&str; 13] = [
+    "host",
+    "connection",
+    "content-length",
+    "transfer-encoding",
+    "te",
+    "trailer",
+    "upgrade",
+    "expect",
+    "keep-alive",
+    "via",
+    "range",
+    "if-none-match",
+    "if-modified-since",
+];
+
+impl Text for OwnFieldName {
+    fn expected() -> String {
+        "the name of a field of its own, such as \"x-origin-secret\"".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let name = text.to_ascii_lowercase();
+        let token = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        let fits = (1..=64).contains(&name.len()) && name.bytes().all(token);
+        if fits && !OWN_FIELDS.contains(&name.as_str()) { Ok(Self(name)) } else { Err(String::new()) }
+    }
+}
+
 /// Who answers for a zone: kept as a domain name, as SOA RNAME wants it (RFC 1035 section 3.3.13).
 #[derive(Debug, Clone)]
 pub(crate) struct Mailbox(pub(crate) String);

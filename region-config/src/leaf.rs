@@ -346,6 +346,30 @@ impl<const LEAST: u64, const MOST: u64> Shape for Whole<LEAST, MOST> {
     }
 }
 
+/// A share from 1 to 100 percent, or none.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Percent(pub(crate) Option<u32>);
+
+const PERCENT: &str = "a whole number from 1 to 100, or \"off\"";
+
+impl Shape for Percent {
+    fn read(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Option<Self> {
+        if value.get_ref().as_str() == Some("off") {
+            return Some(Self(None));
+        }
+        let number = value.get_ref().as_integer().and_then(|it| u32::from_str_radix(it.as_str(), it.radix()).ok());
+        let read = number.filter(|number| (1..=100).contains(number)).map(|number| Self(Some(number)));
+        if read.is_none() {
+            reader.unexpected(value, PERCENT, None);
+        }
+        read
+    }
+
+    fn schema() -> Value {
+        json!({ "anyOf": [{ "type": "integer", "minimum": 1, "maximum": 100 }, { "const": "off" }], "description": PERCENT })
+    }
+}
+
 /// Degrees from `-MOST` to `MOST`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Degrees<const MOST: u32>(pub(crate) f64);

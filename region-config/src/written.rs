@@ -5,9 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use crate::{
     config::{CacheMode, Class, HostPattern, OriginProtocol, PathPattern, Portion},
     country::Preset,
-    host::{HostHeader, HostName, Mailbox, OriginUrl, Target},
+    host::{HostHeader, HostName, Mailbox, OriginUrl, OwnFieldName, Target},
     ids::{JurisdictionId, NodeId, RealmId, RegionId, SiteId, TenantId},
-    leaf::{CookieName, Country, Degrees, FieldName, FilePath, Language, QueryName, Size, Time, Whole, Words},
+    leaf::{CookieName, Country, Degrees, FieldName, FilePath, Language, Percent, QueryName, Size, Time, Whole, Words},
     shape::section,
 };
 
@@ -70,6 +70,8 @@ section! {
         may workers: Whole<1, 1024>,
         /// Access log; none is written if left out.
         may access_log: FilePath,
+        /// DNS servers that the addresses of origins are asked of; those of the system if left out.
+        many resolvers: SocketAddr,
     }
 }
 
@@ -220,6 +222,8 @@ section! {
         may origin: OriginUrl,
         /// Where its responses come from.
         many origins: OriginSection,
+        /// Statuses for which another of the origins is asked, if nothing was sent that may not be sent twice; none if left out. An origin that is not reached is always passed over.
+        many failover_on: Whole<400, 599>,
         /// What is done with which path; the most specific path counts.
         many routes: RouteSection,
         /// Its certificate for HTTPS.
@@ -238,7 +242,7 @@ section! {
         may memory_floor: Portion,
         /// Memory that its objects have at most; everything if left out.
         may memory_max: Portion,
-        /// Disk that it may fill whatever others do, besides an equal part of what the floors leave; beyond that, only what is fetched twice is written; no more than the equal part if left out.
+        /// Disk that it may fill with what is new, besides half of an equal part of what the floors leave; once the disk is full, a tenant that holds more writes only what is asked for twice; nothing besides if left out.
         may disk_floor: Portion,
         /// Disk that its objects have at most; everything if left out.
         may disk_max: Portion,
@@ -258,12 +262,36 @@ section! {
         may protocol: OriginProtocol,
         /// CA certificates to trust for it, PEM; the public ones if left out.
         may ca: FilePath,
+        /// The certificate that it is shown, where it wants one, with its key.
+        may identity: TlsSection,
+        /// A field by which it knows that it is this node that asks.
+        may secret: SecretSection,
         /// How long each step may take.
         may deadlines: DeadlinesSection,
         /// Open connections to it at a time, per node; 256 if left out.
         may connections: Whole<1, 65_535>,
         /// How its health is asked for; it is judged by its answers to clients alone if left out.
         may health: HealthSection,
+        /// Its share of the requests, beside the others of its priority; 1 if left out.
+        may weight: Whole<1, 1_000>,
+        /// 0 is asked first, the next when fewer than half of those before are well; 0 if left out.
+        may priority: Whole<0, 9>,
+        /// So many percent of failed requests in 10s make the node leave it alone for some seconds, and answer with what is stored or with 503; 50 if left out.
+        may breaker: Percent,
+        /// Most requests that wait for its answer at a time, per node; within this, the node finds out what it bears; 1024 if left out.
+        may concurrency: Whole<1, 65_535>,
+        /// Most requests that it is sent in a second, per node, as after a purge of everything; what is over that waits for half a second at most; no limit if left out.
+        may fetches_per_second: Whole<1, 1_000_000>,
+    }
+}
+
+section! {
+    /// A field by which an origin knows that it is this node that asks. What a client sends under this name is dropped.
+    SecretSection {
+        /// Its name.
+        need header: OwnFieldName,
+        /// The file whose first line is its value.
+        need file: FilePath,
     }
 }
 
@@ -292,7 +320,7 @@ section! {
         may timeout: Time<10, { 60 * S }>,
         /// So many bad answers of the last five make it down; 3 if left out.
         may down_after: Whole<1, 5>,
-        /// So many good answers in a row make it up again; 2 if left out.
+        /// So many good answers in a row make it up again; 3 if left out.
         may up_after: Whole<1, 100>,
     }
 }

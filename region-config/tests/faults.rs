@@ -134,7 +134,7 @@ fn syntax_keys_and_types_are_pointed_at() {
         ("[sites]\nname = \"s\"", "f.toml:1:1: `sites` is a table; expected a list of tables, each headed `[[sites]]`"),
         (
             "sites = [1]",
-            "f.toml:1:10: `sites[0]` is the integer `1`; expected a table with one of `name`, `tenant`, `hosts`, `pin`, `origin`, `origins`, `routes`, `tls`, `dns_ttl`",
+            "f.toml:1:10: `sites[0]` is the integer `1`; expected a table with one of `name`, `tenant`, `hosts`, `pin`, `origin`, `origins`, `failover_on`, `routes`, `tls`, `dns_ttl`",
         ),
         (
             "[geo]\nfile = 1979-05-27",
@@ -164,7 +164,7 @@ fn a_fault_of_a_site_names_the_site() {
         ),
         (
             "hots = \"b.test\"\norigin = \"http://127.0.0.1:1\"",
-            "f.toml:3:1: site `t`: unknown key `hots`; expected one of `name`, `tenant`, `hosts`, `pin`, `origin`, `origins`, `routes`, `tls`, `dns_ttl`; did you mean `hosts`?",
+            "f.toml:3:1: site `t`: unknown key `hots`; expected one of `name`, `tenant`, `hosts`, `pin`, `origin`, `origins`, `failover_on`, `routes`, `tls`, `dns_ttl`; did you mean `hosts`?",
         ),
         (
             "hosts = \"b.test:80\"\norigin = \"http://127.0.0.1:1\"",
@@ -197,6 +197,22 @@ fn a_fault_of_a_site_names_the_site() {
         (
             "hosts = \"b.test\"\norigins = [{ url = \"http://o\", deadlines = { connect = \"20s\", total = \"10s\" } }]",
             "f.toml:4:56: site `t`: origin `o:80`: `deadlines.connect` is longer than `deadlines.total`; expected a step no longer than the whole",
+        ),
+        (
+            "hosts = \"b.test\"\norigins = [{ url = \"http://o\", breaker = 101 }]",
+            "f.toml:4:42: site `t`: `origins[0].breaker` is the integer `101`; expected a whole number from 1 to 100, or \"off\"",
+        ),
+        (
+            "hosts = \"b.test\"\nfailover_on = [200]\norigins = [{ url = \"http://o\" }, { url = \"http://p\" }]",
+            "f.toml:4:16: site `t`: `failover_on[0]` is the integer `200`; expected a whole number from 400 to 599",
+        ),
+        (
+            "hosts = \"b.test\"\norigins = [{ url = \"https://o\", secret = { header = \"Host\", file = \"f\" } }]",
+            "f.toml:4:53: site `t`: `origins[0].secret.header` is `\"Host\"`; expected the name of a field of its own, such as \"x-origin-secret\"",
+        ),
+        (
+            "hosts = \"b.test\"\norigins = [{ url = \"http://o\", identity = { certificate = \"c\", key = \"k\" } }]",
+            "f.toml:4:43: site `t`: origin `o:80`: `identity` for an origin in clear text, which asks for no certificate; expected an origin with `https://`",
         ),
         (
             "hosts = \"b.test\"\norigins = [{ url = \"http://o\" }, { url = \"http://o\" }]",
@@ -467,7 +483,7 @@ fn faults_are_drawn_with_the_line_they_are_in() {
  2 │ name = \"s\"
  3 │ hots = \"a\"
    · ──┬─
-   ·   ╰── expected one of `name`, `tenant`, `hosts`, `pin`, `origin`, `origins`, `routes`, `tls`, `dns_ttl`
+   ·   ╰── expected one of `name`, `tenant`, `hosts`, `pin`, `origin`, `origins`, `failover_on`, `routes`, `tls`, `dns_ttl`
  4 │ origin = \"http://o\"
    ╰────
   help: did you mean `hosts`?

@@ -56,6 +56,29 @@ fn the_most_specific_route_comes_first_and_the_last_is_for_everything() {
 }
 
 #[test]
+fn an_origin_is_treated_with_care_unless_the_operator_says_otherwise() {
+    let read = |origin: &str| {
+        let text = format!(
+            "[node]\nname = \"a\"\nresolvers = [\"127.0.0.1:53\"]\n[http]\nlisten = \"127.0.0.1:80\"\n\
+             [[sites]]\nname = \"s\"\nhosts = \"*\"\nfailover_on = [502, 503]\n\
+             [[sites.origins]]\nurl = \"http://o\"\n{origin}\n[[sites.origins]]\nurl = \"http://p\""
+        );
+        let checked = check(&[("f.toml", &text)]).unwrap_or_else(|faults| panic!("{faults}"));
+        assert!(checked.warnings.is_empty(), "{:?}", checked.warnings);
+        assert_eq!(checked.config.node.resolvers, ["127.0.0.1:53".parse().unwrap()]);
+        assert_eq!(checked.config.sites[0].failover_on, [502, 503]);
+        checked.config.sites[0].origins[0].clone()
+    };
+    let plain = read("");
+    assert_eq!((plain.weight, plain.priority, plain.breaker_percent), (1, 0, Some(50)));
+    assert_eq!((plain.concurrency_max, plain.fetches_per_second), (1_024, None));
+    let own = read("weight = 3\npriority = 1\nbreaker = \"off\"\nconcurrency = 5\nfetches_per_second = 100");
+    assert_eq!((own.weight, own.priority, own.breaker_percent), (3, 1, None));
+    assert_eq!((own.concurrency_max, own.fetches_per_second), (5, Some(100)));
+    assert_eq!(read("breaker = 80").breaker_percent, Some(80));
+}
+
+#[test]
 fn nodes_of_one_fleet_have_one_fingerprint_and_another_fleet_has_another() {
     let read = |path: &str| fs::read_to_string(example(path)).unwrap();
     let (regions, shop, care) = (

@@ -247,6 +247,7 @@ pub fn register_figures(shared: &Arc<Shared>) {
     let observe = &shared.observe;
     observe.register(collectors::fleet(Arc::clone(&shared.config), shared.health.shared()));
     observe.register(collectors::store(shared.objects.clone()));
+    observe.register(collectors::origins(Arc::clone(&shared.origins)));
     let seen = Arc::downgrade(shared);
     observe.register(Box::new(move |page| {
         let Some(shared) = seen.upgrade() else { return };

@@ -206,7 +206,7 @@ impl Running {
         .await?;
         objects.share(&shares(&config));
         let health = Health::start(&config, mesh.clone(), tasks.clone());
-        let origins = Origins::start(&config, tasks.clone())?;
+        let origins = Origins::start(&config, &here.jurisdiction, tasks.clone())?;
         let (tls, faults) = EdgeTls::load(&config, &permits(&config, &here.jurisdiction))?;
         for fault in faults {
             tracing::error!(%fault, "a certificate");

@@ -3,6 +3,7 @@
 pub mod caching;
 pub mod health;
 pub mod key;
+pub mod origin;
 pub mod purge;
 pub mod residency;
 pub mod steering;

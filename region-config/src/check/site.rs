@@ -100,6 +100,10 @@ fn origins(site: &At<SiteSection>, about: &str, root: &Root, gatherer: &mut Gath
         let found = format!("the origin {host}:{port} is this node's own listener");
         gatherer.error(url.place, about, found, "another address: requests would go round in a circle");
     }
+    if let (Some(first), [] | [_]) = (site.value.failover_on.first(), origins.as_slice()) {
+        let found = "`failover_on` with one origin: there is no other to ask";
+        gatherer.warning(first.place, about, found, "two or more `[[sites.origins]]`");
+    }
     let mut names = BTreeSet::new();
     for section in origins {
         let Some(url) = &section.value.url else { continue };
@@ -109,6 +113,10 @@ fn origins(site: &At<SiteSection>, about: &str, root: &Root, gatherer: &mut Gath
         };
         let about = format!("{about}: origin `{name}`");
         times(&section.value, &about, gatherer);
+        if let (Some(identity), false) = (&section.value.identity, url.value.tls) {
+            let found = "`identity` for an origin in clear text, which asks for no certificate";
+            gatherer.error(identity.place, &about, found, "an origin with `https://`");
+        }
         if !names.insert(name) {
             gatherer.error(place, &about, "another origin of the site has this name", "a `name` of its own");
         }

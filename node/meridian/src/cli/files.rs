@@ -39,6 +39,13 @@ pub(super) fn check(config: &Config) -> Vec<String> {
                 faults.push(format!("site `{}`: origin `{}`: {why}", site.name, origin.name));
             }
         }
+        for origin in &site.origins {
+            let identity = origin.identity.as_ref().map_or(Ok(()), certificate);
+            let secret = origin.secret.as_ref().map_or(Ok(()), |secret| read(&secret.file).map(drop));
+            for why in [identity, secret].into_iter().filter_map(Result::err) {
+                faults.push(format!("site `{}`: origin `{}`: {why}", site.name, origin.name));
+            }
+        }
     }
     faults
 }

@@ -200,7 +200,7 @@ fn stored_body(shared: &Arc<Shared>, stock: &Stock<'_>, spans: &Spans, how: How)
         entry::Body::Chunked { id, length, chunk_bytes } => {
             let whole = (0, length.saturating_sub(1));
             let here = spans.all(whole, |span| slices::is_here(&shared.objects, *id, *chunk_bytes, span));
-            let source = refill(stock, *length, here);
+            let source = refill(stock);
             let how = match how {
                 _ if here => how,
                 _ if source.is_none() => return None,
@@ -220,11 +220,8 @@ pub fn whole_body(shared: &Arc<Shared>, object: &Object) -> Option<Body> {
     stored_body(shared, &stock, &Spans::Whole, How::Hit { ttl_s: 0 }).map(|(body, _)| body)
 }
 
-/// Where missing chunks come from. Of a small body that is all there nobody prepares for one to vanish.
-fn refill(stock: &Stock<'_>, length: u64, here: bool) -> Option<Refill> {
-    if here && length < u64::from(slices::SLICE_BYTES) {
-        return None;
-    }
+/// Where missing chunks come from: also of a body that seems to be here, since a chunk may turn out to be damaged.
+fn refill(stock: &Stock<'_>) -> Option<Refill> {
     let validator = ranges::strong_validator(&stock.object.headers)?;
     (stock.object.status == StatusCode::OK).then_some(())?;
     Some(Refill { wanted: stock.refill?(), validator, head: stock.key })

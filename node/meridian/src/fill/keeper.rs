@@ -29,29 +29,47 @@ const INLINE_BYTES: usize = 64 * 1024;
 /// Size of a chunk of a larger body, in bytes.
 pub(super) const CHUNK_BYTES: usize = entry::CHUNK_BYTES as usize;
 
-/// Moves the body from upstream to readers and store.
-pub(super) async fn pump(pieces: &Pieces, mut body: UpstreamBody, keeper: &mut Keeper<'_>) -> Result<(), BrokenOff> {
+/// Moves the body from upstream to readers and store. When it has ended well, it is stored before anybody has its last
+/// piece: who has the whole and asks again finds it.
+pub(super) async fn pump(pieces: &Pieces, mut body: UpstreamBody, mut keeper: Keeper<'_>, head: &Head) {
     if keeper.collector.is_none() {
         pieces.unkept();
     }
-    while let Some(frame) = body.frame().await {
-        let Ok(frame) = frame else { return Err(BrokenOff) };
-        let Ok(piece) = frame.into_data() else { continue };
+    let mut last = None;
+    let ended = loop {
+        let piece = match body.frame().await {
+            None => break Ok(()),
+            Some(Err(_)) => break Err(BrokenOff),
+            Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
+        };
         if piece.is_empty() {
             continue;
         }
         if keeper.outgrown_by(piece.len()) {
             pieces.unkept();
         }
-        pieces.push(piece.clone());
+        if let Some(piece) = last.take() {
+            pieces.push(piece);
+        }
         if let Some(collector) = &mut keeper.collector {
             collector.take(&piece, pieces);
         }
-        if !pieces.room().await {
-            return Err(BrokenOff);
+        if head.length == Some(keeper.bytes) {
+            last = Some(piece);
+            continue;
         }
+        pieces.push(piece);
+        if !pieces.room().await {
+            break Err(BrokenOff);
+        }
+    };
+    if ended.is_ok() {
+        keeper.finish(head);
     }
-    Ok(())
+    if let Some(piece) = last {
+        pieces.push(piece);
+    }
+    pieces.end(ended);
 }
 
 /// Collects a body for the store as it passes by: what is small is held, what is larger goes in as it comes.

@@ -466,12 +466,7 @@ async fn share(
         through: fetched.through,
     });
     flight.announce(Outcome::Opened(Arc::clone(&head)));
-    let mut keeper = Keeper::new(shared, job, &head);
-    let ended = pump(flight.body(), body, &mut keeper).await;
-    if ended.is_ok() {
-        keeper.finish(&head);
-    }
-    flight.body().end(ended);
+    pump(flight.body(), body, Keeper::new(shared, job, &head), &head).await;
 }
 
 fn content_length(headers: &HeaderMap) -> Option<u64> {

@@ -3,15 +3,19 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use region_config::Config;
+use region_config::{Config, SiteId};
 use rules::health::{Fleet, NodeState, RegionState};
 use store::objects::{Objects, Refusal, TenantUsage, Usage};
 
 use super::{
     Collector,
     exposition::{Exposition, Kind},
+    sites::SITES_MAX,
 };
-use crate::dns;
+use crate::{
+    dns,
+    origin::{OriginCounts, OriginState, OriginView, Origins},
+};
 
 const REGION_STATES: [RegionState; 5] =
     [RegionState::Up, RegionState::Degraded, RegionState::Draining, RegionState::Unknown, RegionState::Down];
@@ -48,6 +52,92 @@ fn nodes(page: &mut Exposition, config: &Config, fleet: &Fleet) {
     for (region, node) in views {
         if let Some(rtt_us) = node.rtt_us {
             family.sample(&[("region", region), ("peer", node.name.as_str())], f64::from(rtt_us) / 1e6);
+        }
+    }
+}
+
+/// Origins that have series of their own: those of the first sites by name. A bound on the page, not on origins.
+const ORIGINS_MAX: usize = 500;
+
+/// What is known of the origins, and what became of requests to them.
+#[must_use]
+pub fn origins(origins: Arc<Origins>) -> Collector {
+    Box::new(move |page| {
+        let help = "Fetches of each site that are under way.";
+        let mut family = page.family("meridian_site_fetches", Kind::Gauge, help);
+        for (site, busy) in origins.busy().into_iter().take(SITES_MAX) {
+            family.count(&[("site", site.as_str())], busy as u64);
+        }
+        let mut views = origins.views();
+        views.truncate(ORIGINS_MAX);
+        origin_gauges(page, &views);
+        origin_counters(page, &views);
+    })
+}
+
+type OriginRow = (SiteId, OriginView, OriginCounts);
+
+fn origin_gauges(page: &mut Exposition, views: &[OriginRow]) {
+    type Gauge = (&'static str, &'static str, fn(&OriginView) -> f64);
+    let gauges: [Gauge; 5] = [
+        ("meridian_origin_up", "Whether the origin is asked.", |view| {
+            f64::from(u8::from(view.state == OriginState::Up))
+        }),
+        ("meridian_origin_breaker_open", "Whether the origin's breaker is open or half-open.", |view| {
+            f64::from(u8::from(view.breaker != "closed"))
+        }),
+        ("meridian_origin_limit", "Requests at a time that may wait for the origin's answer.", |view| {
+            view.limit as f64
+        }),
+        ("meridian_origin_in_flight", "Requests that the origin is busy with.", |view| view.in_flight as f64),
+        ("meridian_origin_connections", "Connections open to the origin.", |view| view.connections as f64),
+    ];
+    for (name, help, value) in gauges {
+        let mut family = page.family(name, Kind::Gauge, help);
+        for (site, view, _) in views {
+            family.sample(&[("site", site.as_str()), ("origin", &view.name)], value(view));
+        }
+    }
+    let mut family = page.family("meridian_origin_latency_seconds", Kind::Gauge, "Mean time to an answer's head.");
+    for (site, view, _) in views {
+        if let Some(micros) = view.latency_us {
+            family.sample(&[("site", site.as_str()), ("origin", &view.name)], micros / 1e6);
+        }
+    }
+}
+
+fn origin_counters(page: &mut Exposition, views: &[OriginRow]) {
+    type Counter = (&'static str, &'static str, fn(&OriginCounts) -> u64);
+    let counters: [Counter; 5] = [
+        ("meridian_origin_requests_total", "Requests given to the origin.", |counts| counts.requests),
+        ("meridian_origin_retries_total", "Requests sent a second time, out of the site's budget.", |counts| {
+            counts.budgeted_retries
+        }),
+        ("meridian_origin_replays_total", "Requests sent again since a kept connection had died.", |counts| {
+            counts.retries
+        }),
+        ("meridian_origin_connections_opened_total", "Connections opened.", |counts| counts.connections_opened),
+        ("meridian_origin_connections_reused_total", "Requests on a connection that had served one.", |counts| {
+            counts.connections_reused
+        }),
+    ];
+    for (name, help, value) in counters {
+        let mut family = page.family(name, Kind::Counter, help);
+        for (site, view, counts) in views {
+            family.count(&[("site", site.as_str()), ("origin", &view.name)], value(counts));
+        }
+    }
+    type ByCause = (&'static str, &'static str, fn(&OriginCounts) -> &[(&'static str, u64)]);
+    let causes: [ByCause; 2] = [
+        ("meridian_origin_failures_total", "Failures of the origin, by cause.", |counts| &counts.failures),
+        ("meridian_origin_refused_total", "Requests that this node held back, by cause.", |counts| &counts.refused),
+    ];
+    for (name, help, causes) in causes {
+        let mut family = page.family(name, Kind::Counter, help);
+        for (site, view, counts) in views {
+            for (cause, count) in causes(counts) {
+                family.count(&[("site", site.as_str()), ("origin", &view.name), ("cause", cause)], *count);
+            }
         }
     }
 }

@@ -210,6 +210,7 @@ pub(crate) mod tests {
             routes: Vec::new(),
             tls: None,
             dns_ttl_s: 30,
+            failover_on: Vec::new(),
         }
     }
 
@@ -234,6 +235,7 @@ pub(crate) mod tests {
                 disk_bytes: 0,
                 geo_file: None,
                 access_log: None,
+                resolvers: Vec::new(),
                 limits: region_config::Limits::default(),
             },
             jurisdictions: Vec::new(),

@@ -6,7 +6,6 @@
 //! address that is connected to, each time names are resolved.
 
 use std::{
-    io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
     time::Duration,
@@ -18,19 +17,24 @@ use tokio::{
     time::Instant,
 };
 
-use super::error::OriginError;
+use super::{
+    error::OriginError,
+    resolver::{Resolved, Resolvers},
+};
 use crate::{clock, tasks::Tasks};
 
-/// For how long a resolved name is taken as it is.
-const FRESH: Duration = Duration::from_secs(30);
+/// For how long an answer is taken as it is, at least and at most, whatever lifetime it has.
+const FRESH_MIN: Duration = Duration::from_secs(1);
+const FRESH_MAX: Duration = Duration::from_secs(300);
 
-/// From this age on a request waits a little for a new answer instead of trusting the old one.
-const OLD: Duration = Duration::from_secs(300);
+/// So long past its lifetime a request waits a little for a new answer instead of trusting the old one: nobody has
+/// wanted it for a while.
+const OLD: Duration = Duration::from_secs(5);
 
 /// For how long such a request waits.
 const OLD_WAIT: Duration = Duration::from_secs(1);
 
-/// Time for one question to the system's resolver.
+/// Time for one question.
 const QUESTION: Duration = Duration::from_secs(5);
 
 /// Pause after a failed question.
@@ -93,8 +97,8 @@ fn forbidden_v6(ip: Ipv6Addr) -> Option<&'static str> {
 struct Known {
     /// The last good answer, in the order to try; only addresses an origin may have.
     addresses: Arc<[SocketAddr]>,
-    /// When that was; none if there was none yet.
-    answered: Option<Instant>,
+    /// Until when it holds; none if there was none yet.
+    until: Option<Instant>,
     /// Why the last question failed, if it did.
     failure: Option<OriginError>,
 }
@@ -108,19 +112,26 @@ pub(super) struct Addresses {
 
 impl Addresses {
     /// Starts to look after the addresses of `origin`. A host that is an IP address needs no task.
-    pub(super) fn start(origin: &Origin, tasks: &Tasks, retired: tokio_util::sync::CancellationToken) -> Self {
+    pub(super) fn start(
+        origin: &Origin,
+        resolvers: &Resolvers,
+        tasks: &Tasks,
+        retired: tokio_util::sync::CancellationToken,
+    ) -> Self {
         let wanted = Arc::new(Notify::new());
         let (teller, known) = watch::channel(Known::default());
         match origin.host.parse::<IpAddr>() {
             Ok(ip) => {
-                teller.send_replace(learned(&origin.host, vec![SocketAddr::new(ip, origin.port)], &Known::default()));
+                let until = Instant::from_std(clock::instant()) + FRESH_MAX;
+                teller.send_replace(learned(&origin.host, origin.port, &[ip], until));
             }
             Err(_) => {
                 let (host, port, wanted) = (origin.host.clone(), origin.port, Arc::clone(&wanted));
+                let resolvers = resolvers.clone();
                 tasks.spawn_until_stopped("origin-addresses", async move {
                     tokio::select! {
                         () = retired.cancelled() => {}
-                        () = keep_asking(host, port, teller, wanted) => {}
+                        () = keep_asking(host, port, resolvers, teller, wanted) => {}
                     }
                 });
             }
@@ -135,11 +146,15 @@ impl Addresses {
     pub(super) async fn ask(&self) -> Result<Arc<[SocketAddr]>, OriginError> {
         self.wanted.notify_one();
         let mut known = self.known.clone();
-        let age = known.borrow().answered.map(|at| Instant::from_std(clock::instant()).saturating_duration_since(at));
-        let still_new = |known: &Known| known.answered.is_some() || known.failure.is_some();
-        match age {
-            None => drop(known.wait_for(still_new).await),
-            Some(age) if age > OLD && self.known.has_changed().is_ok() => {
+        let (until, failing) = {
+            let known = known.borrow();
+            (known.until, known.failure.is_some())
+        };
+        let past = until.map(|until| Instant::from_std(clock::instant()).saturating_duration_since(until));
+        match past {
+            None => drop(known.wait_for(|known| known.until.is_some() || known.failure.is_some()).await),
+            // while the resolver fails, the last good answer is as good as it gets
+            Some(past) if past > OLD && !failing && self.known.has_changed().is_ok() => {
                 known.mark_unchanged();
                 drop(tokio::time::timeout(OLD_WAIT, known.changed()).await);
             }
@@ -151,32 +166,48 @@ impl Addresses {
         }
         Err(known.failure.unwrap_or(OriginError::NoHealthyOrigin))
     }
+
+    /// Whether the origin still has this address, as far as is known: a connection to one that it has no more is not
+    /// kept. Whoever keeps a connection wants to know, so that the name is asked for while no new one is opened.
+    pub(super) fn include(&self, address: SocketAddr) -> bool {
+        self.wanted.notify_one();
+        let known = self.known.borrow();
+        known.addresses.is_empty() || known.addresses.contains(&address)
+    }
 }
 
-/// Asks at once, and again whenever the answer is no longer fresh and somebody wants it.
-async fn keep_asking(host: String, port: u16, teller: watch::Sender<Known>, wanted: Arc<Notify>) {
+/// Asks at once, and again whenever the answer's lifetime is over and somebody wants it.
+async fn keep_asking(host: String, port: u16, resolvers: Resolvers, teller: watch::Sender<Known>, wanted: Arc<Notify>) {
     loop {
-        let answer = tokio::time::timeout(QUESTION, tokio::net::lookup_host((host.as_str(), port))).await;
-        let answer = answer.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut)));
-        let before = teller.borrow().clone();
-        let known = match answer {
-            Ok(found) => learned(&host, found.collect(), &before),
-            Err(error) => unresolved(&host, &error, before),
+        let answer = tokio::time::timeout(QUESTION, Box::pin(resolvers.ask(&host))).await;
+        let known = match answer.unwrap_or_else(|_| Err("no answer in time".to_owned())) {
+            Ok(Resolved { addresses, until }) => learned(&host, port, &addresses, bounded(until)),
+            Err(why) => unresolved(&host, &why, teller.borrow().clone()),
         };
-        if let Some(failure) = &known.failure {
-            tracing::warn!(%host, %failure, "origin name");
-        }
-        let pause = if known.failure.is_some() { AGAIN } else { FRESH };
+        let now = Instant::from_std(clock::instant());
+        let pause = match (&known.failure, known.until) {
+            (Some(failure), _) => {
+                tracing::warn!(%host, %failure, "origin name");
+                AGAIN
+            }
+            (None, until) => until.unwrap_or(now).saturating_duration_since(now),
+        };
         teller.send_replace(known);
         tokio::time::sleep(pause).await;
         wanted.notified().await;
     }
 }
 
-/// A new answer: without what is forbidden, IPv6 and IPv4 in turn (RFC 8305 section 4, in small).
-fn learned(host: &str, found: Vec<SocketAddr>, before: &Known) -> Known {
-    let (v6, v4): (Vec<_>, Vec<_>) =
-        found.into_iter().filter(|addr| forbidden(addr.ip()).is_none()).partition(SocketAddr::is_ipv6);
+/// The end of a lifetime, within the least and the most.
+fn bounded(until: std::time::Instant) -> Instant {
+    let now = Instant::from_std(clock::instant());
+    Instant::from_std(until).clamp(now + FRESH_MIN, now + FRESH_MAX)
+}
+
+/// A new answer: without what is forbidden, IPv6 and IPv4 in turn (RFC 8305 section 4).
+fn learned(host: &str, port: u16, found: &[IpAddr], until: Instant) -> Known {
+    let allowed = found.iter().filter(|ip| forbidden(**ip).is_none()).map(|ip| SocketAddr::new(*ip, port));
+    let (v6, v4): (Vec<_>, Vec<_>) = allowed.partition(SocketAddr::is_ipv6);
     let mut addresses = Vec::with_capacity(v6.len() + v4.len());
     let (mut v6, mut v4) = (v6.into_iter(), v4.into_iter());
     loop {
@@ -186,17 +217,14 @@ fn learned(host: &str, found: Vec<SocketAddr>, before: &Known) -> Known {
         }
         addresses.extend(pair.into_iter().flatten());
     }
-    if addresses.is_empty() {
-        // the name now says something that may not be followed: the old answer goes too, since it is withdrawn
-        let failure = Some(OriginError::Forbidden { host: host.to_owned() });
-        return Known { addresses: Arc::default(), answered: before.answered, failure };
-    }
-    Known { addresses: addresses.into(), answered: Some(Instant::from_std(clock::instant())), failure: None }
+    // a name that says only what may not be followed: the old answer goes too, since it is withdrawn
+    let failure = addresses.is_empty().then(|| OriginError::Forbidden { host: host.to_owned() });
+    Known { addresses: addresses.into(), until: Some(until), failure }
 }
 
 /// A failed question: the last good answer stays.
-fn unresolved(host: &str, error: &io::Error, before: Known) -> Known {
-    let why = error.to_string();
+fn unresolved(host: &str, why: &str, before: Known) -> Known {
+    let why = why.chars().take(200).collect();
     Known { failure: Some(OriginError::Unresolved { host: host.to_owned(), why }), ..before }
 }
 
@@ -232,19 +260,20 @@ mod tests {
 
     #[test]
     fn a_failed_question_keeps_the_last_good_answer() {
-        let good = learned("o.test", vec!["192.0.2.1:80".parse().unwrap()], &Known::default());
-        let after = unresolved("o.test", &io::Error::other("SERVFAIL"), good.clone());
+        let good = learned("o.test", 80, &["192.0.2.1".parse().unwrap()], Instant::from_std(clock::instant()));
+        let after = unresolved("o.test", "SERVFAIL", good.clone());
         assert_eq!(after.addresses, good.addresses);
         assert!(after.failure.is_some());
     }
 
     #[test]
     fn families_are_tried_in_turn_and_forbidden_addresses_never() {
-        let found = ["192.0.2.1:80", "192.0.2.2:80", "169.254.169.254:80", "[2001:db8::1]:80"];
-        let known = learned("o.test", found.iter().map(|a| a.parse().unwrap()).collect(), &Known::default());
+        let until = Instant::from_std(clock::instant());
+        let found = ["192.0.2.1", "192.0.2.2", "169.254.169.254", "2001:db8::1"].map(|a| a.parse().unwrap());
+        let known = learned("o.test", 80, &found, until);
         let text: Vec<_> = known.addresses.iter().map(ToString::to_string).collect();
         assert_eq!(text, ["[2001:db8::1]:80", "192.0.2.1:80", "192.0.2.2:80"]);
-        let none = learned("o.test", vec!["169.254.169.254:80".parse().unwrap()], &known);
+        let none = learned("o.test", 80, &["169.254.169.254".parse().unwrap()], until);
         assert!(none.addresses.is_empty() && matches!(none.failure, Some(OriginError::Forbidden { .. })));
     }
 }

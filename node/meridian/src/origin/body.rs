@@ -14,6 +14,7 @@ use tokio::time::{Instant, Sleep};
 use super::{
     error::{OriginError, cause},
     outgoing::{Stage, UploadWatch},
+    site::Seat,
     upstream::Lease,
 };
 use crate::clock;
@@ -58,6 +59,13 @@ impl OriginBody {
             body.complete();
         }
         body
+    }
+
+    /// Keeps a seat taken to the end of the body.
+    pub(super) fn sit(&mut self, seat: Seat) {
+        if let Some(lease) = &mut self.lease {
+            lease.sit(seat);
+        }
     }
 
     /// The body is whole: the connection serves the next request, unless ours is still going up.

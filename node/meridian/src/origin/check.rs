@@ -9,8 +9,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     connect::{Connector, Opened},
+    guard::Guard,
     outgoing::{Copy, Manner, Outgoing, empty_body},
-    upstream::Health,
+    secret::Secret,
 };
 use crate::{clock, tasks::Tasks};
 
@@ -19,16 +20,17 @@ pub(super) fn start(
     origin: &Origin,
     question: &HealthCheck,
     connector: &Arc<Connector>,
-    health: &Arc<Health>,
+    secret: &Arc<Secret>,
+    guard: &Arc<Guard>,
     tasks: &Tasks,
     retired: CancellationToken,
 ) {
-    let (connector, health) = (Arc::clone(connector), Arc::clone(health));
-    let asking = Asking::new(origin, question);
+    let (connector, guard) = (Arc::clone(connector), Arc::clone(guard));
+    let asking = Asking::new(origin, question, Arc::clone(secret));
     tasks.spawn_until_stopped("origin-check", async move {
         tokio::select! {
             () = retired.cancelled() => {}
-            () = asking.forever(&connector, &health) => {}
+            () = asking.forever(&connector, &guard) => {}
         }
     });
 }
@@ -37,29 +39,31 @@ pub(super) fn start(
 struct Asking {
     target: String,
     host: Option<HeaderValue>,
+    secret: Arc<Secret>,
     tls: bool,
     interval: Duration,
     timeout: Duration,
 }
 
 impl Asking {
-    fn new(origin: &Origin, question: &HealthCheck) -> Self {
+    fn new(origin: &Origin, question: &HealthCheck, secret: Arc<Secret>) -> Self {
         let own = if origin.host.contains(':') { format!("[{}]", origin.host) } else { origin.host.clone() };
         let host = origin.host_header.clone().unwrap_or_else(|| format!("{own}:{}", origin.port));
         Self {
             target: question.path.clone(),
             host: HeaderValue::from_str(&host).ok(),
+            secret,
             tls: origin.tls,
             interval: Duration::from_millis(question.interval_ms.max(100)),
             timeout: Duration::from_millis(question.timeout_ms.max(1)),
         }
     }
 
-    async fn forever(&self, connector: &Connector, health: &Health) {
+    async fn forever(&self, connector: &Connector, guard: &Guard) {
         loop {
             let deadline = Instant::from_std(clock::instant()) + self.timeout;
             let answer = tokio::time::timeout_at(deadline, self.once(connector, deadline)).await;
-            health.answered(&answer.unwrap_or_else(|_| Err("health check: no answer in time".into())));
+            guard.checked(&answer.unwrap_or_else(|_| Err("health check: no answer in time".into())));
             tokio::time::sleep(self.interval).await;
         }
     }
@@ -67,7 +71,8 @@ impl Asking {
     /// Good is 2xx or 3xx.
     async fn once(&self, connector: &Connector, deadline: Instant) -> Result<(), String> {
         let opened = connector.open(None, deadline).await.map_err(|error| format!("health check: {error}"))?;
-        let manner = |version| Manner { host: self.host.as_ref(), tls: self.tls, version };
+        let secret = self.secret.field().map_err(|error| format!("health check: {error}"))?;
+        let manner = |version| Manner { host: self.host.as_ref(), secret, tls: self.tls, version };
         let mut out = self.request()?;
         let fault = |error: &dyn std::error::Error| format!("health check: {}", super::error::cause(error));
         let status = match opened {

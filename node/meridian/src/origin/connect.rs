@@ -1,15 +1,15 @@
 //! Opening a connection to an origin: addresses in turn, TLS, and whichever HTTP both sides speak.
 
-use std::{io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use hyper::{
     client::conn::{http1, http2},
     rt::Executor,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use region_config::{Origin, OriginProtocol};
+use region_config::{CertificateFiles, Origin, OriginProtocol};
 use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -20,15 +20,14 @@ use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    address::{Addresses, forbidden},
+    address::Addresses,
     error::{AuthorityFault, OriginError, cause},
     head::{FIELDS_MAX, HEAD_BYTES},
     pool::{Http1, Http2, Slot},
+    race,
+    resolver::Resolvers,
 };
 use crate::{clock, tasks::Tasks};
-
-/// Least time for one address, so that a long list does not leave a moment for each.
-const ATTEMPT_MIN: Duration = Duration::from_millis(250);
 
 /// How often an HTTP/2 connection with requests on it is asked whether it lives, and for how long it may stay silent.
 const PING: Duration = Duration::from_secs(5);
@@ -36,7 +35,6 @@ const PING: Duration = Duration::from_secs(5);
 /// Opens connections to one origin.
 #[derive(Debug)]
 pub(super) struct Connector {
-    host: String,
     addresses: Addresses,
     tls: Option<Tls>,
     protocol: OriginProtocol,
@@ -70,11 +68,15 @@ impl Connector {
     ///
     /// # Errors
     /// [`rustls::Error`] if the cryptography provider offers no protocol version.
-    pub(super) fn new(origin: &Origin, tasks: &Tasks, retired: CancellationToken) -> Result<Self, rustls::Error> {
+    pub(super) fn new(
+        origin: &Origin,
+        resolvers: &Resolvers,
+        tasks: &Tasks,
+        retired: CancellationToken,
+    ) -> Result<Self, rustls::Error> {
         let tls = if origin.tls { Some(Tls::new(origin)?) } else { None };
         Ok(Self {
-            host: origin.host.clone(),
-            addresses: Addresses::start(origin, tasks, retired),
+            addresses: Addresses::start(origin, resolvers, tasks, retired),
             tls,
             protocol: origin.protocol,
             connect: Duration::from_millis(origin.deadlines.connect_ms),
@@ -85,6 +87,11 @@ impl Connector {
     /// What is wrong with the operator's files for this origin, if anything.
     pub(super) fn fault(&self) -> Option<&AuthorityFault> {
         self.tls.as_ref().and_then(|tls| tls.connector.as_ref().err())
+    }
+
+    /// Whether the origin still has the address that a connection goes to.
+    pub(super) fn still_has(&self, address: SocketAddr) -> bool {
+        self.addresses.include(address)
     }
 
     /// Whether HTTP/2 is certain before a connection stands.
@@ -99,53 +106,33 @@ impl Connector {
     /// Those that [`OriginError::before_sending`] is true for.
     pub(super) async fn open(&self, slot: Option<Slot>, deadline: Instant) -> Result<Opened, OriginError> {
         let deadline = deadline.min(Instant::from_std(clock::instant()) + self.connect);
-        let opening = self.open_unbounded(slot, deadline);
+        let opening = self.open_unbounded(slot);
         tokio::time::timeout_at(deadline, opening).await.unwrap_or(Err(OriginError::ConnectTimeout))
     }
 
-    async fn open_unbounded(&self, slot: Option<Slot>, deadline: Instant) -> Result<Opened, OriginError> {
-        let stream = self.tcp(deadline).await?;
+    async fn open_unbounded(&self, slot: Option<Slot>) -> Result<Opened, OriginError> {
+        let stream = race::connect(&self.addresses.ask().await?).await?;
+        let peer = stream.peer_addr().map_err(|error| OriginError::Unreachable(error.to_string()))?;
         let Some(tls) = &self.tls else {
             return if self.protocol == OriginProtocol::Http2 {
-                self.http2(stream, slot).await.map(Opened::Shared)
+                self.http2(stream, peer, slot).await.map(Opened::Shared)
             } else {
-                self.http1(stream, slot).await.map(Opened::Own)
+                self.http1(stream, peer, slot).await.map(Opened::Own)
             };
         };
         let stream = tls.handshake(stream).await?;
         let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         if h2 {
-            return self.http2(stream, slot).await.map(Opened::Shared);
+            return self.http2(stream, peer, slot).await.map(Opened::Shared);
         }
         if self.protocol == OriginProtocol::Http2 {
             return Err(OriginError::Tls("the origin did not choose HTTP/2 by ALPN".into()));
         }
-        self.http1(stream, slot).await.map(Opened::Own)
-    }
-
-    /// A TCP connection to the first address that takes one; each has its share of the time that is left.
-    async fn tcp(&self, deadline: Instant) -> Result<TcpStream, OriginError> {
-        let addresses = self.addresses.ask().await?;
-        let mut last = OriginError::Unreachable("no address".into());
-        for (tried, address) in addresses.iter().enumerate() {
-            if forbidden(address.ip()).is_some() {
-                last = OriginError::Forbidden { host: self.host.clone() };
-                continue;
-            }
-            let left = deadline.saturating_duration_since(Instant::from_std(clock::instant()));
-            let others = u32::try_from(addresses.len() - tried).unwrap_or(u32::MAX);
-            let share = (left / others).max(ATTEMPT_MIN);
-            match tokio::time::timeout(share, tcp(*address)).await {
-                Ok(Ok(stream)) => return Ok(stream),
-                Ok(Err(error)) => last = error,
-                Err(_) => last = OriginError::ConnectTimeout,
-            }
-        }
-        Err(last)
+        self.http1(stream, peer, slot).await.map(Opened::Own)
     }
 
     /// HTTP/1.1 on `io`.
-    async fn http1<T>(&self, io: T, slot: Option<Slot>) -> Result<Http1, OriginError>
+    async fn http1<T>(&self, io: T, peer: SocketAddr, slot: Option<Slot>) -> Result<Http1, OriginError>
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -164,11 +151,11 @@ impl Connector {
                 _ = dropped => {}
             }
         });
-        Ok(Http1 { send, _alive: alive })
+        Ok(Http1 { send, peer, _alive: alive })
     }
 
     /// HTTP/2 on `io`: by prior knowledge or chosen by ALPN.
-    async fn http2<T>(&self, io: T, slot: Option<Slot>) -> Result<Http2, OriginError>
+    async fn http2<T>(&self, io: T, peer: SocketAddr, slot: Option<Slot>) -> Result<Http2, OriginError>
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -188,7 +175,7 @@ impl Connector {
                 tracing::debug!(%error, "origin connection");
             }
         });
-        Ok(Http2::new(send, gone))
+        Ok(Http2::new(send, peer, gone))
     }
 }
 
@@ -215,25 +202,14 @@ where
     }
 }
 
-/// A TCP connection to one address.
-async fn tcp(address: SocketAddr) -> Result<TcpStream, OriginError> {
-    let stream = TcpStream::connect(address).await.map_err(|error| match error.kind() {
-        io::ErrorKind::ConnectionRefused => OriginError::Refused,
-        io::ErrorKind::TimedOut => OriginError::ConnectTimeout,
-        _ => OriginError::Unreachable(error.to_string()),
-    })?;
-    stream.set_nodelay(true).map_err(|error| OriginError::Unreachable(error.to_string()))?;
-    Ok(stream)
-}
-
 impl Tls {
     fn new(origin: &Origin) -> Result<Self, rustls::Error> {
         let name = ServerName::try_from(origin.host.clone()).map_err(|error| error.to_string());
-        let connector = match roots(origin.ca.as_deref()) {
-            Ok(roots) => Ok(TlsConnector::from(Arc::new(client_config(roots, origin.protocol)?))),
-            Err(fault) => Err(fault),
+        let config = match roots(origin.ca.as_deref()) {
+            Ok(roots) => client_config(roots, origin)?,
+            Err(fault) => return Ok(Self { name, connector: Err(fault) }),
         };
-        Ok(Self { name, connector })
+        Ok(Self { name, connector: config.map(|config| TlsConnector::from(Arc::new(config))) })
     }
 
     async fn handshake(&self, stream: TcpStream) -> Result<tokio_rustls::client::TlsStream<TcpStream>, OriginError> {
@@ -259,17 +235,36 @@ fn roots(ca: Option<&Path>) -> Result<RootCertStore, AuthorityFault> {
     if roots.is_empty() { Err(AuthorityFault::Empty { path: path.to_owned() }) } else { Ok(roots) }
 }
 
-/// TLS 1.2 and 1.3 with the ALPN that the protocol asks for (RFC 7301).
-fn client_config(roots: RootCertStore, protocol: OriginProtocol) -> Result<ClientConfig, rustls::Error> {
+/// TLS 1.2 and 1.3 with the ALPN that the protocol asks for (RFC 7301), and the certificate that the origin is shown.
+fn client_config(roots: RootCertStore, origin: &Origin) -> Result<Result<ClientConfig, AuthorityFault>, rustls::Error> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
+    let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = match protocol {
+        .with_root_certificates(roots);
+    let mut config = match &origin.identity {
+        None => builder.with_no_client_auth(),
+        Some(files) => {
+            let unusable = |why: String| AuthorityFault::Unusable { path: files.certificate.clone(), why };
+            let config = identity(files)
+                .and_then(|(chain, key)| builder.with_client_auth_cert(chain, key).map_err(|error| error.to_string()));
+            match config {
+                Ok(config) => config,
+                Err(why) => return Ok(Err(unusable(why))),
+            }
+        }
+    };
+    config.alpn_protocols = match origin.protocol {
         OriginProtocol::Http1 => vec![b"http/1.1".to_vec()],
         OriginProtocol::Http2 => vec![b"h2".to_vec()],
         OriginProtocol::Auto => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
     };
-    Ok(config)
+    Ok(Ok(config))
+}
+
+/// The chain and the key of the certificate that an origin is shown.
+fn identity(files: &CertificateFiles) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), String> {
+    let chain = CertificateDer::pem_file_iter(&files.certificate).map_err(|error| error.to_string())?;
+    let chain = chain.collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())?;
+    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| format!("{}: {error}", files.key.display()))?;
+    Ok((chain, key))
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use http::StatusCode;
+use rules::origin::Ended;
 
 use super::head::HeadFault;
 
@@ -17,7 +18,7 @@ pub enum OriginFault {
     Tls(#[from] rustls::Error),
 }
 
-/// Why one origin's own certificate authority could not be used. Only that origin is out of service for it.
+/// Why the certificates named for one origin could not be used. Only that origin is out of service for it.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum AuthorityFault {
     /// The file cannot be read.
@@ -26,6 +27,14 @@ pub enum AuthorityFault {
         /// The file.
         path: PathBuf,
         /// What the system or the PEM reader said.
+        why: String,
+    },
+    /// The certificate that the origin is shown, or its key, cannot be used.
+    #[error("using the certificate in {} with its key: {why}", path.display())]
+    Unusable {
+        /// The certificate's file.
+        path: PathBuf,
+        /// What the PEM reader or the TLS library said.
         why: String,
     },
     /// There is no certificate in it.
@@ -86,6 +95,18 @@ pub enum OriginError {
     /// The response body ended before its framing said so.
     #[error("the response body broke off: {0}")]
     Truncated(String),
+    /// Too much of what was asked of the origin failed, so that it is left alone for a moment.
+    #[error("the origin is left alone for a moment, since too much failed")]
+    BreakerOpen,
+    /// The origin has as many requests as it can answer in good time.
+    #[error("the origin has as many requests as it answers in good time")]
+    Limited,
+    /// The origin gets no more requests a second than its `fetches_per_second`.
+    #[error("more requests than the `fetches_per_second` of the origin")]
+    Paced,
+    /// The site has as many requests under way as one site may have on this node.
+    #[error("the site has its share of the node's fetches")]
+    SiteBusy,
     /// The site has no origin that could be tried.
     #[error("no origin to ask")]
     NoHealthyOrigin,
@@ -104,7 +125,7 @@ pub enum OriginError {
 }
 
 /// The words of all causes, in the order of [`OriginError::index`].
-pub(super) const REASONS: [&str; 18] = [
+pub(super) const REASONS: [&str; 22] = [
     "origin-unresolved",
     "origin-forbidden-address",
     "origin-refused",
@@ -122,6 +143,10 @@ pub(super) const REASONS: [&str; 18] = [
     "origin-upload-broken",
     "origin-unsendable",
     "origin-not-permitted",
+    "breaker-open",
+    "origin-limited",
+    "paced",
+    "site-busy",
     "origin-other",
 ];
 
@@ -133,7 +158,12 @@ impl OriginError {
             Self::ConnectTimeout | Self::FirstByteTimeout | Self::BetweenBytesTimeout | Self::TotalTimeout => {
                 StatusCode::GATEWAY_TIMEOUT
             }
-            Self::NoHealthyOrigin | Self::TooManyConnections => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoHealthyOrigin
+            | Self::TooManyConnections
+            | Self::BreakerOpen
+            | Self::Limited
+            | Self::Paced
+            | Self::SiteBusy => StatusCode::SERVICE_UNAVAILABLE,
             Self::UploadBroken(_) | Self::Unsendable(_) => StatusCode::BAD_REQUEST,
             Self::NotPermitted => StatusCode::MISDIRECTED_REQUEST,
             Self::Unresolved { .. }
@@ -165,7 +195,38 @@ impl OriginError {
                 | Self::ConnectTimeout
                 | Self::Tls(_)
                 | Self::TooManyConnections
-        )
+        ) || self.held_back()
+    }
+
+    /// Whether it was this node that did not ask.
+    #[must_use]
+    pub fn held_back(&self) -> bool {
+        matches!(self, Self::BreakerOpen | Self::Limited | Self::Paced | Self::SiteBusy)
+    }
+
+    /// What it says about the origin; none if it is somebody else's fault.
+    pub(super) fn ended(&self) -> Option<Ended> {
+        match self {
+            Self::Unresolved { .. } | Self::Refused | Self::Unreachable(_) | Self::ConnectTimeout | Self::Tls(_) => {
+                Some(Ended::Unreached)
+            }
+            Self::Reset(_)
+            | Self::FirstByteTimeout
+            | Self::BetweenBytesTimeout
+            | Self::TotalTimeout
+            | Self::Malformed(_)
+            | Self::Truncated(_) => Some(Ended::Failed),
+            Self::Forbidden { .. }
+            | Self::NoHealthyOrigin
+            | Self::TooManyConnections
+            | Self::UploadBroken(_)
+            | Self::Unsendable(_)
+            | Self::NotPermitted
+            | Self::BreakerOpen
+            | Self::Limited
+            | Self::Paced
+            | Self::SiteBusy => None,
+        }
     }
 
     /// The place of this cause in [`REASONS`].
@@ -188,6 +249,10 @@ impl OriginError {
             Self::UploadBroken(_) => 14,
             Self::Unsendable(_) => 15,
             Self::NotPermitted => 16,
+            Self::BreakerOpen => 17,
+            Self::Limited => 18,
+            Self::Paced => 19,
+            Self::SiteBusy => 20,
         }
     }
 
@@ -228,6 +293,8 @@ mod tests {
             (OriginError::TooManyConnections, 503, "origin-too-many-connections"),
             (OriginError::NoHealthyOrigin, 503, "origin-none-healthy"),
             (OriginError::NotPermitted, 421, "origin-not-permitted"),
+            (OriginError::BreakerOpen, 503, "breaker-open"),
+            (OriginError::SiteBusy, 503, "site-busy"),
         ];
         for (error, status, reason) in cases {
             assert_eq!((error.status().as_u16(), error.reason()), (status, reason));

@@ -1,8 +1,10 @@
 //! The side towards origins: which one is asked, over which connection, for how long, and what may come back.
 //!
 //! ```text
-//! Origins::send ── choose (health) ── Upstream ── Pool ── Connector (address, TLS)
-//!                                        │
+//! Origins::send ── SiteOrigins ── Upstream ── Guard (may it be asked now)
+//!                  (which one)       │
+//!                                    ├── Pool ── Connector (address, race, TLS)
+//!                                    │
 //!                       Outgoing (request, upload) ... head (checks) ── OriginBody
 //! ```
 //!
@@ -10,8 +12,11 @@
 //! - What goes up is well formed whatever came in; a client's body that breaks off breaks the request off.
 //! - What comes back is whole or an error; framing that is ambiguous is refused ([`OriginError::Malformed`]).
 //! - No request outlives its `total_ms`, waiting, connecting and trying again included.
-//! - A request is sent a second time only if not a byte of it was written, or if it is idempotent, empty, and died
-//!   with a kept connection within a second. A response is never asked for again because of its status.
+//! - A request is sent a second time only if not a byte of it was written, or if it is idempotent and empty, and then
+//!   once: for nothing if it died with a kept connection within a second, else out of a budget of a tenth of all. A
+//!   response is never asked for again because of its status, but where the site says so and of another origin.
+//! - An origin that fails is left alone but for one request in an interval, one that gets slower is asked less at a time,
+//!   and one site's fetches never take all that the node has.
 //! - Open connections to an origin never exceed its `connections_max`; waiting is bounded in number and time.
 //!   (Active health checks are beside that number: one at a time.)
 //! - Addresses that no origin may have are never connected to ([`forbidden`]). Loopback and private ones are the
@@ -24,42 +29,40 @@ mod check;
 mod connect;
 mod error;
 mod figures;
+mod guard;
 mod head;
-mod health;
 mod outgoing;
 mod pool;
+mod race;
+mod resolver;
+mod secret;
+mod site;
 #[cfg(test)]
 mod tests;
 mod upstream;
 
 use std::{
     collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::AtomicUsize},
     time::Duration,
 };
 
 use arc_swap::ArcSwap;
-use region_config::{Config, Origin, Site, SiteId};
-use rules::residency::Permit;
-use tokio::{runtime::Handle, time::Instant};
+use region_config::{Config, JurisdictionId, Origin, Site, SiteId};
+use rules::residency::{self, Permit};
+use tokio::runtime::Handle;
 
 pub use self::{
     address::forbidden,
     body::OriginBody,
     error::{AuthorityFault, OriginError, OriginFault},
     figures::OriginCounts,
+    guard::OriginState,
     head::HeadFault,
-    health::OriginState,
     outgoing::{BoxError, RequestBody, empty_body},
 };
-use self::{health::Candidate, outgoing::Outgoing, upstream::Upstream};
+use self::{outgoing::Outgoing, resolver::Resolvers, site::SiteOrigins, upstream::Upstream};
 use crate::{clock, tasks::Tasks};
-
-/// Most origins that one request is tried on.
-const ORIGINS_TRIED_MAX: usize = 3;
 
 /// Time between two looks for connections that have been idle for too long.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -68,19 +71,22 @@ const SWEEP: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Origins {
     sites: Arc<ArcSwap<Sites>>,
-    tasks: Tasks,
+    /// Fetches of all sites that are under way.
+    busy: Arc<AtomicUsize>,
+    surroundings: Surroundings,
     runtime: Handle,
 }
 
-type Sites = BTreeMap<SiteId, Arc<SiteOrigins>>;
-
-/// The origins of one site.
+/// What origins are made with.
 #[derive(Debug)]
-struct SiteOrigins {
-    origins: Vec<Arc<Upstream>>,
-    /// Counts choices; chance is drawn from it.
-    choices: AtomicU64,
+struct Surroundings {
+    /// The jurisdiction that this node is certified for: origins of sites that are pinned elsewhere are left alone.
+    here: JurisdictionId,
+    resolvers: Resolvers,
+    tasks: Tasks,
 }
+
+type Sites = BTreeMap<SiteId, Arc<SiteOrigins>>;
 
 /// A response, with who gave it and when: the times that RFC 9111 section 4.2.3 calculates ages from.
 #[derive(Debug)]
@@ -96,12 +102,18 @@ pub struct Answer {
 }
 
 /// What an operator sees of an origin.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct OriginView {
     /// Its name, unique in the site.
     pub name: String,
     /// Whether it is asked.
     pub state: OriginState,
+    /// Its breaker: `closed`, `open` or `half-open`.
+    pub breaker: &'static str,
+    /// So many requests at a time may wait for its answer now.
+    pub limit: usize,
+    /// The time that it takes for an answer, in us; none before the first.
+    pub latency_us: Option<f64>,
     /// Requests it is busy with.
     pub in_flight: usize,
     /// Connections open or being opened.
@@ -113,28 +125,31 @@ pub struct OriginView {
 }
 
 impl Origins {
-    /// Gets all origins ready and starts to look after them, on the current runtime.
+    /// Gets all origins of sites that a node certified for `here` may serve ready and starts to look after them, on the
+    /// current runtime.
     ///
     /// # Errors
     /// [`OriginFault`]; a fault of one origin (such as its CA file) is not one: it shows in that origin's
     /// [`OriginView::last_error`], and only its requests fail.
-    pub fn start(config: &Config, tasks: Tasks) -> Result<Arc<Self>, OriginFault> {
+    pub fn start(config: &Config, here: &JurisdictionId, tasks: Tasks) -> Result<Arc<Self>, OriginFault> {
         let runtime = Handle::try_current()?;
-        let sites = Arc::new(ArcSwap::from_pointee(build(config, &tasks, &Sites::new())?));
+        let resolvers = Resolvers::new(&config.node.resolvers);
+        let surroundings = Surroundings { here: here.clone(), resolvers, tasks };
+        let sites = Arc::new(ArcSwap::from_pointee(build(config, &surroundings, &Sites::new())?));
         let swept = Arc::clone(&sites);
-        let stopping = tasks.stopping();
-        tasks.spawn("origin-sweep", async move {
+        let stopping = surroundings.tasks.stopping();
+        surroundings.tasks.spawn("origin-sweep", async move {
             while !stopping.is_cancelled() {
                 tokio::select! {
                     () = stopping.cancelled() => {}
                     () = tokio::time::sleep(SWEEP) => {}
                 }
                 let now_ms = clock::monotonic_ms();
-                each(&swept.load(), |upstream| upstream.pool.sweep(now_ms));
+                each(&swept.load(), |upstream| upstream.sweep(now_ms));
             }
             each(&swept.load(), |upstream| upstream.pool.close());
         });
-        Ok(Arc::new(Self { sites, tasks, runtime }))
+        Ok(Arc::new(Self { sites, busy: Arc::default(), surroundings, runtime }))
     }
 
     /// Takes over a new configuration. Origins that are as they were keep their connections and health; requests
@@ -144,7 +159,7 @@ impl Origins {
     /// [`OriginFault::Tls`].
     pub fn replace(&self, config: &Config) -> Result<(), OriginFault> {
         let _runtime = self.runtime.enter();
-        let sites = build(config, &self.tasks, &self.sites.load())?;
+        let sites = build(config, &self.surroundings, &self.sites.load())?;
         self.sites.store(Arc::new(sites));
         Ok(())
     }
@@ -165,21 +180,7 @@ impl Origins {
             return Err(OriginError::NotPermitted);
         }
         let site = self.sites.load().get(site).cloned().ok_or(OriginError::NoHealthyOrigin)?;
-        let started = Instant::from_std(clock::instant());
-        let mut out = Outgoing::parse(request)?;
-        let mut tried: Vec<usize> = Vec::new();
-        loop {
-            let (index, upstream) = site.choose(&tried).ok_or(OriginError::NoHealthyOrigin)?;
-            let error = match Box::pin(upstream.send(&mut out, started)).await {
-                Ok(answer) => return Ok(answer),
-                Err(error) => error,
-            };
-            tried.push(index);
-            let others = tried.len() < site.origins.len().min(ORIGINS_TRIED_MAX);
-            if !others || !error.before_sending() {
-                return Err(error);
-            }
-        }
+        site.send(Outgoing::parse(request)?, &self.busy).await
     }
 
     /// The origins of a site, in the order they were configured; empty for an unknown site.
@@ -187,6 +188,20 @@ impl Origins {
     pub fn health(&self, site: &SiteId) -> Vec<OriginView> {
         let sites = self.sites.load();
         sites.get(site).map(|site| site.origins.iter().map(|upstream| upstream.view()).collect()).unwrap_or_default()
+    }
+
+    /// Each site's fetches that are under way.
+    #[must_use]
+    pub fn busy(&self) -> Vec<(SiteId, usize)> {
+        self.sites.load().iter().map(|(name, site)| (name.clone(), site.busy())).collect()
+    }
+
+    /// All origins, by site and in the order they were configured, with their counters.
+    #[must_use]
+    pub fn views(&self) -> Vec<(SiteId, OriginView, OriginCounts)> {
+        let sites = self.sites.load();
+        let all = sites.iter().flat_map(|(name, site)| site.origins.iter().map(move |origin| (name, origin)));
+        all.map(|(site, upstream)| (site.clone(), upstream.view(), upstream.counts())).collect()
     }
 
     /// The counters of all origins: site, name, counts.
@@ -198,58 +213,46 @@ impl Origins {
     }
 }
 
-impl SiteOrigins {
-    /// The origin to ask next, among those not tried yet.
-    fn choose(&self, tried: &[usize]) -> Option<(usize, &Arc<Upstream>)> {
-        if let ([only], []) = (self.origins.as_slice(), tried) {
-            return Some((0, only));
-        }
-        let now_ms = clock::monotonic_ms();
-        let candidates: Vec<_> = self.origins.iter().enumerate().filter(|(index, _)| !tried.contains(index)).collect();
-        let candidates: Vec<_> = candidates
-            .into_iter()
-            .map(|(index, upstream)| Candidate {
-                index,
-                in_flight: upstream.in_flight(),
-                offered: upstream.health.offered(now_ms),
-            })
-            .collect();
-        let chance = health::spread(self.choices.fetch_add(1, Ordering::Relaxed));
-        let index = health::choose(&candidates, chance)?;
-        let upstream = self.origins.get(index)?;
-        upstream.health.chosen(now_ms);
-        Some((index, upstream))
-    }
-}
-
 /// Makes the origins of a configuration, taking over from `before` what is unchanged.
-fn build(config: &Config, tasks: &Tasks, before: &Sites) -> Result<Sites, OriginFault> {
+fn build(config: &Config, surroundings: &Surroundings, before: &Sites) -> Result<Sites, OriginFault> {
     let mut sites = Sites::new();
-    for site in &config.sites {
-        let old = before.get(&site.name);
-        let origins = origins_of(site, tasks, old.map_or(&[], |old| &old.origins))?;
-        sites.insert(site.name.clone(), Arc::new(SiteOrigins { origins, choices: AtomicU64::new(0) }));
+    for site in config.sites.iter().filter(|site| residency::permit(site, &surroundings.here).is_ok()) {
+        let old = before.get(&site.name).map(AsRef::as_ref);
+        let origins = origins_of(site, surroundings, old)?;
+        sites.insert(site.name.clone(), Arc::new(SiteOrigins::new(site, origins, old)));
     }
     Ok(sites)
 }
 
-fn origins_of(site: &Site, tasks: &Tasks, old: &[Arc<Upstream>]) -> Result<Vec<Arc<Upstream>>, OriginFault> {
+fn origins_of(
+    site: &Site,
+    surroundings: &Surroundings,
+    before: Option<&SiteOrigins>,
+) -> Result<Vec<Arc<Upstream>>, OriginFault> {
+    let old = before.map_or(&[][..], |before| &before.origins);
     let mut origins = Vec::with_capacity(site.origins.len());
     for origin in &site.origins {
-        let kept = old.iter().find(|old| unchanged(&old.config, origin));
-        origins.push(match kept {
-            Some(kept) => Arc::clone(kept),
-            None => Upstream::start(&site.name, origin, tasks)?,
-        });
+        if let Some(kept) = old.iter().find(|old| unchanged(&old.config, origin)) {
+            origins.push(Arc::clone(kept));
+            continue;
+        }
+        let new = Upstream::start(&site.name, origin, &surroundings.resolvers, &surroundings.tasks)?;
+        if !old.is_empty() {
+            new.guard.joined();
+        }
+        origins.push(new);
     }
     Ok(origins)
 }
 
-/// Whether an origin is as it was. One with a CA file of its own never is: the file may have changed.
+/// Whether an origin is as it was. One with files of its own never is: they may have changed.
 fn unchanged(old: &Origin, new: &Origin) -> bool {
     let place = |o: &Origin| (o.name.clone(), o.tls, o.host.clone(), o.port, o.host_header.clone());
     let manner = |o: &Origin| (o.protocol, o.deadlines, o.connections_max, o.health.clone());
-    old.ca.is_none() && new.ca.is_none() && place(old) == place(new) && manner(old) == manner(new)
+    let care = |o: &Origin| (o.weight, o.priority, o.breaker_percent, o.concurrency_max, o.fetches_per_second);
+    let same = place(old) == place(new) && manner(old) == manner(new) && care(old) == care(new);
+    let from_files = |o: &Origin| o.ca.is_some() || o.identity.is_some() || o.secret.is_some();
+    same && !from_files(old) && !from_files(new)
 }
 
 fn each(sites: &Sites, act: impl Fn(&Upstream)) {

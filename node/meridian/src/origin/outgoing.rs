@@ -63,6 +63,8 @@ pub(super) struct Outgoing {
 pub(super) struct Manner<'a> {
     /// `Host` from the configuration; none means the client's.
     pub(super) host: Option<&'a HeaderValue>,
+    /// A field by which the origin knows us.
+    pub(super) secret: Option<&'a (HeaderName, HeaderValue)>,
     /// For HTTP/2's `:scheme`.
     pub(super) tls: bool,
     /// HTTP/1.1 or HTTP/2.
@@ -146,6 +148,9 @@ impl Outgoing {
         *request.headers_mut() = headers;
         *request.extensions_mut() = self.extensions.clone();
         frame(&mut request, length, manner.version);
+        if let Some((name, value)) = manner.secret {
+            request.headers_mut().insert(name.clone(), value.clone());
+        }
         if manner.version == Version::HTTP_2 {
             *request.uri_mut() = self.absolute(authority, manner.tls)?;
             *request.version_mut() = Version::HTTP_2;

@@ -7,6 +7,7 @@
 
 use std::{
     collections::VecDeque,
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -39,6 +40,8 @@ const STREAMS_MAX: usize = 100;
 #[derive(Debug)]
 pub(super) struct Http1 {
     pub(super) send: http1::SendRequest<Upload>,
+    /// Where it goes to.
+    pub(super) peer: SocketAddr,
     /// Its driver ends, and the socket closes, when this is dropped.
     pub(super) _alive: oneshot::Sender<()>,
 }
@@ -47,6 +50,8 @@ pub(super) struct Http1 {
 #[derive(Debug)]
 pub(super) struct Http2 {
     pub(super) send: http2::SendRequest<Upload>,
+    /// Where it goes to.
+    peer: SocketAddr,
     /// Fires when the driver has ended.
     pub(super) gone: CancellationToken,
     streams: AtomicUsize,
@@ -54,9 +59,9 @@ pub(super) struct Http2 {
 }
 
 impl Http2 {
-    pub(super) fn new(send: http2::SendRequest<Upload>, gone: CancellationToken) -> Self {
+    pub(super) fn new(send: http2::SendRequest<Upload>, peer: SocketAddr, gone: CancellationToken) -> Self {
         let idle_since_ms = AtomicU64::new(clock::monotonic_ms());
-        Self { send, gone, streams: AtomicUsize::new(0), idle_since_ms }
+        Self { send, peer, gone, streams: AtomicUsize::new(0), idle_since_ms }
     }
 
     fn usable(&self) -> bool {
@@ -265,17 +270,20 @@ impl Pool {
         drop(idle);
     }
 
-    /// Closes what has been idle for too long.
-    pub(super) fn sweep(&self, now_ms: u64) {
+    /// Closes what has been idle for too long, or goes to an address that the origin has no more; what is under way on a
+    /// shared connection ends well.
+    pub(super) fn sweep(&self, now_ms: u64, still_has: impl Fn(SocketAddr) -> bool) {
         let mut inside = self.inside.lock();
-        let (kept, old): (Vec<_>, Vec<_>) = std::mem::take(&mut inside.idle)
-            .into_iter()
-            .partition(|(connection, since_ms)| !connection.send.is_closed() && !aged(*since_ms, now_ms, IDLE_MS));
+        let (kept, old): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut inside.idle).into_iter().partition(|(connection, since_ms)| {
+                let usable = !connection.send.is_closed() && still_has(connection.peer);
+                usable && !aged(*since_ms, now_ms, IDLE_MS)
+            });
         inside.idle = kept;
         inside.shared.retain(|connection| {
             let idle = connection.streams.load(Ordering::Relaxed) == 0;
             let since_ms = connection.idle_since_ms.load(Ordering::Relaxed);
-            connection.usable() && !(idle && aged(since_ms, now_ms, IDLE_MS))
+            connection.usable() && still_has(connection.peer) && !(idle && aged(since_ms, now_ms, IDLE_MS))
         });
         drop(inside);
         drop(old);

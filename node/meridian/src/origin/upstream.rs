@@ -10,8 +10,8 @@ use std::{
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::{body::Incoming, client::conn::TrySendError};
-use parking_lot::Mutex;
 use region_config::{Origin, SiteId};
+use rules::origin::{Candidate, Ended};
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -22,10 +22,13 @@ use super::{
     connect::{Connector, Opened},
     error::{OriginError, cause},
     figures::{Figures, OriginCounts},
+    guard::{Guard, Place},
     head,
-    health::{Answered, OriginState, Verdict},
     outgoing::{Copy, Manner, Outgoing, Stage, Upload, UploadWatch, Written},
-    pool::{Grant, Http1, Place, Pool, Taste},
+    pool::{self, Grant, Http1, Pool, Taste},
+    resolver::Resolvers,
+    secret::Secret,
+    site::Seat,
 };
 use crate::{clock, tasks::Tasks};
 
@@ -45,35 +48,44 @@ pub(super) struct Upstream {
     pub(super) config: Origin,
     pub(super) name: Arc<str>,
     host_header: Option<HeaderValue>,
+    secret: Arc<Secret>,
     connector: Arc<Connector>,
     pub(super) pool: Arc<Pool>,
-    pub(super) health: Arc<Health>,
+    pub(super) guard: Arc<Guard>,
     in_flight: AtomicUsize,
-    figures: Figures,
+    pub(super) figures: Figures,
     /// Ends its tasks when it leaves the configuration and its last request is over.
     _retired: DropGuard,
 }
 
 impl Upstream {
     /// Makes the origin ready and starts to look after it.
-    pub(super) fn start(site: &SiteId, config: &Origin, tasks: &Tasks) -> Result<Arc<Self>, rustls::Error> {
+    pub(super) fn start(
+        site: &SiteId,
+        config: &Origin,
+        resolvers: &Resolvers,
+        tasks: &Tasks,
+    ) -> Result<Arc<Self>, rustls::Error> {
         let retired = CancellationToken::new();
-        let connector = Arc::new(Connector::new(config, tasks, retired.clone())?);
-        let health = Arc::new(Health::new(site, config));
-        if let Some(fault) = connector.fault() {
+        let connector = Arc::new(Connector::new(config, resolvers, tasks, retired.clone())?);
+        let guard = Guard::new(site, config);
+        let secret = Arc::new(Secret::load(config.secret.as_ref()));
+        let faults = [connector.fault().map(ToString::to_string), secret.fault().map(str::to_owned)];
+        for fault in faults.into_iter().flatten() {
             tracing::warn!(%site, origin = %config.name, %fault, "origin cannot be used");
-            health.note(&fault.to_string());
+            guard.note(&fault);
         }
         if let Some(question) = &config.health {
-            check::start(config, question, &connector, &health, tasks, retired.clone());
+            check::start(config, question, &connector, &secret, &guard, tasks, retired.clone());
         }
         Ok(Arc::new(Self {
             config: config.clone(),
             name: Arc::from(config.name.as_str()),
             host_header: config.host_header.as_deref().and_then(|host| HeaderValue::from_str(host).ok()),
             pool: Pool::new(config.connections_max, connector.multiplexes()),
+            secret,
             connector,
-            health,
+            guard,
             in_flight: AtomicUsize::new(0),
             figures: Figures::default(),
             _retired: retired.drop_guard(),
@@ -87,13 +99,17 @@ impl Upstream {
 
     /// What the operator sees of it.
     pub(super) fn view(&self) -> OriginView {
+        let seen = self.guard.seen();
         OriginView {
             name: self.config.name.clone(),
-            state: self.health.state(),
+            state: seen.state,
+            breaker: seen.breaker.as_str(),
+            limit: seen.limit,
+            latency_us: seen.latency_us,
             in_flight: self.in_flight(),
             connections: self.pool.open(),
             failures: self.figures.failures(),
-            last_error: self.health.last_error.lock().clone(),
+            last_error: self.guard.last_error(),
         }
     }
 
@@ -102,13 +118,24 @@ impl Upstream {
         self.figures.read()
     }
 
-    /// Sends the request and waits for the response's head. `started` is when the whole request began.
+    /// The origin as the choice among several sees it.
+    pub(super) fn candidate(&self, index: usize, now_ms: u64) -> Candidate {
+        self.guard.candidate(index, &self.config, self.in_flight(), now_ms)
+    }
+
+    /// Closes connections that have been idle for too long, or go to where the origin is no more.
+    pub(super) fn sweep(&self, now_ms: u64) {
+        self.pool.sweep(now_ms, |address| self.connector.still_has(address));
+    }
+
+    /// Sends the request and waits for the response's head. `end` is when the whole request must be over.
     ///
     /// # Errors
-    /// [`OriginError`]; if it is one [`OriginError::before_sending`], `outgoing` may go to another origin.
-    pub(super) async fn send(self: &Arc<Self>, out: &mut Outgoing, started: Instant) -> Result<Answer, OriginError> {
+    /// [`OriginError`]; if it is one [`OriginError::before_sending`], `outgoing` may go to another origin; if it is
+    /// replayable, also after others.
+    pub(super) async fn send(self: &Arc<Self>, out: &mut Outgoing, end: Instant) -> Result<Answer, OriginError> {
+        let place = self.guard.admit(end).await.inspect_err(|refused| self.figures.failed(refused))?;
         Figures::one(&self.figures.requests);
-        let end = started + Duration::from_millis(self.config.deadlines.total_ms);
         let _flight = Flight::begin(self);
         let result = match self.attempt(out, end, Again::May).await {
             Err(Broken::Stale) => {
@@ -118,29 +145,58 @@ impl Upstream {
             }
             first => first,
         };
-        result.map_err(|broken| {
-            let error = match broken {
-                Broken::Stale => OriginError::Reset("kept connections had died".into()),
-                Broken::For(error) => error,
-            };
-            self.failed(&error);
-            error
-        })
+        let error = match result {
+            Ok((answer, micros)) => {
+                self.answered(answer.response.status(), micros, place);
+                return Ok(answer);
+            }
+            Err(Broken::Client(error)) => return Err(error),
+            Err(Broken::Stale) => OriginError::Reset("kept connections had died".into()),
+            Err(Broken::For(error)) => error,
+        };
+        if matches!(error, OriginError::FirstByteTimeout | OriginError::TotalTimeout) {
+            place.timed_out(self.config.deadlines.first_byte_ms.saturating_mul(1_000));
+        }
+        self.failed(&error);
+        Err(error)
     }
 
-    /// Counts a failure and keeps it for the operator, unless it is the client's or the caller's.
-    fn failed(&self, error: &OriginError) {
-        if !matches!(error, OriginError::UploadBroken(_) | OriginError::Unsendable(_)) {
-            self.figures.failed(error);
-            self.health.note(&error.to_string());
+    /// What an answer says about the origin. One that is a server error says nothing about its pace: an origin that
+    /// fails fast is not a fast one.
+    fn answered(&self, status: StatusCode, micros: u64, place: Place) {
+        if matches!(status.as_u16(), 500 | 502..=504) {
+            self.guard.ended(Ended::ServerError);
+        } else {
+            place.answered(micros);
+            self.guard.ended(Ended::Well);
         }
     }
 
-    /// One try on one connection.
-    async fn attempt(self: &Arc<Self>, out: &mut Outgoing, end: Instant, again: Again) -> Result<Answer, Broken> {
+    /// Counts a failure, unless it is the client's or the caller's, and keeps it for the operator.
+    fn failed(&self, error: &OriginError) {
+        if matches!(error, OriginError::UploadBroken(_) | OriginError::Unsendable(_)) {
+            return;
+        }
+        self.figures.failed(error);
+        self.guard.note(&error.to_string());
+        if let Some(ended) = error.ended() {
+            self.guard.ended(ended);
+        }
+    }
+
+    /// One try on one connection. With the answer comes the time to its head, in us.
+    async fn attempt(
+        self: &Arc<Self>,
+        out: &mut Outgoing,
+        end: Instant,
+        again: Again,
+    ) -> Result<(Answer, u64), Broken> {
+        self.secret.field()?;
         let mut way = self.way(out, end).await?;
-        let manner = Manner { host: self.host_header.as_ref(), tls: self.config.tls, version: way.held.version() };
-        let copy = if way.kept && again == Again::May { Copy::Keep } else { Copy::Last };
+        let (host, version) = (self.host_header.as_ref(), way.held.version());
+        let manner = Manner { host, secret: self.secret.field()?, tls: self.config.tls, version };
+        let may = out.replayable() || (way.kept && again == Again::May);
+        let copy = if may { Copy::Keep } else { Copy::Last };
         let conditional = out.conditional();
         let method = out.method().clone();
         let Written { request, watch } = out.write(manner, copy)?;
@@ -149,8 +205,12 @@ impl Upstream {
         let result = self.head(&mut way.held, request, &watch, end).await;
         let response = match result {
             Ok(response) => response,
+            Err(Failure::Error(error @ OriginError::TotalTimeout)) if watch.stage().0 == Stage::Client => {
+                return Err(Broken::Client(error));
+            }
             Err(failure) => return Err(self.broken(failure, &way, out, again, sent).await),
         };
+        let micros = Instant::from_std(clock::instant()).saturating_duration_since(sent).as_micros();
         let response_unix_ms = clock::unix_ms();
         let (mut parts, body) = response.into_parts();
         let length = head::check(parts.status, &mut parts.headers, conditional).map_err(OriginError::from)?;
@@ -161,10 +221,12 @@ impl Upstream {
             || parts.status == StatusCode::NOT_MODIFIED;
         let between = Duration::from_millis(self.config.deadlines.between_bytes_ms);
         let bounds = Bounds { between, end, length: if bodiless { None } else { length } };
-        let lease = Lease { held: way.held, flight: Flight::begin(self) };
+        let lease = Lease { held: way.held, flight: Flight::begin(self), seat: None };
         let body = OriginBody::new(body, lease, watch, &bounds);
         let origin = Arc::clone(&self.name);
-        Ok(Answer { response: Response::from_parts(parts, body), origin, request_unix_ms, response_unix_ms })
+        let response = Response::from_parts(parts, body);
+        let micros = u64::try_from(micros).unwrap_or(u64::MAX);
+        Ok((Answer { response, origin, request_unix_ms, response_unix_ms }, micros))
     }
 
     /// A connection: a kept one, a place on a shared one, or one newly opened.
@@ -189,9 +251,7 @@ impl Upstream {
                     return Ok(Way { held: Held::Own(own), kept: true });
                 }
             };
-            let opened = self.connector.open(Some(slot), end).await;
-            self.health.connected(&opened);
-            let opened = opened?;
+            let opened = self.connector.open(Some(slot), end).await?;
             Figures::one(&self.figures.opened);
             let held = match opened {
                 Opened::Own(own) => {
@@ -283,6 +343,8 @@ enum Again {
 enum Broken {
     /// On a kept connection that had died; nothing has come of it, and it may be sent again.
     Stale,
+    /// By the client's own pace.
+    Client(OriginError),
     For(OriginError),
 }
 
@@ -319,7 +381,7 @@ struct Way {
 #[derive(Debug)]
 enum Held {
     Own(Http1),
-    Place(Place),
+    Place(pool::Place),
 }
 
 impl Held {
@@ -351,15 +413,24 @@ impl Held {
 pub(super) struct Lease {
     held: Held,
     flight: Flight,
+    /// The site's share of the node.
+    seat: Option<Seat>,
 }
 
 impl Lease {
-    /// The response is whole: the connection may serve another request.
+    /// Keeps the site's seat taken for as long as the connection is held.
+    pub(super) fn sit(&mut self, seat: Seat) {
+        self.seat = Some(seat);
+    }
+
+    /// The response is whole: the connection may serve another request, if the origin is still where it goes to.
     pub(super) fn keep(self) {
+        let upstream = &self.flight.0;
         if let Held::Own(own) = self.held
             && !own.send.is_closed()
+            && upstream.connector.still_has(own.peer)
         {
-            self.flight.0.pool.keep(own);
+            upstream.pool.keep(own);
         }
     }
 
@@ -388,67 +459,5 @@ impl Flight {
 impl Drop for Flight {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// What is known of an origin's health, shared with the task that asks for it.
-#[derive(Debug)]
-pub(super) struct Health {
-    site: SiteId,
-    origin: String,
-    verdict: Mutex<Verdict>,
-    last_error: Mutex<Option<String>>,
-}
-
-impl Health {
-    fn new(site: &SiteId, config: &Origin) -> Self {
-        let verdict = Mutex::new(Verdict::new(config.health.as_ref()));
-        Self { site: site.clone(), origin: config.name.clone(), verdict, last_error: Mutex::new(None) }
-    }
-
-    pub(super) fn state(&self) -> OriginState {
-        self.verdict.lock().state()
-    }
-
-    pub(super) fn offered(&self, now_ms: u64) -> bool {
-        self.verdict.lock().offered(now_ms)
-    }
-
-    pub(super) fn chosen(&self, now_ms: u64) {
-        self.verdict.lock().handle_chosen(now_ms);
-    }
-
-    /// A request tried to open a connection.
-    pub(super) fn connected(&self, opened: &Result<Opened, OriginError>) {
-        match opened {
-            Ok(_) => self.tell(Verdict::handle_connected),
-            Err(_) => self.tell(|verdict| verdict.handle_connect_failure(clock::monotonic_ms())),
-        }
-    }
-
-    /// The active check was answered.
-    pub(super) fn answered(&self, answer: &Result<(), String>) {
-        if let Err(why) = answer {
-            self.note(why);
-        }
-        self.tell(|verdict| verdict.handle_answer(if answer.is_ok() { Answered::Well } else { Answered::Badly }));
-    }
-
-    /// Keeps the last error for the operator.
-    pub(super) fn note(&self, error: &str) {
-        *self.last_error.lock() = Some(error.to_owned());
-    }
-
-    fn tell(&self, event: impl FnOnce(&mut Verdict)) {
-        let (before, after) = {
-            let mut verdict = self.verdict.lock();
-            let before = verdict.state();
-            event(&mut verdict);
-            (before, verdict.state())
-        };
-        if before != after {
-            let why = self.last_error.lock().clone().unwrap_or_default();
-            tracing::warn!(site = %self.site, origin = %self.origin, state = after.as_str(), %why, "origin health");
-        }
     }
 }

@@ -120,6 +120,7 @@ fn config(addresses: &[SocketAddr]) -> Config {
             disk_bytes: 0,
             geo_file: None,
             access_log: None,
+            resolvers: Vec::new(),
             limits: Limits::default(),
         },
         jurisdictions: REGIONS

@@ -134,6 +134,10 @@ reasons! {
     85 NoHealthyOrigin "no-healthy-origin" "No origin of the site is healthy."
     86 OriginBusy "origin-busy" "All connections that the origin may have are in use."
     87 PeerFailed "peer-failed" "The node that owns the object did not answer."
+    88 BreakerOpen "breaker-open" "Too much of what was asked of the origin failed, so it is left alone for a moment."
+    89 OriginLimited "origin-limited" "The origin has as many requests as it answers in good time."
+    90 Paced "paced" "The origin is sent no more requests a second than its operator allows."
+    91 SiteBusy "site-busy" "The site has as many fetches under way as one site may have on this node."
 }
 
 impl std::fmt::Display for Reason {

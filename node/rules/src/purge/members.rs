@@ -74,6 +74,7 @@ mod tests {
                 disk_bytes: 0,
                 geo_file: None,
                 access_log: None,
+                resolvers: Vec::new(),
                 limits: Limits::default(),
             },
             jurisdictions: vec![],

@@ -44,6 +44,7 @@ fn config(regions: usize) -> Config {
             disk_bytes: 0,
             geo_file: None,
             access_log: None,
+            resolvers: Vec::new(),
             limits: Limits::default(),
         },
         jurisdictions: vec![],

@@ -1,9 +1,15 @@
 //! What is written to disk.
 //!
 //! The disk is a log that goes round: what is written pushes the oldest out. So a tenant's part of the disk is what it
-//! wrote of the last lap, and a tenant that writes more than its share pushes the others out. Beyond its share, then,
-//! only what comes a second time is written: a scan comes once, and stays in memory. Within the shares, and in the first
-//! lap, everything is written at once, since what is not on disk is lost by a kill.
+//! wrote of the last lap, and a tenant that writes more than its share pushes the others out.
+//!
+//! **In the first lap everything is written at once**, since what is not on disk is lost by a kill. **Once the log goes
+//! round**, a tenant that holds less than its share goes on like that; beyond it, only what comes a second time is
+//! written: fetched again, or asked for in memory before it has to leave there. A scan comes once. Pieces of
+//! large bodies are not held to that, since each fetch names them anew, until their tenant holds all of its share. What that saves was
+//! measured (`benches/benches/eviction.rs`, a log for a quarter of the set, half of the requests for objects that never
+//! come again): a tenth of the bytes written, and 73 % hits instead of 53 %. What it costs: a kill loses what was asked
+//! for only once since.
 
 use std::{
     collections::VecDeque,

@@ -33,7 +33,7 @@ use super::{
     admission::{self, Lap, Refusal, Refused},
     code::{KeyHash, Stored},
     directory::{self, Directory},
-    memory::{Memory, Slot},
+    memory::{Bounds, Memory, Slot},
     shares::{self, Table},
     trouble::Trouble,
 };
@@ -48,6 +48,8 @@ const OLD_PART: f64 = 0.25;
 const INVALID_PART: f64 = 0.8;
 /// One part in so many of the log may be written again at once.
 const SPARE_DIVISOR: u64 = 16;
+/// Blocks of the log that are clean or in the making.
+const BLOCKS_MOVING: u64 = 2;
 /// Where foyer keeps what waits to be written; each with a lock.
 const SHARDS: usize = 64;
 /// Kept free in the queue for the canary.
@@ -135,12 +137,14 @@ impl Disk {
         let capacity = directory.capacity_bytes();
         // of a folder that was full, a block or two may have been given up
         let filled = if held + held / 10 > capacity { capacity } else { held };
+        // some blocks are always being emptied or written, and a part of each is left over at its end
+        let lap = capacity - capacity / 16 - BLOCKS_MOVING * directory.block_bytes() as u64;
         self.held_bytes.store(held, Ordering::Relaxed);
         self.tier.store(Some(Arc::new(Tier {
             cache,
             spawner: self.spawner.clone(),
             directory,
-            lap: Lap::new(capacity, filled),
+            lap: Lap::new(lap, filled),
             pending: AtomicU64::new(0),
             sent: AtomicU64::new(0),
             spare: AtomicU64::new(0),
@@ -261,6 +265,8 @@ impl Disk {
         let bytes = stored.estimated_size();
         let hash = tier.cache.memory().hash(&key);
         let bounds = table.disk.get(usize::from(slot)).copied().unwrap_or(shares::FREE);
+        let floor = if matches!(stored.entry, Entry::Chunk(_)) { bounds.chunks } else { bounds.new };
+        let bounds = Bounds { floor, max: bounds.max };
         let taken = admission::disk_bytes(bytes);
         if tier.pending.load(Ordering::Relaxed) + taken + RESERVE_BYTES > self.queue_bytes as u64 {
             return Err(Refusal::Queue);

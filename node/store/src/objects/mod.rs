@@ -10,11 +10,15 @@
 //! `kill -9` would lose exactly the hottest part, and all of it where memory is larger than the set. Written at
 //! insertion, a kill loses what is still queued, at most [`queue_bytes`]; the page cache keeps the rest, since foyer
 //! never needs an fsync to read back what it wrote. After a power failure the checksums find what did not reach the
-//! disk. The price is that one-hit wonders are written too.
+//! disk. Once the disk is full, only what comes twice is written ([`admission`]).
 //!
 //! **Memory is S3-FIFO with a share for each tenant** ([`memory`]): a fill of many chunks, or a scan, passes through its
 //! small queue and leaves the hot set alone, and nobody takes what a neighbour holds within its floor
-//! ([`Objects::share`]). What that is worth is measured by `benches/benches/eviction.rs`.
+//! ([`Objects::share`]). `benches/benches/eviction.rs`, memory for a twentieth of the bytes, sizes with a heavy tail,
+//! Zipf 0.8 and 1.0: 46.1 and 72.6 % hits alone, 45.5 and 69.6 % where nine of ten requests are for objects that never come
+//! again (LRU: 36.7 and 66.4, 14.4 and 40.1). That is 15 to 18 % fewer misses than LRU without such requests, which is what
+//! the literature says. A neighbour that asks for ten times the memory, everything twice, costs a tenant within its floor
+//! 0.1 points, and 20.8 without one.
 //!
 //! **The disk is a log that goes round** ([`disk`]): what is asked for is written again before it falls off, and a tenant
 //! that has written more than its share writes only what comes twice ([`admission`]).

@@ -18,8 +18,19 @@ use super::memory::{Bounds, Slot, UNBOUNDED};
 /// Tenants that are told apart.
 pub(super) const SLOTS_MAX: usize = 256;
 
+/// What a tenant may write to disk, in bytes of a lap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct DiskBounds {
+    /// While it holds less than this, of what comes for the first time.
+    pub(super) new: usize,
+    /// The same for pieces of bodies. Each fetch names them anew, so that they never come a second time by name.
+    pub(super) chunks: usize,
+    /// At most.
+    pub(super) max: usize,
+}
+
 /// Bounds on disk where nobody pushes anybody out.
-pub(super) const FREE: Bounds = Bounds { floor: usize::MAX, max: usize::MAX };
+pub(super) const FREE: DiskBounds = DiskBounds { new: usize::MAX, chunks: usize::MAX, max: usize::MAX };
 
 /// What a tenant may use of one tier, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -50,7 +61,7 @@ pub(super) struct Table {
     by_site: HashMap<SiteId, Slot>,
     by_tag: HashMap<u32, Slot>,
     pub(super) memory: Vec<Bounds>,
-    pub(super) disk: Vec<Bounds>,
+    pub(super) disk: Vec<DiskBounds>,
 }
 
 impl Table {
@@ -144,20 +155,28 @@ fn memory_bounds(slots: &[(Slot, &Share)], count: usize, capacity: usize) -> Vec
     bounds
 }
 
-/// On disk, `floor` is what a tenant may write without being asked twice: its own floor and an equal part of the rest.
-fn disk_bounds(slots: &[(Slot, &Share)], count: usize, capacity: usize) -> Vec<Bounds> {
+/// What is new is written while a tenant holds less than its own floor and half of an equal part of the rest; pieces of
+/// bodies, while it holds less than its floor and all of that part. A tenant alone has half of the disk for what is new:
+/// where the log goes round, what comes once is not worth what it pushes out.
+fn disk_bounds(slots: &[(Slot, &Share)], count: usize, capacity: usize) -> Vec<DiskBounds> {
+    if slots.is_empty() {
+        return vec![FREE; count];
+    }
     let (set, left) = floors(slots, |share| share.disk, capacity);
-    // one tenant alone pushes nobody out
-    let part = if slots.len() < 2 { usize::MAX } else { left / slots.len() };
-    let mut bounds = vec![Bounds { floor: part, max: usize::MAX }; count];
+    let part = left / slots.len();
+    let bounds = |floor: usize, max: usize| DiskBounds {
+        new: floor.saturating_add(part / 2).min(max),
+        chunks: if slots.len() < 2 { max } else { floor.saturating_add(part).min(max) },
+        max,
+    };
+    let mut all = vec![bounds(0, usize::MAX); count];
     for ((slot, share), floor) in slots.iter().zip(set) {
         let max = share.disk.max.map_or(usize::MAX, bytes);
-        let floor = floor.unwrap_or(0).saturating_add(part).min(max);
-        if let (true, Some(bounds)) = (*slot > 0, bounds.get_mut(usize::from(*slot))) {
-            *bounds = Bounds { floor, max };
+        if let (true, Some(place)) = (*slot > 0, all.get_mut(usize::from(*slot))) {
+            *place = bounds(floor.unwrap_or(0), max);
         }
     }
-    bounds
+    all
 }
 
 #[cfg(test)]

@@ -35,6 +35,7 @@ fn permit(site: &str) -> Permit {
         routes: vec![],
         tls: None,
         dns_ttl_s: 60,
+        failover_on: Vec::new(),
     };
     residency::permit(&site, &JurisdictionId::parse("eu").unwrap()).unwrap()
 }
@@ -200,6 +201,71 @@ async fn a_full_disk_tier_drops_the_oldest_and_keeps_to_its_size() {
     let newest = found(&objects, 900..1000).await;
     assert!(newest > 90, "{newest}: {:?}", objects.usage());
     assert!(directory::held_bytes(dir.path()) <= 33 * MIB);
+    objects.close().await;
+}
+
+fn share(tenant: &str) -> Share {
+    Share {
+        tenant: TenantId::parse(tenant).unwrap(),
+        sites: vec![SiteId::parse(tenant).unwrap()],
+        memory: Quota::default(),
+        disk: Quota::default(),
+    }
+}
+
+/// A small object of the site `other`.
+fn of_other(number: u64) -> Entry {
+    let Entry::Object(object) = object(number, Body::Inline(bytes(number, 20_000))) else { panic!("an object") };
+    let Ok(mut object) = Arc::try_unwrap(object) else { panic!("one holder") };
+    object.site = SiteId::parse("other").unwrap();
+    Entry::Object(Arc::new(object))
+}
+
+#[tokio::test]
+async fn a_tenant_that_scans_does_not_wash_its_neighbour_off_the_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let objects = open(dir.path(), MIB, 64 * MIB).await;
+    objects.share(&[share("shop"), share("other")]);
+    fill(&objects, 0..100).await;
+    let other = permit("other");
+    // ten times the disk
+    for number in 0..26_000 {
+        objects.insert(&other, key(1 << 32 | number), of_other(number));
+        if number.is_multiple_of(64) {
+            objects.settle().await;
+        }
+    }
+    let there = found(&objects, 0..100).await;
+    assert!(there > 95, "{there} of 100; {:?}", objects.usage());
+    assert!(objects.usage().disk_refused[Refusal::Share as usize] > 20_000);
+    let tenants = objects.tenants();
+    assert_eq!(tenants.len(), 3);
+    assert!(tenants[2].disk_bytes > 30 * MIB, "it has its share: {tenants:?}");
+    objects.close().await;
+}
+
+#[tokio::test]
+async fn on_a_full_disk_what_comes_twice_is_written_and_what_comes_once_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let objects = open(dir.path(), MIB, 32 * MIB).await;
+    objects.share(&[share("shop"), share("other")]);
+    let other = permit("other");
+    let insert = async |numbers: std::ops::Range<u64>| {
+        for number in numbers {
+            objects.insert(&other, key(1 << 32 | number), of_other(number));
+        }
+        objects.settle().await;
+    };
+    for round in 0..40 {
+        insert(round * 50..round * 50 + 50).await;
+    }
+    insert(5000..5050).await;
+    insert(5000..5050).await;
+    insert(6000..6050).await;
+    insert(7000..7100).await;
+    let there = |numbers: std::ops::Range<u64>| numbers.filter(|n| objects.contains(key(1 << 32 | n))).count();
+    assert!(there(5000..5050) >= 45, "{}", there(5000..5050));
+    assert!(there(6000..6050) <= 5, "{}", there(6000..6050));
     objects.close().await;
 }
 

@@ -13,6 +13,7 @@ mod process;
 mod quiet;
 pub(crate) mod scribe;
 pub(crate) mod stamped;
+pub(crate) mod wire;
 
 use std::{
     env,

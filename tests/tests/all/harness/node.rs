@@ -28,7 +28,8 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// Starts a node that stands alone, serves the `[[sites]]` (and whatever else) in `config`, and answers already.
+    /// Starts a node that stands alone, serves the `[[sites]]` (and whatever else) in `config`, and answers already. Keys
+    /// before the first table are those of `[node]`.
     pub(crate) fn alone(config: &str) -> Self {
         Self::within(TempDir::new().unwrap(), config)
     }
@@ -58,8 +59,8 @@ impl Node {
         let share = quiet::share();
         let [http, https, admin] = free_addresses();
         let head = format!(
-            "[node]\nname = \"{name}\"\n[http]\nlisten = \"{http}\"\n[https]\nlisten = \"{https}\"\n\
-             [admin]\nlisten = \"{admin}\"\n"
+            "[http]\nlisten = \"{http}\"\n[https]\nlisten = \"{https}\"\n[admin]\nlisten = \"{admin}\"\n\
+             [node]\nname = \"{name}\"\n"
         );
         fs::write(dir.path().join("meridian.toml"), head + config).unwrap();
         let mut process = start(dir.path());

@@ -10,7 +10,7 @@ use tokio::{task::JoinSet, time::timeout};
 
 use super::{HOST, node};
 use crate::harness::{
-    client::{self, Connection, PATIENCE, Reply, empty, fetch, get, try_send},
+    client::{self, Connection, PATIENCE, Reply, fetch},
     origin::{Answer, Origin},
     stamped, until_some,
 };
@@ -132,31 +132,22 @@ async fn a_body_that_breaks_off_is_never_given_or_stored_as_whole() {
     let node = node(&origin, "");
     let whole = stamped::body("/torn", 1, 50_000);
 
-    let mut clients = JoinSet::new();
-    for _ in 0..5 {
-        let address = node.http;
-        clients.spawn(async move { try_send(address, empty(get(HOST, "/torn"))).await });
-    }
+    let leading = tokio::spawn(Reading::begin(node.http, "/torn"));
     let pour = pours.next().await;
     pour.piece(whole[..20_000].to_vec());
+    // an answer that breaks off before its head has arrived is asked for again: all of them have it
+    let mut readers = vec![leading.await.unwrap()];
+    for _ in 0..4 {
+        readers.push(Reading::begin(node.http, "/torn").await);
+    }
+    for reader in &mut readers {
+        reader.has(20_000).await;
+    }
     pour.break_off();
-    // some of them may have come after the end of the first fetch: those made another, which ends well
-    let well = tokio::spawn(async move {
-        while let Some(reply) = clients.join_next().await {
-            // a connection that is cut before its head was sent is an end as clear as one that is cut later
-            let Ok(reply) = reply.unwrap() else { continue };
-            assert!(
-                reply.broken.is_some() || stamped::check(&reply.body).is_ok() || reply.status == 502,
-                "a part was taken for the whole: {}",
-                reply.seen()
-            );
-        }
-        pours
-    });
-    let mut pours = tokio::select! {
-        pours = well => pours.unwrap(),
-        () = tokio::time::sleep(PATIENCE) => panic!("the clients of a broken body were left waiting"),
-    };
+    for reader in readers {
+        let reply = timeout(PATIENCE, reader.end()).await.expect("the clients of a broken body are not left waiting");
+        assert!(reply.broken.is_some(), "a part was taken for the whole: {}", reply.seen());
+    }
     let again = tokio::spawn(fetch(node.http, HOST, "/torn"));
     let pour = pours.next().await;
     pour.piece(whole.clone());

@@ -7,6 +7,7 @@ mod disk;
 pub(crate) mod http2;
 mod interim;
 mod keyed;
+mod origins;
 mod parsing;
 mod protocols;
 mod ranges;

@@ -62,6 +62,7 @@ fn site(name: &str, hosts: Vec<HostPattern>, tls: CertificateFiles) -> Site {
         routes: Vec::new(),
         tls: Some(tls),
         dns_ttl_s: 30,
+        failover_on: Vec::new(),
     }
 }
 
@@ -87,6 +88,7 @@ fn config(sites: Vec<Site>) -> Config {
             disk_bytes: 0,
             geo_file: None,
             access_log: None,
+            resolvers: Vec::new(),
             limits: Limits::default(),
         },
         jurisdictions: Vec::new(),

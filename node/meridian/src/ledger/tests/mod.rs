@@ -36,6 +36,7 @@ fn site(pin: Option<&str>) -> Arc<Site> {
         routes: vec![],
         tls: None,
         dns_ttl_s: 20,
+        failover_on: Vec::new(),
     })
 }
 
@@ -64,6 +65,7 @@ fn config(me: &str, fleet: &[(&str, &str)]) -> Config {
             disk_bytes: 0,
             geo_file: None,
             access_log: None,
+            resolvers: Vec::new(),
             limits: Limits::default(),
         },
         jurisdictions: vec![],

@@ -1,8 +1,10 @@
 //! Origins as they are: slow, broken, hostile, gone.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+mod care;
 mod connections;
 mod http2;
+mod mutual;
 mod requests;
 mod responses;
 mod script;

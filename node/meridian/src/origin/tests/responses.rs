@@ -94,13 +94,14 @@ async fn a_broken_response_is_never_a_whole_one() {
 }
 
 #[tokio::test]
-async fn a_connection_broken_before_the_head_is_a_reset_and_is_not_tried_again() {
+async fn a_connection_broken_before_the_head_is_a_reset_and_is_tried_again_once() {
     for answer in ["", "HTTP/1.1 200 OK\r\nContent-"] {
         let origin = Scripted::once(answer).await;
         let house = House::new(vec![at("o", origin.address)]);
         let error = house.whole().await.unwrap_err();
         assert!(matches!(error, OriginError::Reset(_)), "{answer}: {error}");
-        assert_eq!((origin.accepted(), error.status()), (1, StatusCode::BAD_GATEWAY));
+        assert_eq!((origin.accepted(), error.status()), (2, StatusCode::BAD_GATEWAY));
+        assert_eq!(house.origins.counts()[0].2.budgeted_retries, 1);
         assert_eq!(house.origins.health(&house.site)[0].state, OriginState::Up, "a reset says nothing about health");
     }
 }

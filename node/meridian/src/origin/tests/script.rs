@@ -180,9 +180,16 @@ pub(super) fn at(name: &str, address: SocketAddr) -> Origin {
         host_header: None,
         protocol: OriginProtocol::Http1,
         ca: None,
+        identity: None,
+        secret: None,
         deadlines: Deadlines { connect_ms: 500, first_byte_ms: 400, between_bytes_ms: 300, total_ms: 5_000 },
         connections_max: 100,
         health: None,
+        weight: 1,
+        priority: 0,
+        breaker_percent: Some(50),
+        concurrency_max: 1_024,
+        fetches_per_second: None,
     }
 }
 
@@ -200,6 +207,7 @@ pub(super) fn config(origins: Vec<Origin>) -> Config {
         routes: Vec::new(),
         tls: None,
         dns_ttl_s: 30,
+        failover_on: Vec::new(),
     };
     Config {
         node: NodeConfig {
@@ -217,6 +225,7 @@ pub(super) fn config(origins: Vec<Origin>) -> Config {
             disk_bytes: 0,
             geo_file: None,
             access_log: None,
+            resolvers: Vec::new(),
             limits: Limits::default(),
         },
         jurisdictions: Vec::new(),
@@ -242,8 +251,9 @@ impl House {
         let config = config(origins);
         let tasks = Tasks::new();
         let site = &config.sites[0];
-        let permit = permit(site, &JurisdictionId::parse("eu").unwrap()).unwrap();
-        let origins = Origins::start(&config, tasks.clone()).unwrap();
+        let here = JurisdictionId::parse("eu").unwrap();
+        let permit = permit(site, &here).unwrap();
+        let origins = Origins::start(&config, &here, tasks.clone()).unwrap();
         Self { origins, site: site.name.clone(), permit, tasks }
     }
 

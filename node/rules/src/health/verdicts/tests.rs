@@ -29,6 +29,7 @@ fn config(regions: usize, nodes: usize, here: (usize, usize)) -> Config {
             disk_bytes: 0,
             geo_file: None,
             access_log: None,
+            resolvers: Vec::new(),
             limits: Limits::default(),
         },
         jurisdictions: vec![],
