@@ -3,7 +3,7 @@
 use std::{convert::Infallible, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{Request, Response, Version};
+use http::{Request, Response, StatusCode, Version};
 use http_body::Body as HttpBody;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -18,6 +18,7 @@ use tokio::{
 use super::{
     answer,
     body::{Body, BodyError},
+    framing::{Framed, Framing},
     http2,
     interim::{Gap, Interim, Interjecting},
     listener::Guest,
@@ -71,12 +72,18 @@ where
 {
     let stream = Stall::new(stream, Duration::from_millis(limits.stall_ms));
     let shared = Arc::clone(&guest.lobby.shared);
-    let desk = Arc::new(Desk { shared, caller, target_bytes: limits.target_bytes, gap: Arc::default() });
+    let desk = Arc::new(Desk {
+        shared,
+        caller,
+        target_bytes: limits.target_bytes,
+        gap: Arc::default(),
+        framing: Arc::default(),
+    });
     let stopping = guest.lobby.tasks.stopping();
     if h2 {
         return trace(http2::serve(stream, desk, limits, stopping).await);
     }
-    let io = TokioIo::new(Interjecting::new(stream, Arc::clone(&desk.gap)));
+    let io = TokioIo::new(Interjecting::new(Framed::new(stream, Arc::clone(&desk.framing)), Arc::clone(&desk.gap)));
     let service = service_fn(move |request| {
         let desk = Arc::clone(&desk);
         async move { Ok::<_, Infallible>(desk.answer_http1(request).await) }
@@ -113,6 +120,7 @@ pub(super) struct Desk {
     caller: Caller,
     target_bytes: usize,
     gap: Arc<Gap>,
+    framing: Arc<Framing>,
 }
 
 impl Desk {
@@ -124,13 +132,16 @@ impl Desk {
     {
         let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
         if target > self.target_bytes {
-            return answer::refuse_and_close(http::StatusCode::URI_TOO_LONG, Reason::HeadTooLarge);
+            return answer::refuse_and_close(StatusCode::URI_TOO_LONG, Reason::HeadTooLarge);
         }
         spine::answer(&self.shared, self.caller, interim, request).await
     }
 
     /// The same, with what the origin says before it answers.
     async fn answer_http1(&self, request: Request<Incoming>) -> Response<Body> {
+        if self.framing.next_is_twofold() {
+            return answer::refuse_and_close(StatusCode::BAD_REQUEST, Reason::ContentLength);
+        }
         // not to be sent to HTTP/1.0, which does not know them (RFC 9110 section 15.2)
         if request.version() < Version::HTTP_11 {
             return self.answer(None, request).await;

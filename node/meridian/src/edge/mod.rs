@@ -6,6 +6,7 @@ pub mod chunks;
 pub mod coded;
 pub mod connection;
 pub mod forward;
+mod framing;
 mod http2;
 pub mod interim;
 pub mod keyed;

@@ -11,6 +11,7 @@ mod deception;
 mod demand;
 mod directives;
 pub mod fields;
+pub mod framing;
 mod freshness;
 mod groups;
 mod invalidation;

@@ -29,14 +29,14 @@ fn node(origin: &Origin) -> Node {
     Node::alone(&config(&origin.url()))
 }
 
-/// A node before an origin that writes bytes; it waits a second for each of them.
+/// A node before an origin that writes bytes; it does not wait long for them, and asks again however often they are bad.
 fn impatient(origin: &Scribe) -> Node {
     impatient_with(&origin.url(), "")
 }
 
 fn impatient_with(url: &str, more: &str) -> Node {
     Node::alone(&format!(
-        "[[sites]]\nname = \"rfc\"\nhosts = [\"{HOST}\"]\n[[sites.origins]]\nurl = \"{url}\"\n\
+        "[[sites]]\nname = \"rfc\"\nhosts = [\"{HOST}\"]\n[[sites.origins]]\nurl = \"{url}\"\nbreaker = \"off\"\n\
          deadlines = {{ first_byte = \"500ms\", between_bytes = \"500ms\" }}\n{more}"
     ))
 }

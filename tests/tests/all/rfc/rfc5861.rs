@@ -1,6 +1,6 @@
 //! RFC 5861: stale answers, where the origin allows them.
 
-use super::{HOST, fetch, impatient_with, node};
+use super::{HOST, attempt, fetch, impatient, impatient_with, node};
 use crate::harness::{
     client,
     origin::{Answer, Origin},
@@ -97,7 +97,7 @@ mod s3 {
                 Step::Reset,
             ],
         });
-        let node = super::super::impatient(&origin);
+        let node = impatient(&origin);
         for path in ["/reset", "/503", "/broken", "/chunks"] {
             for round in 0..4 {
                 let reply = fetch(&node, path).await;
@@ -107,7 +107,8 @@ mod s3 {
                     count => Err(format!("{path}: {count}")),
                 })
                 .await;
-                assert!(wanted <= round + 2, "{path}: {wanted} fetches in round {round}");
+                // a request that met a reset may be sent once more
+                assert!(wanted <= 2 * round + 3, "{path}: {wanted} requests in round {round}");
             }
         }
     }
@@ -145,7 +146,7 @@ mod s4 {
         let origin = Scribe::start(|asked| {
             if asked.before == 0 { first("max-age=10, stale-if-error=600", 20) } else { fails(&asked.target[1..]) }
         });
-        let node = super::super::impatient(&origin);
+        let node = impatient(&origin);
         for how in hows {
             let path = format!("/{how}");
             for round in 0..2 {
@@ -164,7 +165,7 @@ mod s4 {
         let origin = Scribe::start(|asked| {
             if asked.before == 0 { first("max-age=10, stale-if-error=600", 20) } else { fails(&asked.target[1..]) }
         });
-        let node = super::super::impatient(&origin);
+        let node = impatient(&origin);
         for status in ["400", "403", "404", "410", "429", "501", "505"] {
             let path = format!("/{status}");
             assert_eq!(fetch(&node, &path).await.text(), "old");
@@ -187,7 +188,7 @@ mod s4 {
             ("s-maxage=10, stale-if-error=600", "503"),
         ] {
             let origin = window(how, control);
-            let node = super::super::impatient(&origin);
+            let node = impatient(&origin);
             assert_eq!(fetch(&node, "/").await.text(), "old");
             let reply = fetch(&node, "/").await;
             assert!(reply.status.is_server_error() && reply.text() != "old", "{control} {how}: {}", reply.seen());
@@ -221,10 +222,11 @@ mod s4 {
             ],
             _ => vec![Step::Reset],
         });
-        let node = super::super::impatient(&origin);
+        let node = impatient(&origin);
         assert_eq!(fetch(&node, "/").await.text(), "old");
-        let broken = fetch(&node, "/").await;
-        assert!(broken.broken.is_some() && "fre".starts_with(&broken.text()), "{}", broken.seen());
+        if let Some(broken) = attempt(&node, "/").await {
+            assert!(broken.broken.is_some() && "fre".starts_with(&broken.text()), "{}", broken.seen());
+        }
         let reply = fetch(&node, "/").await;
         assert_eq!((reply.text().as_str(), &reply.broken), ("old", &None), "{}", reply.seen());
     }

@@ -1,6 +1,6 @@
 //! RFC 9110: HTTP semantics.
 
-use super::{HOST, ask, by, config, fetch, impatient, kept, node};
+use super::{HOST, ask, by, config, fetch, impatient, impatient_with, kept, node};
 use crate::harness::{
     Node, client,
     origin::{Answer, Origin},
@@ -126,7 +126,7 @@ mod s7_6_1 {
             vec![ok(&format!("{own}Connection: {name}\r\n{name}: {value}\r\n"), "private").into()]
         });
         let route = "[[sites.routes]]\npath = \"/*\"\ndefault_ttl = \"10m\"\n";
-        let node = super::super::impatient_with(&origin.url(), route);
+        let node = impatient_with(&origin.url(), route);
         for target in ["/Cache-Control=no-store", "/CDN-Cache-Control=private", "/Set-Cookie=a", "/Vary=*"] {
             for _ in 0..2 {
                 let reply = fetch(&node, target).await;

@@ -60,9 +60,42 @@ mod s2 {
     }
 }
 
-/// Section 5.2, folded lines; section 6, framing, from an origin.
+/// Section 5.2, folded lines; section 6, framing.
 mod s6 {
     use super::*;
+
+    /// Section 6.1: "A server MAY reject a request that contains both Content-Length and Transfer-Encoding": this one does, also behind
+    /// good requests that are framed in either way, which get their answers, and whose bodies may look like anything.
+    #[tokio::test]
+    async fn a_request_that_a_client_frames_in_two_ways_is_refused_behind_good_ones_too() {
+        let (origin, node) = echoing();
+        let host = format!("Host: {HOST}\r\n");
+        let both = |more: &str| format!("POST /up HTTP/1.1\r\n{host}{more}\r\n3\r\nbad\r\n0\r\n\r\n");
+        let bad = [
+            both("Content-Length: 13\r\nTransfer-Encoding: chunked\r\n"),
+            both("Transfer-Encoding: chunked\r\ncontent-length: 13\r\n"),
+            both("TRANSFER-ENCODING:chunked\r\nX-A: b\r\nCONTENT-LENGTH:\t13\r\n"),
+        ];
+        let get = format!("GET /o/60/a HTTP/1.1\r\n{host}\r\n");
+        for bad in &bad {
+            let sized = format!("POST /up HTTP/1.1\r\n{host}Content-Length: {}\r\n\r\n{bad}", bad.len());
+            let chunked = format!(
+                "POST /up HTTP/1.1\r\n{host}Transfer-Encoding: chunked\r\n\r\n{:x};x=\"y\"\r\n{bad}\r\n1\r\n\n\r\n0\r\nX-T: 1\r\n\r\n",
+                bad.len()
+            );
+            for before in
+                [vec![], vec![&get], vec![&sized], vec![&chunked], vec![&get, &chunked, &sized, &get, &chunked]]
+            {
+                let count = before.len();
+                let bytes: String = before.into_iter().map(String::as_str).chain([bad.as_str(), &get]).collect();
+                let said = say(&node, bytes.as_bytes()).await;
+                assert!(said.closed, "{said:?}");
+                assert_eq!(said.text.matches("HTTP/1.1 200").count(), count, "{said:?}");
+                assert_eq!(said.text.matches("HTTP/1.1 400").count(), 1, "{said:?}");
+            }
+        }
+        assert!(origin.seen().iter().all(|seen| seen.body != "bad"), "it was sent on");
+    }
 
     const CACHED: &str = "Cache-Control: max-age=600\r\n";
 
