@@ -429,6 +429,17 @@ pub fn refuse(shared: &Shared, status: StatusCode, reason: Reason) -> Reply {
     Reply { response, outcome: Outcome::Refused, reason: Some(reason) }
 }
 
+/// Answers an OPTIONS that may go no further (RFC 9110 section 9.3.7).
+pub fn options(shared: &Shared) -> Reply {
+    let mut headers = HeaderMap::with_capacity(4);
+    headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(0));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    append_status(shared, &mut headers, CacheStatus::refused(Reason::Method));
+    let response = with(StatusCode::OK, headers, Body::empty());
+    Reply { response, outcome: Outcome::Refused, reason: Some(Reason::Method) }
+}
+
 /// Refuses what cannot be understood in only one way, and closes: nobody can know what follows on the connection.
 pub fn refuse_and_close(status: StatusCode, reason: Reason) -> Response<Body> {
     let mut response = own(status, reason.as_str(), reason.meaning());

@@ -12,7 +12,11 @@ use http::{Request, Response, StatusCode, Version, header, request::Parts};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::{BodyExt, Empty, Limited};
 use rules::{
-    caching::{self, Reason, fields, ranges::ContentRange},
+    caching::{
+        self, Reason,
+        fields::{self, Reach},
+        ranges::ContentRange,
+    },
     purge::{KEYS_MAX, Mode, PurgeKey},
 };
 
@@ -49,6 +53,9 @@ where
     B: HttpBody<Data = Bytes> + Send + Sync + Unpin + 'static,
     B::Error: Into<BodyError>,
 {
+    if fields::reach(&parts.method, &parts.headers) == Reach::Here {
+        return answer::options(shared);
+    }
     let limit = usize::try_from(shared.config.load().node.limits.body_bytes).unwrap_or(usize::MAX);
     if body.size_hint().lower() > limit as u64 {
         return answer::refuse(shared, StatusCode::PAYLOAD_TOO_LARGE, Reason::BodyTooLarge);
@@ -131,6 +138,9 @@ async fn to_origin(
     let Ok(target) = target else { return answer::refuse(shared, StatusCode::BAD_REQUEST, Reason::Target) };
     *request.uri_mut() = target;
     *request.headers_mut() = forward::headers(shared, caller, &parts.headers, asked.authority, asked.keyed);
+    if let Reach::Further(hops) = fields::reach(&parts.method, &parts.headers) {
+        request.headers_mut().insert(header::MAX_FORWARDS, hops.into());
+    }
     if let Some(interim) = asked.interim {
         interim.teller().follow(&mut request);
     }

@@ -1,9 +1,9 @@
 //! Which fields may come in, and which go on (RFC 9110 section 7.6.1, RFC 9112 sections 3.2 and 6).
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Version,
+    HeaderMap, HeaderName, HeaderValue, Method, Version,
     header::{
-        AGE, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, EXPIRES, HOST,
+        AGE, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, EXPIRES, HOST, MAX_FORWARDS,
         PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VARY,
     },
     request::Parts,
@@ -104,6 +104,31 @@ fn strip(headers: &mut HeaderMap, stays: fn(&HeaderName) -> bool) {
     headers.remove(CONNECTION);
     for name in HOP_BY_HOP {
         headers.remove(name);
+    }
+}
+
+/// How far a request may go (RFC 9110 section 7.6.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// As far as it needs to.
+    Any,
+    /// Not beyond this node, which is to answer it itself.
+    Here,
+    /// So many hops from the next one on.
+    Further(u32),
+}
+
+/// How far a request may go by its `Max-Forwards`, which counts for OPTIONS and TRACE only. What is no number counts as
+/// absent.
+#[must_use]
+pub fn reach(method: &Method, headers: &HeaderMap) -> Reach {
+    if method != Method::OPTIONS && method != Method::TRACE {
+        return Reach::Any;
+    }
+    match headers.get(MAX_FORWARDS).and_then(|value| super::directives::number(value.as_bytes())) {
+        None => Reach::Any,
+        Some(0) => Reach::Here,
+        Some(hops) => Reach::Further(hops - 1),
     }
 }
 
@@ -269,6 +294,19 @@ mod tests {
         strip_trailers(&mut trailers);
         let left: Vec<_> = trailers.keys().map(HeaderName::as_str).collect();
         assert_eq!(left, ["grpc-status", "server-timing", "etag"]);
+    }
+
+    #[test]
+    fn max_forwards_counts_hops_of_options_and_trace() {
+        let reach = |method: Method, value| reach(&method, &fields(&[("max-forwards", value)]));
+        assert_eq!(reach(Method::OPTIONS, "0"), Reach::Here);
+        assert_eq!(reach(Method::TRACE, "0"), Reach::Here);
+        assert_eq!(reach(Method::OPTIONS, "7"), Reach::Further(6));
+        assert_eq!(reach(Method::OPTIONS, "99999999999"), Reach::Further((1 << 31) - 1));
+        for value in ["", "-1", "x"] {
+            assert_eq!(reach(Method::OPTIONS, value), Reach::Any);
+        }
+        assert_eq!(reach(Method::GET, "0"), Reach::Any);
     }
 
     fn fault(version: Version, uri: &str, lines: &[(&str, &str)]) -> Option<Reason> {
