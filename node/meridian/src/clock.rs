@@ -13,8 +13,14 @@ pub fn unix_ms() -> u64 {
 /// Wall clock as the `Date` field says it (RFC 9110 section 6.6.1).
 #[must_use]
 pub fn http_date() -> String {
+    http_date_of(unix_ms())
+}
+
+/// A moment, in milliseconds since the Unix epoch, as the `Date` field says it.
+#[must_use]
+pub fn http_date_of(unix_ms: u64) -> String {
     // beyond the year 9999 there is no such date
-    let since = Duration::from_millis(unix_ms().min(253_402_300_799_000));
+    let since = Duration::from_millis(unix_ms.min(253_402_300_799_000));
     httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + since)
 }
 

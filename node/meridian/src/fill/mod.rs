@@ -15,7 +15,7 @@ use http::{HeaderMap, Response, StatusCode, header};
 use region_config::{NodeId, Policy};
 use rules::{
     caching::{
-        self, Exchange, Freshness, Groups, Reason, SearchVariance, Storing, Tags, VarySpec, conditional,
+        self, Exchange, Freshness, Groups, Reason, SearchVariance, Storing, Tags, Vary, VarySpec, conditional,
         fields::surrogate_tags,
         ranges::{ContentRange, Span, strong_validator},
     },
@@ -200,10 +200,9 @@ async fn run(shared: &Arc<Shared>, job: &Job, flight: &Arc<Flight>, private: one
     };
     if let Some((key, stale)) = &job.stale {
         if job.conditional && fetched.response.status() == StatusCode::NOT_MODIFIED {
-            if conditional::selects(&stale.headers, fetched.response.headers()) {
+            if renewable(&stale.headers, fetched.response.headers()) {
                 return flight.announce(renew(shared, job, *key, stale, &fetched));
             }
-            // a 304 about something else than what is stored renews nothing (RFC 9111 section 4.3.4)
             fetched = match upstream::fetch(shared, job, Conditions::Left).await {
                 Ok(fetched) => fetched,
                 Err(failure) => return flight.announce(Outcome::Failed(failure)),
@@ -371,14 +370,20 @@ async fn slice(shared: &Arc<Shared>, job: &Job, flight: &Arc<Flight>, fetched: F
     opening.fill(fetched.response.into_body()).await;
 }
 
+/// Whether a 304 may renew what is stored. One about something else renews nothing (RFC 9111 section 4.3.4), and one after
+/// which it would stand in the wrong place, by what it varies by or does not, would give it to others than it is for.
+fn renewable(stored: &HeaderMap, answer304: &HeaderMap) -> bool {
+    let fresh = conditional::freshen(stored, answer304);
+    conditional::selects(stored, answer304)
+        && SearchVariance::of(&fresh) == SearchVariance::of(stored)
+        && Vary::of(&fresh) == Vary::of(stored)
+}
+
 /// A 304: the stored body with a fresher head and a new stamp (RFC 9111 section 4.3.4).
 fn renew(shared: &Shared, job: &Job, key: Key, stale: &Arc<Object>, fetched: &Fetched) -> Outcome {
     let fresh = conditional::freshen(&stale.headers, fetched.response.headers());
     let (freshness, keep) = match verdict(shared, job, fetched, stale.status, &fresh) {
-        // one that is filed by what it did not vary by, and now says otherwise, stands in the wrong place
-        Storing::Keep { freshness, .. } => {
-            (freshness, SearchVariance::of(&fresh) == SearchVariance::of(&stale.headers))
-        }
+        Storing::Keep { freshness, .. } => (freshness, true),
         Storing::Refuse { .. } => (Freshness { lifetime_s: 0, ..stale.freshness }, false),
     };
     let headers = stored_headers(&fresh);

@@ -18,6 +18,7 @@ use rules::{
 
 use super::{Job, Wanted, flight::Failure, owner, owner_of, slices::range};
 use crate::{
+    clock,
     edge::body::BodyError,
     origin::{OriginBody, RequestBody},
     snapshot::Shared,
@@ -133,6 +134,7 @@ async fn from_origin(shared: &Shared, wanted: &Wanted, headers: HeaderMap) -> Re
     let answer = answer.map_err(|error| Failure::from(&error))?;
     let (mut parts, body) = answer.response.into_parts();
     fields::strip_response(&mut parts.headers);
+    date(&mut parts.headers, answer.response_unix_ms);
     Ok(Fetched {
         response: Response::from_parts(parts, UpstreamBody::Origin(body)),
         stamp,
@@ -140,6 +142,15 @@ async fn from_origin(shared: &Shared, wanted: &Wanted, headers: HeaderMap) -> Re
         response_unix_ms: answer.response_unix_ms,
         through: None,
     })
+}
+
+/// A response without `Date` is one of the moment that it came (RFC 9110 section 6.6.1), also when it is used later.
+fn date(headers: &mut HeaderMap, response_unix_ms: u64) {
+    if !headers.contains_key(header::DATE)
+        && let Ok(came) = http::HeaderValue::try_from(clock::http_date_of(response_unix_ms))
+    {
+        headers.insert(header::DATE, came);
+    }
 }
 
 fn request(target: &str, headers: HeaderMap) -> Result<Request<RequestBody>, Failure> {
