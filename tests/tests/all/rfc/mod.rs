@@ -9,6 +9,7 @@ mod rfc9111;
 mod rfc9112;
 mod rfc9211;
 mod rfc9213;
+mod rfc9875;
 
 use http::{Method, Request};
 use http_body_util::Full;

@@ -4,6 +4,7 @@ use super::{HOST, ask, by, config, fetch, impatient, impatient_with, kept, node}
 use crate::harness::{
     Node, client,
     origin::{Answer, Origin},
+    parted::{self, Manner, Parted},
     scribe::{Scribe, Step, ok},
 };
 
@@ -92,6 +93,47 @@ mod s6_5 {
         let seen = origin.seen();
         assert_eq!(seen[0].body, "hello");
         assert!(seen[0].field("x-late").is_empty() && seen[0].field("trailer").is_empty(), "{:?}", seen[0]);
+    }
+}
+
+/// Section 6.6.1, `Date`.
+mod s6_6_1 {
+    use super::*;
+
+    /// "A recipient with a clock that receives a response message without a Date header field MUST record the time it was received
+    /// and append a corresponding Date header field ... if it is cached or forwarded downstream."
+    #[tokio::test]
+    async fn a_response_without_a_date_has_that_of_its_arrival_for_good() {
+        let origin = Scribe::start(|_| vec![ok("Cache-Control: max-age=600\r\n", "x").into()]);
+        let node = impatient(&origin);
+        let came = fetch(&node, "/").await.field("date").to_owned();
+        assert!(came.ends_with(" GMT"), "{came}");
+        tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+        let hit = fetch(&node, "/").await;
+        assert_eq!((hit.is_hit(), hit.field("date")), (true, &*came), "{:?}", hit.headers);
+    }
+}
+
+/// Section 7.6.2, `Max-Forwards`.
+mod s7_6_2 {
+    use super::*;
+
+    /// "Each intermediary that receives a TRACE or OPTIONS request containing a Max-Forwards header field MUST check and update its value
+    /// prior to forwarding the request. If the received value is zero (0), the intermediary MUST NOT forward the request".
+    #[tokio::test]
+    async fn options_goes_as_far_as_it_may() {
+        let origin = Origin::start();
+        origin.on("/", |_| Answer::ok("x"));
+        let node = node(&origin);
+        let here = by(&node, "OPTIONS", "/", &[("max-forwards", "0")]).await;
+        assert!(here.status == 200 && here.field("allow").contains("OPTIONS"), "{:?}", here.headers);
+        assert_eq!(origin.count("/"), 0);
+        for (method, sent, seen) in
+            [("OPTIONS", "3", "2"), ("OPTIONS", "x", "x"), ("POST", "0", "0"), ("GET", "0", "0")]
+        {
+            by(&node, method, "/", &[("max-forwards", sent)]).await;
+            assert_eq!(origin.seen().pop().unwrap().field("max-forwards"), seen, "{method} {sent}");
+        }
     }
 }
 
@@ -477,6 +519,23 @@ mod s14 {
         };
         let expected = part("0-1", "01") + &part("5-6", "56") + &part("9-9", "9") + &format!("--{boundary}--\r\n");
         assert_eq!(reply.text(), expected);
+    }
+
+    /// A part of what nobody has asked for yet is given under the same conditions as one of what is stored.
+    #[tokio::test]
+    async fn if_range_counts_on_a_miss_too() {
+        let origin = Origin::start();
+        let node = node(&origin);
+        for (name, length) in [("small", 2000), ("large", 3_000_000)] {
+            for (condition, status) in [("\"v1\"", 206), ("\"other\"", 200), ("W/\"v1\"", 200), (OLDER, 200)] {
+                let path = format!("/{name}/{}", condition.len());
+                Parted::at(&origin, &path, length, Manner::Proper);
+                let reply = ask(&node, &path, &[("range", "bytes=7-9"), ("if-range", condition)]).await;
+                let expected = if status == 206 { parted::bytes(1, 7, 10) } else { parted::bytes(1, 0, length) };
+                assert_eq!((reply.status.as_u16(), &reply.broken), (status, &None), "{path}: {}", reply.seen());
+                assert!(reply.body == expected, "{path}: {}", reply.seen());
+            }
+        }
     }
 
     /// The same over HTTP/2: parts, 304, 416 and the whole.

@@ -346,6 +346,34 @@ mod s4_3 {
     }
 }
 
+/// Sections 4.1 and 4.3.4 together.
+mod s4_1_and_4_3_4 {
+    use super::*;
+
+    /// A 304 that says that the response varies, after all, does not hand the one stored body to everybody.
+    #[tokio::test]
+    async fn a_304_that_names_other_fields_to_vary_by_shares_nothing() {
+        let origin = Scribe::start(|asked| {
+            let who = asked.field("x-who").to_owned();
+            match (asked.before, asked.field("if-none-match")) {
+                (0, _) => vec![ok("Cache-Control: max-age=10\r\nAge: 20\r\nETag: \"a\"\r\n", &who).into()],
+                (_, "") => vec![ok("Cache-Control: max-age=600\r\nETag: \"a\"\r\nVary: X-Who\r\n", &who).into()],
+                _ => vec![
+                    "HTTP/1.1 304 Not Modified\r\nETag: \"a\"\r\nVary: X-Who\r\nCache-Control: max-age=600\r\n\r\n"
+                        .into(),
+                ],
+            }
+        });
+        let node = impatient(&origin);
+        for _ in 0..3 {
+            for who in ["anne", "bert", "carl"] {
+                let reply = ask(&node, "/", &[("x-who", who)]).await;
+                assert_eq!(reply.text(), who, "{}", reply.seen());
+            }
+        }
+    }
+}
+
 /// Section 4.4, invalidation.
 mod s4_4 {
     use super::*;
