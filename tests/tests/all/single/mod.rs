@@ -3,6 +3,7 @@
 mod bad_input;
 mod coalescing;
 mod codings;
+mod crowds;
 mod disk;
 mod http2;
 mod interim;
