@@ -11,6 +11,7 @@
 mod cluster;
 mod conformance;
 mod harness;
+mod rfc;
 mod single;
 mod tidy;
 mod ui;

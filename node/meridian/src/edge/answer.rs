@@ -317,7 +317,8 @@ pub fn plan(parts: &Parts, status: StatusCode, mut headers: HeaderMap, length: O
         return bare(StatusCode::NOT_MODIFIED, conditional::headers_of_304(&headers));
     }
     let selection = match length {
-        Some(length) if parts.headers.contains_key(header::RANGE) => {
+        // of HEAD no parts are known (RFC 9110 section 14.2)
+        Some(length) if !is_head(&parts.method) && parts.headers.contains_key(header::RANGE) => {
             ranges::select(&parts.headers, status, &headers, length)
         }
         _ => Selection::Whole,
@@ -440,9 +441,9 @@ pub fn misdirected(reason: Reason) -> Response<Body> {
     own(StatusCode::MISDIRECTED_REQUEST, reason.as_str(), reason.meaning())
 }
 
-/// Upstream gave nothing, and nothing old may be served.
-pub fn failed(shared: &Shared, failure: &Failure) -> Reply {
+/// Upstream, which was asked for a `reason`, gave nothing, and nothing old may be served.
+pub fn failed(shared: &Shared, reason: Reason, failure: &Failure) -> Reply {
     let mut response = own(failure.status, failure.reason.as_str(), failure.reason.meaning());
-    append_status(shared, response.headers_mut(), CacheStatus::forwarded(Forward::Miss).because(failure.reason));
+    append_status(shared, response.headers_mut(), CacheStatus::forwarded(forward(reason)).because(failure.reason));
     Reply { response, outcome: Outcome::Error, reason: Some(failure.reason) }
 }

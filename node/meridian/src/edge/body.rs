@@ -8,7 +8,9 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use rules::caching::fields;
 
 use super::chunks::ChunkReader;
 use crate::{
@@ -100,6 +102,12 @@ impl Body {
     }
 }
 
+/// What may be sent of a trailer section, if anything.
+fn left_of_trailers(mut trailers: HeaderMap) -> Option<HeaderMap> {
+    fields::strip_trailers(&mut trailers);
+    (!trailers.is_empty()).then_some(trailers)
+}
+
 impl From<Source> for Body {
     fn from(source: Source) -> Self {
         Self { source, skip: 0, left: None, counters: None }
@@ -146,7 +154,11 @@ impl HttpBody for Body {
                             return Poll::Ready(Some(Ok(Frame::data(data))));
                         }
                     }
-                    Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+                    Err(trailers) => {
+                        if let Some(trailers) = trailers.into_trailers().ok().and_then(left_of_trailers) {
+                            return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+                        }
+                    }
                 },
                 other => return other,
             }

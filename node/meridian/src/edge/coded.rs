@@ -51,7 +51,11 @@ impl Codes {
 
 /// The coding of the answer, where one is wanted. Parts are always of the bytes as they are: their validator is strong.
 fn wanted(parts: &Parts) -> Option<Coding> {
-    if parts.headers.contains_key(header::RANGE) { None } else { coding::chosen(&parts.headers) }
+    if parts.headers.contains_key(header::RANGE) && !is_head(&parts.method) {
+        None
+    } else {
+        coding::chosen(&parts.headers)
+    }
 }
 
 /// Brings a coded form that is on disk into memory, where [`stored`] finds it.

@@ -141,7 +141,7 @@ async fn to_origin(
             fields::strip_response(response.headers_mut());
             finish(shared, served, parts, response, reason)
         }
-        Err(error) => answer::failed(shared, &flight::Failure::from(&error)),
+        Err(error) => answer::failed(shared, reason, &flight::Failure::from(&error)),
     }
 }
 
@@ -165,10 +165,11 @@ fn finish(
 }
 
 /// Gives a private answer to the client it is for. Its conditions were not sent upstream, so they are applied here. None
-/// if the origin was asked for another part than the client's, and that does not hold the client's.
-pub fn private(shared: &Shared, served: &Arc<Served>, parts: &Parts, private: Private) -> Option<Reply> {
+/// if the origin was asked for another part than the client's, and that does not hold the client's. `why` is why it was
+/// asked.
+pub fn private(shared: &Shared, served: &Arc<Served>, parts: &Parts, private: Private, why: Reason) -> Option<Reply> {
     let (mut head, body) = private.response.into_parts();
-    let status = answer::forwarded(private.reason, head.status);
+    let status = answer::forwarded(why, head.status).because(private.reason);
     let length = body.size_hint().exact();
     let body = Body::from(Source::Upstream(Box::new(body)));
     let response = match (head.status, ContentRange::of(&head.headers)) {
@@ -213,7 +214,7 @@ pub async fn alone(
             }
             None => answer::refuse(shared, StatusCode::SERVICE_UNAVAILABLE, Reason::Overloaded),
         },
-        flight::Outcome::Failed(failure) => answer::failed(shared, &failure),
+        flight::Outcome::Failed(failure) => answer::failed(shared, reason, &failure),
         flight::Outcome::Private
         | flight::Outcome::Renewed { .. }
         | flight::Outcome::Sliced { .. }
@@ -222,7 +223,7 @@ pub async fn alone(
                 Some(receiver) => receiver.await.ok(),
                 None => None,
             };
-            let reply = answered.and_then(|answered| private(shared, served, parts, answered));
+            let reply = answered.and_then(|answered| private(shared, served, parts, answered, reason));
             reply.unwrap_or_else(|| answer::refuse(shared, StatusCode::BAD_GATEWAY, Reason::OriginError))
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, header};
+use http::{HeaderMap, header, request::Parts};
 use rules::{
     caching::{
         Reason,
@@ -12,7 +12,11 @@ use rules::{
 };
 use wire::entry::{Entry, Object};
 
-use super::{answer::Stock, coded::Codes, spine::Asked};
+use super::{
+    answer::Stock,
+    coded::Codes,
+    spine::{Asked, is_head},
+};
 use crate::{
     fill::{Wanted, slices},
     snapshot::Shared,
@@ -92,11 +96,12 @@ pub(super) async fn shelf(shared: &Shared, primary: Key, headers: &HeaderMap, no
 pub(super) fn part(
     shared: &Shared,
     asked: &Asked<'_>,
-    headers: &HeaderMap,
+    parts: &Parts,
     found: Option<&Found>,
     now: u64,
 ) -> Option<Option<Span>> {
-    if !headers.contains_key(header::RANGE) {
+    let headers = &parts.headers;
+    if is_head(&parts.method) || !headers.contains_key(header::RANGE) {
         return Some(None);
     }
     if let Some(found) = found {

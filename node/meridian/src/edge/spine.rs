@@ -304,7 +304,7 @@ async fn look_further(
     if asked.demand.is_some_and(|demand| demand.only_if_cached()) {
         return answer::refuse(shared, StatusCode::GATEWAY_TIMEOUT, Reason::OnlyIfCached);
     }
-    let Some(part) = part(shared, asked, &parts.headers, found.as_ref(), arrival.unix_ms) else {
+    let Some(part) = part(shared, asked, parts, found.as_ref(), arrival.unix_ms) else {
         return pass::part(shared, caller, served, asked, parts).await;
     };
     // 7. fill, and 8. store
@@ -410,8 +410,8 @@ async fn take_part(
         }
         match ride(shared, served, parts, arrival, &mut job, seat, miss.reason, codes).await {
             Ride::Answer(response) => return Some(response),
-            Ride::Private(private) => return pass::private(shared, served, parts, private),
-            Ride::Failed(failure) => return Some(failed(shared, served, parts, policy, miss.found, &failure)),
+            Ride::Private(private) => return pass::private(shared, served, parts, private, miss.reason),
+            Ride::Failed(failure) => return Some(failed(shared, served, parts, policy, miss, &failure)),
             Ride::NotForMe if job.part.is_some() => return None,
             Ride::NotForMe => return Some(pass::alone(shared, served, parts, job.wanted, Reason::Private).await),
             Ride::Refused(flight) => {
@@ -517,10 +517,10 @@ fn failed(
     served: &Arc<Served>,
     parts: &Parts,
     policy: &Policy,
-    found: Option<Found>,
+    miss: Miss,
     failure: &flight::Failure,
 ) -> Reply {
-    if let Some(found) = found {
+    if let Some(found) = miss.found {
         let now = clock::unix_ms();
         let object = &found.object;
         let standing = standing(served, &found);
@@ -533,7 +533,7 @@ fn failed(
             }
         }
     }
-    answer::failed(shared, failure)
+    answer::failed(shared, miss.reason, failure)
 }
 
 /// Counts and logs what was answered. Never waits.

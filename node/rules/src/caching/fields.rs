@@ -3,12 +3,13 @@
 use http::{
     HeaderMap, HeaderName, HeaderValue, Version,
     header::{
-        CONNECTION, CONTENT_LENGTH, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING,
-        UPGRADE,
+        AGE, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, EXPIRES, HOST,
+        PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VARY,
     },
     request::Parts,
 };
 
+use super::tags::is_between;
 pub use super::tags::{strip_tags, surrogate_tags};
 use super::{
     Reason,
@@ -40,7 +41,7 @@ const HOST_BYTES_MAX: usize = 261;
 /// Takes out of a request what is meant for this connection only, and what `Connection` names. A request that
 /// [`framing_fault`] has passed keeps its `Host` and `Content-Length`.
 pub fn strip_request(headers: &mut HeaderMap) {
-    strip(headers);
+    strip(headers, |_| false);
 }
 
 /// Takes out of a response what is meant for this connection only, and what `Connection` names. If there is a
@@ -49,16 +50,53 @@ pub fn strip_response(headers: &mut HeaderMap) {
     if headers.contains_key(TRANSFER_ENCODING) {
         headers.remove(CONTENT_LENGTH);
     }
-    strip(headers);
+    strip(headers, is_for_caches);
 }
 
-fn strip(headers: &mut HeaderMap) {
+/// What a response's `Connection` may not name, since its loss could make others get what is not for them: it is meant
+/// for all recipients (RFC 9110 section 7.6.1).
+fn is_for_caches(name: &HeaderName) -> bool {
+    [CACHE_CONTROL, EXPIRES, AGE, VARY, SET_COOKIE, CONTENT_ENCODING, CONTENT_RANGE].contains(name)
+        || is_between(name)
+        || matches!(name.as_str(), "cdn-cache-control" | "cache-groups")
+}
+
+/// Takes out of a response's trailer section what is no trailer (RFC 9110 section 6.5.1): fields that frame, route,
+/// authenticate, control caches, tell the content's format or set cookies, and those of one connection.
+pub fn strip_trailers(trailers: &mut HeaderMap) {
+    strip(trailers, |_| false);
+    let names: Vec<HeaderName> = trailers.keys().filter(|name| is_no_trailer(name)).cloned().collect();
+    for name in names {
+        trailers.remove(name);
+    }
+}
+
+fn is_no_trailer(name: &HeaderName) -> bool {
+    let name_is = |known: &[&str]| known.contains(&name.as_str());
+    is_for_caches(name)
+        || name.as_str().starts_with("content-")
+        || name.as_str().starts_with("access-control-")
+        || name_is(&[
+            "host",
+            "date",
+            "location",
+            "retry-after",
+            "pragma",
+            "warning",
+            "authorization",
+            "www-authenticate",
+        ])
+        || name_is(&["authentication-info", "cookie", "cache-status", "via", "strict-transport-security", "alt-svc"])
+}
+
+fn strip(headers: &mut HeaderMap, stays: fn(&HeaderName) -> bool) {
     let lines: Vec<HeaderValue> = headers.get_all(CONNECTION).iter().cloned().collect();
     for name in lines.iter().flat_map(|line| members(line.as_bytes())) {
         // what frames and routes a message cannot be named away
         if let Ok(name) = HeaderName::from_bytes(name)
             && name != HOST
             && name != CONTENT_LENGTH
+            && !stays(&name)
         {
             headers.remove(name);
         }
@@ -195,6 +233,42 @@ mod tests {
             );
         }
         headers
+    }
+
+    #[test]
+    fn a_response_cannot_name_away_what_keeps_it_from_others() {
+        let mut headers = fields(&[
+            ("connection", "x-hop, Cache-Control, vary, set-cookie, surrogate-key, cdn-cache-control"),
+            ("x-hop", "1"),
+            ("cache-control", "private"),
+            ("vary", "*"),
+            ("set-cookie", "a"),
+            ("surrogate-key", "k"),
+            ("cdn-cache-control", "no-store"),
+        ]);
+        strip_response(&mut headers);
+        assert!(!headers.contains_key("x-hop") && !headers.contains_key("connection"));
+        assert_eq!(headers.len(), 5);
+    }
+
+    #[test]
+    fn trailers_lose_what_is_none() {
+        let mut trailers = fields(&[
+            ("grpc-status", "0"),
+            ("server-timing", "a"),
+            ("etag", "\"a\""),
+            ("connection", "x-a"),
+            ("x-a", "1"),
+            ("transfer-encoding", "chunked"),
+            ("content-length", "1"),
+            ("content-type", "a/b"),
+            ("cache-control", "max-age=1"),
+            ("set-cookie", "a"),
+            ("surrogate-key", "k"),
+        ]);
+        strip_trailers(&mut trailers);
+        let left: Vec<_> = trailers.keys().map(HeaderName::as_str).collect();
+        assert_eq!(left, ["grpc-status", "server-timing", "etag"]);
     }
 
     fn fault(version: Version, uri: &str, lines: &[(&str, &str)]) -> Option<Reason> {

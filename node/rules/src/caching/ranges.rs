@@ -3,7 +3,7 @@
 
 use http::{
     HeaderMap, HeaderValue, StatusCode,
-    header::{ACCEPT_RANGES, CONTENT_RANGE, DATE, ETAG, IF_RANGE, LAST_MODIFIED, RANGE},
+    header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, DATE, ETAG, IF_RANGE, LAST_MODIFIED, RANGE},
 };
 
 use super::{
@@ -76,7 +76,8 @@ pub struct ContentRange {
 }
 
 impl ContentRange {
-    /// Reads a response's. None if it is missing, malformed, contradicts itself, or does not tell the whole length.
+    /// Reads a response's. None if it is missing, malformed, contradicts itself or the response's `Content-Length`, or
+    /// does not tell the whole length.
     #[must_use]
     pub fn of(response: &HeaderMap) -> Option<Self> {
         let mut lines = response.get_all(CONTENT_RANGE).iter();
@@ -90,7 +91,9 @@ impl ContentRange {
         let (first, last) = (number(span.get(..dash)?)?, number(span.get(dash + 1..)?)?);
         let length = number(length)?;
         let holds = unit.eq_ignore_ascii_case(b"bytes") && first <= last && last < length && length < u64::MAX;
-        holds.then_some(Self { first, last, length })
+        let range = holds.then_some(Self { first, last, length })?;
+        let stated = response.get(CONTENT_LENGTH);
+        stated.is_none_or(|stated| number(stated.as_bytes()) == Some(range.bytes())).then_some(range)
     }
 
     /// How many bytes it holds.
@@ -383,6 +386,10 @@ mod tests {
         }
         let twice = fields(&[("content-range", "bytes 2-4/10"), ("content-range", "bytes 2-4/10")]);
         assert_eq!(ContentRange::of(&twice), None);
+        for (length, fits) in [("3", true), ("2", false), ("4", false), ("10", false), ("x", false)] {
+            let with_length = fields(&[("content-range", "bytes 2-4/10"), ("content-length", length)]);
+            assert_eq!(ContentRange::of(&with_length).is_some(), fits, "{length}");
+        }
     }
 
     #[test]

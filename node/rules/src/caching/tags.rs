@@ -46,7 +46,8 @@ pub fn strip_tags(headers: &mut HeaderMap) {
     }
 }
 
-fn is_between(name: &HeaderName) -> bool {
+/// Whether a field is between origin and cache.
+pub(super) fn is_between(name: &HeaderName) -> bool {
     let name = name.as_str();
     match name.len() {
         4 => name == "xkey",

@@ -11,6 +11,7 @@ pub(crate) mod origin;
 pub(crate) mod parted;
 mod process;
 mod quiet;
+pub(crate) mod scribe;
 pub(crate) mod stamped;
 pub(crate) mod wire;
 

@@ -36,12 +36,17 @@ impl Node {
 
     /// The same in a folder that holds files already; paths in `config` are relative to it.
     pub(crate) fn within(dir: TempDir, config: &str) -> Self {
-        Self::started(dir, config, start)
+        Self::started("edge-1", dir, config, start)
+    }
+
+    /// The same under another name.
+    pub(crate) fn called(name: &str, config: &str) -> Self {
+        Self::started(name, TempDir::new().unwrap(), config, start)
     }
 
     /// The same with a disk of its own for the cache, so many MiB large: a tmpfs that only the node sees.
     pub(crate) fn on_small_disk(config: &str, mib: u32) -> Self {
-        Self::started(TempDir::new().unwrap(), config, |dir| {
+        Self::started("edge-1", TempDir::new().unwrap(), config, |dir| {
             fs::create_dir_all(dir.join("state/objects")).unwrap();
             let script = format!("mount -t tmpfs -o size={mib}m tmpfs state/objects && exec \"$0\" run --config .");
             let mut command = Command::new("unshare");
@@ -50,12 +55,12 @@ impl Node {
         })
     }
 
-    fn started(dir: TempDir, config: &str, start: impl FnOnce(&Path) -> Process) -> Self {
+    fn started(name: &str, dir: TempDir, config: &str, start: impl FnOnce(&Path) -> Process) -> Self {
         let share = quiet::share();
         let [http, https, admin] = free_addresses();
         let head = format!(
             "[http]\nlisten = \"{http}\"\n[https]\nlisten = \"{https}\"\n[admin]\nlisten = \"{admin}\"\n\
-             [node]\nname = \"edge-1\"\n"
+             [node]\nname = \"{name}\"\n"
         );
         fs::write(dir.path().join("meridian.toml"), head + config).unwrap();
         let mut process = start(dir.path());

@@ -30,7 +30,7 @@ use crate::harness::{
 };
 
 /// A connection whose streams have a window of so many bytes.
-pub(super) async fn over<S>(stream: S, window: u32) -> SendRequest<Bytes>
+pub(crate) async fn over<S>(stream: S, window: u32) -> SendRequest<Bytes>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -44,7 +44,7 @@ async fn connect(address: SocketAddr, window: u32) -> SendRequest<Bytes> {
 }
 
 /// Sends a head; the body may follow if it does not end the request.
-pub(super) async fn begin(
+pub(crate) async fn begin(
     send: &SendRequest<Bytes>,
     method: Method,
     target: &str,
@@ -55,7 +55,7 @@ pub(super) async fn begin(
 }
 
 /// All that the server says before the answer, and the answer.
-pub(super) async fn told(mut answer: ResponseFuture) -> (Vec<Response<()>>, Response<RecvStream>) {
+pub(crate) async fn told(mut answer: ResponseFuture) -> (Vec<Response<()>>, Response<RecvStream>) {
     let mut interim = Vec::new();
     let whole = poll_fn(|context| {
         while let Poll::Ready(Some(head)) = answer.poll_informational(context) {

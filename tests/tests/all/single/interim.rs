@@ -1,12 +1,6 @@
 //! What an origin says before it answers (1xx): to the client whose request it answers, in order, and to nobody else.
 
-use std::{
-    io::{Read as _, Write as _},
-    net::{SocketAddr, TcpListener, TcpStream},
-    sync::{Arc, Mutex},
-    thread,
-    time::Duration,
-};
+use std::time::Duration;
 
 use http::Method;
 use tempfile::TempDir;
@@ -17,6 +11,7 @@ use crate::harness::{
     Node,
     certificates::{SiteCa, Validity},
     client::{Raw, raw, tls},
+    scribe::{Scribe, Step, ok},
 };
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -28,62 +23,17 @@ const HINTS: &str = "HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n
 const HINTED: &str = "HTTP/1.1 103 Early Hints\r\nlink: </a.css>; rel=preload\r\n\r\n\
                       HTTP/1.1 103 Early Hints\r\nlink: </b.js>; rel=preload\r\n\r\n";
 
-/// An origin that writes bytes as they are.
-struct RawOrigin {
-    address: SocketAddr,
-    targets: Arc<Mutex<Vec<String>>>,
+/// Answers each request with what `script` makes of its target, one write per piece.
+fn telling(script: fn(&str) -> Vec<String>) -> Scribe {
+    Scribe::start(move |asked| script(&asked.target).into_iter().map(Step::from).collect())
 }
 
-impl RawOrigin {
-    /// Answers each request with what `script` makes of its target, one write per piece.
-    fn start(script: fn(&str) -> Vec<String>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let (address, targets) = (listener.local_addr().unwrap(), Arc::<Mutex<Vec<String>>>::default());
-        let seen = Arc::clone(&targets);
-        // it ends with the test
-        thread::spawn(move || {
-            for stream in listener.incoming() {
-                let (stream, seen) = (stream.unwrap(), Arc::clone(&seen));
-                thread::spawn(move || serve(stream, script, &seen));
-            }
-        });
-        Self { address, targets }
-    }
-
-    fn count(&self, target: &str) -> usize {
-        self.targets.lock().unwrap().iter().filter(|seen| *seen == target).count()
-    }
-
-    fn site(&self) -> String {
-        format!("[[sites]]\nname = \"single\"\nhosts = [\"{HOST}\"]\norigin = \"http://{}\"\n", self.address)
-    }
-
-    fn node(&self) -> Node {
-        Node::alone(&self.site())
-    }
+fn site(origin: &Scribe) -> String {
+    format!("[[sites]]\nname = \"single\"\nhosts = [\"{HOST}\"]\norigin = \"{}\"\n", origin.url())
 }
 
-fn serve(mut stream: TcpStream, script: fn(&str) -> Vec<String>, seen: &Mutex<Vec<String>>) {
-    let _ = stream.set_nodelay(true);
-    let (mut head, mut byte) = (Vec::new(), [0]);
-    while matches!(stream.read(&mut byte), Ok(1)) {
-        head.push(byte[0]);
-        if !head.ends_with(b"\r\n\r\n") {
-            continue;
-        }
-        let text = String::from_utf8(std::mem::take(&mut head)).unwrap();
-        let target = text.split(' ').nth(1).unwrap().to_owned();
-        seen.lock().unwrap().push(target.clone());
-        for piece in script(&target) {
-            if stream.write_all(piece.as_bytes()).is_err() {
-                return;
-            }
-        }
-    }
-}
-
-fn ok(fields: &str, body: &str) -> String {
-    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n{fields}\r\n{body}", body.len())
+fn node(origin: &Scribe) -> Node {
+    Node::alone(&site(origin))
 }
 
 /// Hints, then an answer that may be stored.
@@ -110,8 +60,8 @@ fn parted(text: &str) -> (&str, &str) {
 
 #[tokio::test]
 async fn hints_come_before_the_answer_in_order_and_a_hit_has_none() {
-    let origin = RawOrigin::start(hinting);
-    let node = origin.node();
+    let origin = telling(hinting);
+    let node = node(&origin);
     let miss = exchange(&node, &request("/a", "Connection: close\r\n")).await;
     let (hints, answer) = parted(&miss.text);
     assert_eq!(hints, HINTED);
@@ -123,8 +73,8 @@ async fn hints_come_before_the_answer_in_order_and_a_hit_has_none() {
 
 #[tokio::test]
 async fn what_is_not_stored_is_hinted_too_whatever_the_method() {
-    let origin = RawOrigin::start(hinting);
-    let node = origin.node();
+    let origin = telling(hinting);
+    let node = node(&origin);
     for method in ["DELETE", "HEAD", "OPTIONS"] {
         let asked = format!("{method} /p HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n");
         let answered = exchange(&node, &asked).await;
@@ -136,18 +86,18 @@ async fn what_is_not_stored_is_hinted_too_whatever_the_method() {
 
 #[tokio::test]
 async fn http_1_0_gets_none() {
-    let origin = RawOrigin::start(hinting);
-    let node = origin.node();
+    let origin = telling(hinting);
+    let node = node(&origin);
     let answered = exchange(&node, &format!("GET /old HTTP/1.0\r\nHost: {HOST}\r\n\r\n")).await;
     assert!(!answered.text.contains(" 103 ") && answered.text.ends_with("/old"), "{}", answered.text);
 }
 
 #[tokio::test]
 async fn over_tls_too() {
-    let origin = RawOrigin::start(hinting);
+    let origin = telling(hinting);
     let (dir, ca) = (TempDir::new().unwrap(), SiteCa::new());
     ca.site(dir.path(), "site", HOST, Validity::Now);
-    let node = Node::within(dir, &(origin.site() + "tls = { certificate = \"site.crt\", key = \"site.key\" }\n"));
+    let node = Node::within(dir, &(site(&origin) + "tls = { certificate = \"site.crt\", key = \"site.key\" }\n"));
     let mut stream = tls(node.https, HOST, &ca.pem, b"http/1.1").await.unwrap();
     stream.write_all((request("/1", "") + &request("/2", "Connection: close\r\n")).as_bytes()).await.unwrap();
     let mut text = Vec::new();
@@ -157,10 +107,10 @@ async fn over_tls_too() {
 
 #[tokio::test]
 async fn over_http2_too_each_on_its_own_stream() {
-    let origin = RawOrigin::start(hinting);
+    let origin = telling(hinting);
     let (dir, ca) = (TempDir::new().unwrap(), SiteCa::new());
     ca.site(dir.path(), "site", HOST, Validity::Now);
-    let node = Node::within(dir, &(origin.site() + "tls = { certificate = \"site.crt\", key = \"site.key\" }\n"));
+    let node = Node::within(dir, &(site(&origin) + "tls = { certificate = \"site.crt\", key = \"site.key\" }\n"));
     let clear = http2::over(tokio::net::TcpStream::connect(node.http).await.unwrap(), 1 << 16).await;
     let sealed = http2::over(tls(node.https, HOST, &ca.pem, b"h2").await.unwrap(), 1 << 16).await;
     for (name, send) in [("clear", clear), ("sealed", sealed)] {
@@ -195,8 +145,8 @@ fn in_order(text: &str, targets: &[&str]) {
 
 #[tokio::test]
 async fn pipelined_requests_have_theirs_between_the_answers() {
-    let origin = RawOrigin::start(hinting);
-    let node = origin.node();
+    let origin = telling(hinting);
+    let node = node(&origin);
     let targets: Vec<String> = (100..140).map(|index| format!("/{index}")).collect();
     let mut requests: String = targets.iter().map(|target| request(target, "")).collect();
     requests += &request("/last", "Connection: close\r\n");
@@ -208,8 +158,8 @@ async fn pipelined_requests_have_theirs_between_the_answers() {
 
 #[tokio::test]
 async fn our_own_100_and_what_the_origin_says_do_not_cut_each_other() {
-    let origin = RawOrigin::start(|_| vec![HINTS.to_owned(), ok("Connection: close\r\n", "taken")]);
-    let node = origin.node();
+    let origin = telling(|_| vec![HINTS.to_owned(), ok("Connection: close\r\n", "taken")]);
+    let node = node(&origin);
     let head = format!("POST /up HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 5\r\n");
     let asked = head + "Expect: 100-continue\r\nConnection: close\r\n\r\nhello";
     let answered = exchange(&node, &asked).await;
@@ -227,8 +177,8 @@ fn hinting_large(target: &str) -> Vec<String> {
 
 #[tokio::test]
 async fn a_client_that_reads_slowly_through_a_tiny_window_gets_every_byte_in_its_place() {
-    let origin = RawOrigin::start(hinting_large);
-    let node = origin.node();
+    let origin = telling(hinting_large);
+    let node = node(&origin);
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
     let mut stream = socket.connect(node.http).await.unwrap();
@@ -246,7 +196,7 @@ async fn a_client_that_reads_slowly_through_a_tiny_window_gets_every_byte_in_its
 
 #[tokio::test]
 async fn a_flood_is_cut_to_a_few_and_what_is_too_large_is_left_out() {
-    let origin = RawOrigin::start(|target| match target {
+    let origin = telling(|target| match target {
         "/flood" => vec![HINTS.repeat(2000), ok("", "flood")],
         "/large" => vec![
             format!("HTTP/1.1 103 Early Hints\r\nLink: {}\r\n\r\n", "x".repeat(20_000)),
@@ -272,13 +222,13 @@ async fn a_flood_is_cut_to_a_few_and_what_is_too_large_is_left_out() {
 
 #[tokio::test]
 async fn a_switch_that_nobody_asked_for_is_a_bad_gateway_and_a_stray_100_stays_on_its_side() {
-    let origin = RawOrigin::start(|target| match target {
+    let origin = telling(|target| match target {
         "/switch" => {
             vec!["HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\nyyy".to_owned()]
         }
         _ => vec!["HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n".to_owned(), ok("", "there")],
     });
-    let node = origin.node();
+    let node = node(&origin);
     let switched = exchange(&node, &request("/switch", "Connection: close\r\n")).await;
     assert_eq!(switched.status(), 502, "{}", switched.text);
     let continued = exchange(&node, &request("/continue", "Connection: close\r\n")).await;

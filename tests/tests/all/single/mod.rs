@@ -5,7 +5,7 @@ mod coalescing;
 mod codings;
 mod crowds;
 mod disk;
-mod http2;
+pub(crate) mod http2;
 mod interim;
 mod keyed;
 mod origins;
@@ -20,7 +20,7 @@ mod variants;
 use crate::harness::{Node, origin::Origin};
 
 /// The host of the one site.
-const HOST: &str = "www.single.test";
+pub(crate) const HOST: &str = "www.single.test";
 
 /// A node with one site before an origin; `more` is added to the config.
 fn node(origin: &Origin, more: &str) -> Node {
