@@ -90,7 +90,7 @@ start_nginx() { # name core
 }
 
 start_meridian() { # name binary
-    sed -e "s|@WORK@|$work|g" -e "s|@ORIGIN@|$origin_port|g" -e "s|@PORT@|${port[$1]}|g" \
+    sed -e "s|@WORK@|$work/$1|g" -e "s|@ORIGIN@|$origin_port|g" -e "s|@PORT@|${port[$1]}|g" \
         "$here/meridian.toml" >"$work/$1/meridian.toml"
     taskset -c 0 "$2" run --config "$work/$1" >"$work/$1/log" 2>&1 &
     pids+=($!)
