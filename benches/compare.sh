@@ -1,7 +1,10 @@
 #!/usr/bin/env bash
 # Meridian beside nginx's proxy_cache: the same objects, the same core, the same load, in alternation.
 #
-#   benches/compare.sh [--rounds N] [--seconds S] [--only nginx|meridian]
+#   benches/compare.sh [--rounds N] [--seconds S] [--only nginx|meridian] [--before BINARY] [--http2]
+#
+# --before adds another build of meridian, as `before`: what a change has cost. --http2 asks over HTTP/2 in clear text
+# (h2load, 8 connections of 16 streams).
 #
 # Prints the CPU time per request that each server's processes took, read from /proc before and after each round (all
 # threads, user and system), and the ratio of the medians. Requests per second are printed too, but on shared cores
@@ -9,27 +12,31 @@
 # keep-alive connections) and the origin have core 1. Needs nginx and wrk: as root they are installed by apt.
 set -euo pipefail
 
-rounds=5 seconds=5 only=
+rounds=5 seconds=5 only= before= http2=
 while (($#)); do
     case $1 in
         --rounds) rounds=$2; shift 2 ;;
         --seconds) seconds=$2; shift 2 ;;
         --only) only=$2; shift 2 ;;
-        *) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 2 ;;
+        --before) before=$2; shift 2 ;;
+        --http2) http2=1; shift ;;
+        *) sed -n '2,13s/^# \{0,1\}//p' "$0"; exit 2 ;;
     esac
 done
 [[ $rounds =~ ^[1-9][0-9]*$ && $seconds =~ ^[1-9][0-9]*$ ]] || { echo "rounds and seconds are numbers from 1" >&2; exit 2; }
 [[ $only == "" || $only == nginx || $only == meridian ]] || { echo "--only takes nginx or meridian" >&2; exit 2; }
+[[ $before == "" || -x $before ]] || { echo "--before takes a binary: found $before" >&2; exit 2; }
 
 here=$(cd "$(dirname "$0")" && pwd)
 top=$(dirname "$here")
 connections=64
-origin_port=18090 nginx_port=18091 meridian_port=18092
+origin_port=18090 nginx_port=18091 meridian_port=18092 before_port=18093
 sizes=(1k 64k)
 declare -A bytes=([1k]=1024 [64k]=65536)
-declare -A port=([nginx]=$nginx_port [meridian]=$meridian_port)
+declare -A port=([nginx]=$nginx_port [meridian]=$meridian_port [before]=$before_port)
 contestants=(meridian nginx)
 [[ -n $only ]] && contestants=("$only")
+[[ -n $before ]] && contestants+=(before)
 
 say() { echo "$*" >&2; }
 fail() { say "compare: $*"; exit 1; }
@@ -45,10 +52,11 @@ need() {
 }
 need nginx nginx-light
 need wrk wrk
+[[ -z $http2 ]] || need h2load nghttp2-client
 need curl curl
 need taskset util-linux
 (($(nproc) >= 2)) || fail "two cores are needed: one for the server, one for the load"
-for p in $origin_port $nginx_port $meridian_port; do
+for p in $origin_port $nginx_port $meridian_port $before_port; do
     ! (exec 3<>"/dev/tcp/127.0.0.1/$p") 2>/dev/null || fail "port $p on 127.0.0.1 is in use"
 done
 
@@ -64,25 +72,27 @@ trap 'exit 130' INT TERM
 
 # ---- what is served, and by whom
 
-mkdir -p "$work/www" "$work/origin" "$work/nginx" "$work/meridian"
+mkdir -p "$work/www" "$work/origin" "$work/nginx" "$work/meridian" "$work/before"
 # nginx's workers give up root; they must still find what they serve
 chmod 755 "$work"
 for size in "${sizes[@]}"; do
     head -c "${bytes[$size]}" /dev/urandom >"$work/www/$size"
 done
 
-start_nginx() { # name
-    sed -e "s|@WORK@|$work|g" -e "s|@ORIGIN@|$origin_port|g" -e "s|@PORT@|$nginx_port|g" \
+start_nginx() { # name core
+    local listen=$nginx_port
+    [[ -z $http2 ]] || listen="$nginx_port http2"
+    sed -e "s|@WORK@|$work|g" -e "s|@ORIGIN@|$origin_port|g" -e "s|@PORT@|$listen|g" \
         "$here/nginx/$1.conf" >"$work/$1/nginx.conf"
     taskset -c "$2" nginx -e "$work/$1/error.log" -p "$work/$1" -c "$work/$1/nginx.conf" &
     pids+=($!)
     server_pid=$!
 }
 
-start_meridian() {
-    sed -e "s|@WORK@|$work|g" -e "s|@ORIGIN@|$origin_port|g" -e "s|@PORT@|$meridian_port|g" \
-        "$here/meridian.toml" >"$work/meridian/meridian.toml"
-    taskset -c 0 "$meridian" run --config "$work/meridian" >"$work/meridian/log" 2>&1 &
+start_meridian() { # name binary
+    sed -e "s|@WORK@|$work/$1|g" -e "s|@ORIGIN@|$origin_port|g" -e "s|@PORT@|${port[$1]}|g" \
+        "$here/meridian.toml" >"$work/$1/meridian.toml"
+    taskset -c 0 "$2" run --config "$work/$1" >"$work/$1/log" 2>&1 &
     pids+=($!)
     server_pid=$!
 }
@@ -95,7 +105,7 @@ fi
 
 answers() { # port: waits at most 10 s
     for _ in $(seq 100); do
-        curl -s -o /dev/null "http://127.0.0.1:$1/1k" && return
+        curl -s ${2:+--http2-prior-knowledge} -o /dev/null "http://127.0.0.1:$1/1k" && return
         sleep 0.1
     done
     return 1
@@ -105,16 +115,20 @@ declare -A server
 start_nginx origin 1
 answers $origin_port || fail "the origin does not start: $(cat "$work/origin/error.log")"
 for name in "${contestants[@]}"; do
-    if [[ $name == nginx ]]; then start_nginx nginx 0; else start_meridian; fi
+    case $name in
+        nginx) start_nginx nginx 0 ;;
+        meridian) start_meridian meridian "$meridian" ;;
+        before) start_meridian before "$before" ;;
+    esac
     server[$name]=$server_pid
-    answers "${port[$name]}" || fail "$name does not start: $(tail -n 5 "$work/$name/log" "$work/$name/error.log" 2>/dev/null)"
+    answers "${port[$name]}" "$http2" || fail "$name does not start: $(tail -n 5 "$work/$name/log" "$work/$name/error.log" 2>/dev/null)"
 done
 
 # ---- what is compared is a hit, and the right bytes
 
 check() { # name size
     local url=http://127.0.0.1:${port[$1]}/$2 marks
-    for _ in 1 2 3; do curl -s -o "$work/body" -D "$work/head" "$url"; done
+    for _ in 1 2 3; do curl -s ${http2:+--http2-prior-knowledge} -o "$work/body" -D "$work/head" "$url"; done
     cmp -s "$work/body" "$work/www/$2" || fail "$1 serves other bytes for /$2"
     marks=$(tr -d '\r' <"$work/head" | grep -i '^cache-status:' || true)
     [[ $marks == *hit* || $marks == *HIT* ]] || fail "$1 does not hit for /$2: ${marks:-no Cache-Status}"
@@ -142,11 +156,19 @@ tick_us=$((1000000 / $(getconf CLK_TCK)))
 round() { # name size seconds: prints "cpu_us_per_request requests_per_second"
     local before after out requests
     before=$(ticks "${server[$1]}")
-    out=$(taskset -c 1 wrk -t 1 -c $connections -d "$3s" "http://127.0.0.1:${port[$1]}/$2")
-    after=$(ticks "${server[$1]}")
-    if grep -qE 'Non-2xx|Socket errors' <<<"$out"; then fail "$1, /$2: $(grep -E 'Non-2xx|Socket errors' <<<"$out")"; fi
-    requests=$(awk '/ requests in /{print $1}' <<<"$out")
-    [[ $requests =~ ^[1-9] ]] || fail "$1, /$2: wrk counted no requests"
+    if [[ -n $http2 ]]; then
+        out=$(taskset -c 1 h2load -t 1 -c 8 -m 16 -D "$3" "http://127.0.0.1:${port[$1]}/$2")
+        after=$(ticks "${server[$1]}")
+        # requests: N total, N started, N done, N succeeded, 0 failed, 0 errored, 0 timeout
+        grep -qE '^requests: .* 0 failed, 0 errored, 0 timeout' <<<"$out" || fail "$1, /$2: $(grep '^requests:' <<<"$out")"
+        requests=$(sed -n 's/^requests: .* \([0-9]*\) succeeded.*/\1/p' <<<"$out")
+    else
+        out=$(taskset -c 1 wrk -t 1 -c $connections -d "$3s" "http://127.0.0.1:${port[$1]}/$2")
+        after=$(ticks "${server[$1]}")
+        if grep -qE 'Non-2xx|Socket errors' <<<"$out"; then fail "$1, /$2: $(grep -E 'Non-2xx|Socket errors' <<<"$out")"; fi
+        requests=$(awk '/ requests in /{print $1}' <<<"$out")
+    fi
+    [[ $requests =~ ^[1-9] ]] || fail "$1, /$2: no requests were counted"
     awk -v ticks=$((after - before)) -v us=$tick_us -v n="$requests" -v s="$3" 'BEGIN{printf "%.3f %.0f\n", ticks*us/n, n/s}'
 }
 
@@ -176,6 +198,10 @@ for size in "${sizes[@]}"; do
         rate=$(cut -d' ' -f2 "$work/result.$name.$size" | median)
         printf '%-8s %-10s %7.2f (%.2f - %.2f) %16.0f\n' "$size" "$name" "${cpu[$name]}" "$low" "$high" "$rate"
     done
+    if [[ -n $before && -n ${cpu[meridian]:-} ]]; then
+        awk -v b="${cpu[before]}" -v m="${cpu[meridian]}" -v s="$size" \
+            'BEGIN{printf "%-8s meridian takes %.3f x the CPU of the build before\n", s, m/b}'
+    fi
     if [[ -z $only ]]; then
         awk -v n="${cpu[nginx]}" -v m="${cpu[meridian]}" -v s="$size" \
             'BEGIN{printf "%-8s nginx takes %.2f x the CPU of meridian\n", s, n/m}'

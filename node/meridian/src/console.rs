@@ -251,6 +251,12 @@ pub fn register_figures(shared: &Arc<Shared>) {
     let seen = Arc::downgrade(shared);
     observe.register(Box::new(move |page| {
         let Some(shared) = seen.upgrade() else { return };
-        page.single("meridian_fills", Kind::Gauge, "Fetches under way.", shared.flights.count() as f64);
+        let (fills, waiting) = shared.flights.count();
+        let held = shared.flights.budget().held_bytes();
+        page.single("meridian_fills", Kind::Gauge, "Fetches under way.", fills as f64);
+        page.single("meridian_fills_waiting", Kind::Gauge, "Requests that wait for the head of one.", waiting as f64);
+        page.single("meridian_fills_held_bytes", Kind::Gauge, "Bytes that they hold for readers.", held as f64);
+        page.single("meridian_slices", Kind::Gauge, "Slices of bodies on their way.", shared.slices.count() as f64);
+        page.single("meridian_codings", Kind::Gauge, "Bodies being coded.", shared.codings.count() as f64);
     }));
 }

@@ -294,10 +294,16 @@ impl Flights {
         }
     }
 
-    /// How many are under way.
+    /// How many are under way, and how many requests wait for their heads.
     #[must_use]
-    pub fn count(&self) -> usize {
-        self.shards.iter().map(|shard| shard.lock().len()).sum()
+    pub fn count(&self) -> (usize, usize) {
+        let mut count = (0, 0);
+        for shard in &self.shards {
+            for flight in shard.lock().values() {
+                count = (count.0 + 1, count.1 + flight.waiting());
+            }
+        }
+        count
     }
 }
 

@@ -3,6 +3,7 @@
 mod bad_input;
 mod coalescing;
 mod codings;
+mod crowds;
 mod disk;
 pub(crate) mod http2;
 mod interim;
