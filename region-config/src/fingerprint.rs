@@ -151,6 +151,7 @@ fn policy(sum: &mut Sum, it: &Policy) {
         heuristic,
         stale_if_error_s,
         compress,
+        refresh_ahead,
         honour_request_cache_control,
         variants_max,
         query,
@@ -172,6 +173,7 @@ fn policy(sum: &mut Sum, it: &Policy) {
     }
     sum.number((*heuristic).into());
     sum.number((*compress).into());
+    sum.number((*refresh_ahead).into());
     sum.number((*honour_request_cache_control).into());
     sum.optional(query.as_deref(), query_rules);
     sum.optional(key.as_deref(), key_rules);

@@ -25,6 +25,8 @@ pub struct Policy {
     pub stale_if_error_s: u32,
     /// Whether stored responses of kinds that get smaller are coded for clients that accept it.
     pub compress: bool,
+    /// Whether what is asked for often is fetched anew before its lifetime is over.
+    pub refresh_ahead: bool,
     /// Whether a client's `Cache-Control` counts (RFC 9111 section 5.2.1): then clients can make the cache ask.
     pub honour_request_cache_control: bool,
     /// Variants of one URL that are kept at a time.
@@ -53,6 +55,7 @@ impl Default for Policy {
             heuristic: false,
             stale_if_error_s: 86_400,
             compress: false,
+            refresh_ahead: false,
             honour_request_cache_control: false,
             variants_max: VARIANTS_MAX,
             query: None,

@@ -350,6 +350,8 @@ section! {
         may stale_if_error: Time<0, { 366 * DAY }>,
         /// Whether stored text is coded (zstd, br, gzip) for clients that accept it, once for each coding; `false` if left out.
         may compress: bool,
+        /// Whether what is asked for often is fetched anew in the last tenth of its lifetime, before anybody has to wait; `false` if left out.
+        may refresh_ahead: bool,
         /// Whether a client's `no-cache`, `max-age`, `min-fresh`, `max-stale` and `only-if-cached` count; `false` if left out.
         may honour_request_cache_control: bool,
         /// Variants of one URL that are kept at a time; 64 if left out.

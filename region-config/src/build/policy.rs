@@ -30,6 +30,7 @@ pub(super) fn of(section: &RouteSection) -> Policy {
             Class::Tight | Class::Live => 0,
             Class::Static | Class::Standard => seconds(&section.stale_if_error, default.stale_if_error_s),
         },
+        refresh_ahead: value(&section.refresh_ahead).unwrap_or(default.refresh_ahead),
         compress: value(&section.compress).unwrap_or(default.compress),
         honour_request_cache_control: value(&section.honour_request_cache_control).unwrap_or(false),
         variants_max: section.variants_max.as_ref().map_or(default.variants_max, |it| it.value.small()),

@@ -112,6 +112,7 @@ fn shown_route(route: &Route) -> Value {
         "heuristic": policy.heuristic,
         "stale_if_error_s": policy.stale_if_error_s,
         "compress": policy.compress,
+        "refresh_ahead": policy.refresh_ahead,
         "honour_request_cache_control": policy.honour_request_cache_control,
         "variants_max": policy.variants_max,
         "query": policy.query.as_ref().map(|rules| {

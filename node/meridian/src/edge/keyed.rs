@@ -60,7 +60,13 @@ impl<'a> Asked<'a> {
     pub(super) fn declared(self, shared: &Shared, policy: &'a Policy, headers: &HeaderMap) -> Self {
         let rules = policy.key.as_deref();
         let primary = rules.map(|rules| key::with_declared(&shared.secret, self.primary, rules, headers));
-        Self { primary: primary.unwrap_or(self.primary), keyed: rules, demand: Demand::of(policy, headers), ..self }
+        Self {
+            primary: primary.unwrap_or(self.primary),
+            keyed: rules,
+            demand: Demand::of(policy, headers),
+            ahead: policy.refresh_ahead,
+            ..self
+        }
     }
 }
 

@@ -12,6 +12,7 @@ pub mod interim;
 pub mod keyed;
 pub mod listener;
 pub mod pass;
+mod refresh;
 pub mod searched;
 mod shelf;
 pub mod sites;

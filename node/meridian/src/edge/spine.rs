@@ -22,13 +22,13 @@ use super::{
     coded::{self, Codes},
     forward,
     interim::Interim,
-    keyed, pass, searched,
+    keyed, pass, refresh, searched,
     shelf::{Found, Shelf, part, pick, shelf},
     sites::{Lodger, Served, bare_host},
 };
 use crate::{
     clock,
-    fill::{self, Boarding, Job, Private, Seat, Wanted, filing::Filed, flight, slices},
+    fill::{self, Boarding, Job, Private, Seat, Wanted, filing::Filed, flight},
     observe::Line,
     snapshot::Shared,
 };
@@ -178,6 +178,8 @@ pub struct Asked<'a> {
     pub(super) keyed: Option<&'a KeyRules>,
     /// What the client asks of the cache, where the route lets that count.
     pub(super) demand: Option<Demand>,
+    /// Whether it is fetched anew before its lifetime is over, if it is asked for often.
+    pub(super) ahead: bool,
 }
 
 impl<'a> Asked<'a> {
@@ -192,7 +194,7 @@ impl<'a> Asked<'a> {
         let https = caller.https();
         let site = &served.site;
         let primary = key::primary(&shared.secret, &site.tenant, &site.name, https, authority, target);
-        Self { https, authority, host, target, primary, interim: None, keyed: None, demand: None }
+        Self { https, authority, host, target, primary, interim: None, keyed: None, demand: None, ahead: false }
     }
 }
 
@@ -220,7 +222,12 @@ fn from_memory(
     match decide(served, asked, &found, now) {
         Decision::Serve { age_s, ttl_s } => {
             let refill = || wanted(shared, caller, served, asked, parts);
-            answer::stored(shared, served, parts, &found.stock(&refill, codes.in_memory()), age_s, How::Hit { ttl_s })
+            let stock = found.stock(&refill, codes.in_memory());
+            let reply = answer::stored(shared, served, parts, &stock, age_s, How::Hit { ttl_s });
+            if asked.ahead && reply.is_some() && refresh::is_due(&found, ttl_s) {
+                refresh::start(shared, refill(), found);
+            }
+            reply
         }
         _ => None,
     }
@@ -282,7 +289,7 @@ async fn look_further(
                 let how = How::Stale { ttl_s, reason };
                 if let Some(response) = answer::stored(shared, served, parts, &found.stock(&refill, codes), age_s, how)
                 {
-                    refresh(shared, refill(), found);
+                    refresh::start(shared, refill(), found);
                     return response;
                 }
                 (None, Reason::ChunkLost, false)
@@ -337,24 +344,6 @@ fn wanted(shared: &Shared, caller: Caller, served: &Arc<Served>, asked: &Asked<'
     })
 }
 
-/// Fetches anew behind the client's back, unless that is under way.
-fn refresh(shared: &Arc<Shared>, wanted: Arc<Wanted>, found: Found) {
-    let sliced = matches!(found.object.body, wire::entry::Body::Chunked { chunk_bytes: slices::SLICE_BYTES, .. });
-    let part = sliced.then(|| slices::around(0, Some(0)));
-    let key = flown(found.key, part);
-    let job = Job { key, stale: Some((found.key, found.object)), conditional: true, direct: false, part, wanted };
-    // nobody waits: the seat is given up at once, the fetch goes on
-    drop(fill::board(shared, &job, None, || false));
-}
-
-/// What requests meet under that want the same.
-fn flown(key: Key, part: Option<Span>) -> Key {
-    match part {
-        Some((first, _)) => key::part(key, Some(first / u64::from(slices::SLICE_BYTES))),
-        None => key,
-    }
-}
-
 /// Why something has to be fetched.
 struct Miss {
     key: Key,
@@ -380,7 +369,7 @@ async fn take_part(
     let own = miss.found.as_ref().filter(|found| found.presented.is_none());
     let key = own.map_or(miss.key, |found| found.key);
     let mut job = Job {
-        key: flown(key, miss.part),
+        key: refresh::flown(key, miss.part),
         stale: miss.found.as_ref().map(|found| (found.key, Arc::clone(&found.object))),
         conditional: miss.conditional,
         direct: !served.realm.caught_up(),
@@ -499,7 +488,7 @@ fn is_other_variant(shared: &Shared, job: &mut Job, filed: &Filed) -> bool {
     let Some((spec, key)) = &filed.vary else { return false };
     let mine = key::variant(&shared.secret, filed.primary, spec, &job.wanted.headers);
     if mine != *key {
-        job.key = flown(mine, job.part);
+        job.key = refresh::flown(mine, job.part);
     }
     mine != *key
 }

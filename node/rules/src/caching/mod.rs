@@ -42,7 +42,7 @@ pub use invalidation::{also_invalidated, invalidates, is_safe};
 pub(crate) use lists::members as list_members;
 pub use no_vary_search::SearchVariance;
 pub use reason::Reason;
-pub use reuse::{Decision, decide, stale_on_error};
+pub use reuse::{Decision, decide, nearly_over, stale_on_error};
 pub use status::CacheStatus;
 pub use storing::{Exchange, Storing, storing};
 pub use tags::Tags;

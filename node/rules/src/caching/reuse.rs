@@ -36,6 +36,17 @@ pub enum Decision {
     },
 }
 
+/// The shortest lifetime that is worth ending early, in seconds.
+const AHEAD_LIFETIME_MIN_S: u32 = 10;
+
+/// Whether a fresh response is in the last tenth of its lifetime, at most half a minute: time to fetch it anew if it is
+/// asked for often, so that nobody waits when it is over.
+#[must_use]
+pub fn nearly_over(freshness: &Freshness, ttl_s: i64) -> bool {
+    let window_s = (freshness.lifetime_s / 10).min(30);
+    freshness.lifetime_s >= AHEAD_LIFETIME_MIN_S && ttl_s <= i64::from(window_s)
+}
+
 /// Decides about a stored response. What the client asks for by `Cache-Control` plays no part: no client can make the
 /// cache miss.
 ///
@@ -99,6 +110,14 @@ mod tests {
 
     fn check(freshness: &Freshness, standing: Standing, after_ms: u64, expected: Decision) {
         assert_eq!(decide(freshness, standing, STORED + after_ms), expected, "{freshness:?} {standing:?} {after_ms}");
+    }
+
+    #[test]
+    fn a_lifetime_is_nearly_over_in_its_last_tenth() {
+        let over = |lifetime_s, ttl_s| nearly_over(&Freshness { lifetime_s, ..FRESH }, ttl_s);
+        assert!(over(100, 10) && !over(100, 11));
+        assert!(over(86_400, 30) && !over(86_400, 31));
+        assert!(over(10, 1) && !over(9, 1));
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! What happens when the origin does not answer.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 
 use super::{HOST, node};
 use crate::harness::{
@@ -103,4 +106,26 @@ async fn an_origin_that_does_not_answer_in_time_is_a_504() {
     let reply = fetch(node.http, HOST, "/slow").await;
     assert_eq!(reply.status, 504, "{}", reply.seen());
     assert!(reply.text().contains("origin-timeout"), "{}", reply.seen());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_asked_for_often_is_fetched_anew_before_anybody_has_to_wait() {
+    let origin = Origin::start();
+    for path in ["/ahead/hot", "/hot"] {
+        let asked = AtomicUsize::new(0);
+        origin.on(path, move |_| {
+            // nine tenths of the first one's lifetime are over
+            let age = if asked.fetch_add(1, Ordering::SeqCst) == 0 { "990" } else { "0" };
+            Answer::ok("hot").with("cache-control", "max-age=1000").with("age", age)
+        });
+    }
+    let node = node(&origin, "[[sites.routes]]\npath = \"/ahead/*\"\nrefresh_ahead = true\n");
+    for path in ["/ahead/hot", "/hot"] {
+        assert_eq!(fetch(node.http, HOST, path).await.status, 200);
+        for _ in 0..100 {
+            let reply = fetch(node.http, HOST, path).await;
+            assert!(reply.is_hit(), "{path}: {}", reply.seen());
+        }
+    }
+    assert_eq!((origin.count("/ahead/hot"), origin.count("/hot")), (2, 1));
 }

@@ -1,0 +1,46 @@
+//! Fetching anew behind the client's back: what is stale and may be served meanwhile, and what soon would be.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
+
+use rules::{
+    caching::{self, ranges::Span},
+    key::{self, Key},
+};
+use wire::entry::Body;
+
+use super::shelf::Found;
+use crate::{
+    fill::{self, Job, Wanted, slices},
+    snapshot::Shared,
+};
+
+/// Of the hits near the end of a lifetime one in so many fetches anew: what is asked for often is surely fetched in time,
+/// what is asked for once hardly ever for nothing.
+const ONE_IN: u32 = 16;
+
+/// Whether this hit is the one to fetch anew before its lifetime is over.
+pub(super) fn is_due(found: &Found, ttl_s: i64) -> bool {
+    static HITS: AtomicU32 = AtomicU32::new(0);
+    caching::nearly_over(&found.object.freshness, ttl_s) && HITS.fetch_add(1, Ordering::Relaxed) % ONE_IN == 0
+}
+
+/// Fetches anew, unless that is under way.
+pub(super) fn start(shared: &Arc<Shared>, wanted: Arc<Wanted>, found: Found) {
+    let sliced = matches!(found.object.body, Body::Chunked { chunk_bytes: slices::SLICE_BYTES, .. });
+    let part = sliced.then(|| slices::around(0, Some(0)));
+    let key = flown(found.key, part);
+    let job = Job { key, stale: Some((found.key, found.object)), conditional: true, direct: false, part, wanted };
+    // nobody waits: the seat is given up at once, the fetch goes on
+    drop(fill::board(shared, &job, None, || false));
+}
+
+/// What requests meet under that want the same.
+pub(super) fn flown(key: Key, part: Option<Span>) -> Key {
+    match part {
+        Some((first, _)) => key::part(key, Some(first / u64::from(slices::SLICE_BYTES))),
+        None => key,
+    }
+}
