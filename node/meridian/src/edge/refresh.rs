@@ -24,7 +24,7 @@ const ONE_IN: u32 = 16;
 /// Whether this hit is the one to fetch anew before its lifetime is over.
 pub(super) fn is_due(found: &Found, ttl_s: i64) -> bool {
     static HITS: AtomicU32 = AtomicU32::new(0);
-    caching::nearly_over(&found.object.freshness, ttl_s) && HITS.fetch_add(1, Ordering::Relaxed) % ONE_IN == 0
+    caching::nearly_over(&found.object.freshness, ttl_s) && HITS.fetch_add(1, Ordering::Relaxed).is_multiple_of(ONE_IN)
 }
 
 /// Fetches anew, unless that is under way.

@@ -297,13 +297,11 @@ impl Flights {
     /// How many are under way, and how many requests wait for their heads.
     #[must_use]
     pub fn count(&self) -> (usize, usize) {
-        let mut count = (0, 0);
-        for shard in &self.shards {
-            for flight in shard.lock().values() {
-                count = (count.0 + 1, count.1 + flight.waiting());
-            }
-        }
-        count
+        let shards = self.shards.iter().map(|shard| {
+            let shard = shard.lock();
+            (shard.len(), shard.values().map(|flight| flight.waiting()).sum::<usize>())
+        });
+        shards.fold((0, 0), |sum, more| (sum.0 + more.0, sum.1 + more.1))
     }
 }
 
