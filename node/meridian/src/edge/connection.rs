@@ -21,6 +21,7 @@ use super::{
     http2,
     interim::{Gap, Interim, Interjecting},
     listener::Guest,
+    noted,
     spine::{self, Caller},
     stall::Stall,
 };
@@ -124,7 +125,8 @@ impl Desk {
     {
         let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
         if target > self.target_bytes {
-            return answer::refuse_and_close(http::StatusCode::URI_TOO_LONG, Reason::HeadTooLarge);
+            let refused = answer::refuse_and_close(http::StatusCode::URI_TOO_LONG, Reason::HeadTooLarge);
+            return noted::stray(&self.shared, self.caller, refused, Reason::HeadTooLarge);
         }
         spine::answer(&self.shared, self.caller, interim, request).await
     }

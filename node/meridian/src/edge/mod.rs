@@ -10,6 +10,7 @@ mod http2;
 pub mod interim;
 pub mod keyed;
 pub mod listener;
+mod noted;
 pub mod pass;
 pub mod searched;
 mod shelf;

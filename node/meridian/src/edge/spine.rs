@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode, Version, header, request::Parts};
+use http::{Method, Request, Response, StatusCode, header, request::Parts};
 use http_body::Body as HttpBody;
 use region_config::{KeyRules, Policy};
 use rules::{
@@ -22,14 +22,16 @@ use super::{
     coded::{self, Codes},
     forward,
     interim::Interim,
-    keyed, pass, searched,
+    keyed,
+    noted::{note, stray},
+    pass, searched,
     shelf::{Found, Shelf, part, pick, shelf},
     sites::{Lodger, Served, bare_host},
 };
 use crate::{
     clock,
     fill::{self, Boarding, Job, Private, Seat, Wanted, filing::Filed, flight, slices},
-    observe::Line,
+    observe::Outcome,
     snapshot::Shared,
 };
 
@@ -76,7 +78,7 @@ where
     let (mut parts, body) = request.into_parts();
     // 1. parse strictly; refuse what is ambiguous, and close
     if let Some(reason) = fields::framing_fault(&parts) {
-        return answer::refuse_and_close(StatusCode::BAD_REQUEST, reason);
+        return stray(shared, caller, answer::refuse_and_close(StatusCode::BAD_REQUEST, reason), reason);
     }
     if parts.headers.contains_key(header::CONNECTION) {
         // what it names is for this hop only, and plays no part in what is chosen or sent on
@@ -85,20 +87,28 @@ where
     // 2. the site, and the right to touch its data
     let sites = shared.sites.load();
     let Some(authority) = authority(&parts) else {
-        return answer::refuse_and_close(StatusCode::BAD_REQUEST, Reason::HostMissing);
+        let refused = answer::refuse_and_close(StatusCode::BAD_REQUEST, Reason::HostMissing);
+        return stray(shared, caller, refused, Reason::HostMissing);
     };
     let host = bare_host(authority);
     let served = match sites.find(&host) {
         Some(Lodger::Served(served)) => served,
-        // nothing of it is stored, opened, counted by site, or logged here
-        Some(Lodger::Outside) => return answer::misdirected(Reason::OutsideJurisdiction),
-        None => return answer::misdirected(Reason::UnknownSite),
+        other => {
+            // nothing of a site outside is stored, opened, counted by site, or logged here
+            let reason = other.map_or(Reason::UnknownSite, |_| Reason::OutsideJurisdiction);
+            return stray(shared, caller, answer::misdirected(reason), reason);
+        }
     };
     let arrival = Arrival::now(served);
     // 3. what is asked for
     let target = match key::target(&parts.uri) {
         Ok(target) => target,
-        Err(_) => return answer::refuse_and_close(StatusCode::BAD_REQUEST, Reason::Target),
+        Err(_) => {
+            let response = answer::refuse_and_close(StatusCode::BAD_REQUEST, Reason::Target);
+            let reply = Reply { response, outcome: Outcome::Refused, reason: Some(Reason::Target) };
+            note(shared, caller, served, &parts, &arrival, &reply);
+            return reply.response;
+        }
     };
     let policy = served.policy(&target.path);
     let reply = match caching::intent(&parts.method, &parts.headers, policy) {
@@ -146,7 +156,7 @@ fn refusal_status(reason: Reason) -> StatusCode {
 }
 
 /// The one authority of a request: that of an absolute target, else `Host`.
-fn authority(parts: &Parts) -> Option<&str> {
+pub(super) fn authority(parts: &Parts) -> Option<&str> {
     if let Some(authority) = parts.uri.authority() {
         return Some(authority.as_str());
     }
@@ -154,9 +164,9 @@ fn authority(parts: &Parts) -> Option<&str> {
 }
 
 /// What was true when a request came.
-struct Arrival {
-    unix_ms: u64,
-    instant: std::time::Instant,
+pub(super) struct Arrival {
+    pub(super) unix_ms: u64,
+    pub(super) instant: std::time::Instant,
     position: Position,
 }
 
@@ -388,7 +398,7 @@ async fn take_part(
         wanted: wanted(shared, caller, served, asked, parts),
     };
     let codes = Codes::of(policy, caller);
-    let mut refused = None;
+    let (mut refused, mut waited) = (None, false);
     for round in 0..ROUNDS_MAX {
         let mut landed = None;
         let boarding = if round + 1 < ROUNDS_MAX {
@@ -405,7 +415,7 @@ async fn take_part(
             Boarding::Landed => return landed,
             Boarding::Full => return Some(answer::refuse(shared, StatusCode::SERVICE_UNAVAILABLE, Reason::Overloaded)),
         };
-        if seat.private.is_none() {
+        if seat.private.is_none() && !std::mem::replace(&mut waited, true) {
             served.counters.note_collapsed();
         }
         match ride(shared, served, parts, arrival, &mut job, seat, miss.reason, codes).await {
@@ -534,33 +544,6 @@ fn failed(
         }
     }
     answer::failed(shared, failure)
-}
-
-/// Counts and logs what was answered. Never waits.
-fn note(shared: &Shared, caller: Caller, served: &Served, parts: &Parts, arrival: &Arrival, reply: &Reply) {
-    let Caller::Client { address, .. } = caller else { return };
-    let micros = u32::try_from(clock::instant().duration_since(arrival.instant).as_micros()).unwrap_or(u32::MAX);
-    served.counters.note(reply.outcome, reply.reason, 0, micros);
-    if let Some(log) = shared.observe.access_log() {
-        log.line(&served.permit, &line(address, parts, arrival, reply, micros));
-    }
-}
-
-fn line<'a>(client: IpAddr, parts: &'a Parts, arrival: &Arrival, reply: &Reply, micros: u32) -> Line<'a> {
-    Line {
-        unix_ms: arrival.unix_ms,
-        method: parts.method.as_str(),
-        host: authority(parts).unwrap_or(""),
-        path: parts.uri.path(),
-        protocol: if parts.version >= Version::HTTP_2 { "HTTP/2" } else { "HTTP/1.1" },
-        client,
-        agent: parts.headers.get(header::USER_AGENT).map(http::HeaderValue::as_bytes),
-        status: reply.response.status().as_u16(),
-        bytes: reply.response.body().size_hint().exact().unwrap_or(0),
-        micros,
-        outcome: reply.outcome,
-        reason: reply.reason,
-    }
 }
 
 /// Whether a method's answer has no body.

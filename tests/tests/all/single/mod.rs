@@ -11,6 +11,7 @@ mod origins;
 mod parsing;
 mod protocols;
 mod ranges;
+mod reasons;
 mod sharing;
 mod slow_clients;
 mod staleness;
