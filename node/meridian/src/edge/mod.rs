@@ -5,6 +5,7 @@ pub mod body;
 pub mod chunks;
 pub mod coded;
 pub mod connection;
+pub mod dry;
 pub mod forward;
 mod http2;
 pub mod interim;
@@ -18,5 +19,6 @@ pub mod sites;
 pub mod spine;
 pub mod stall;
 pub mod tls;
+mod told;
 
 pub use listener::{Edge, EdgeFault};

@@ -2,19 +2,23 @@
 
 use std::net::IpAddr;
 
-use http::{Response, Version, header, request::Parts};
+use http::{HeaderValue, Response, Version, header, request::Parts};
 use http_body::Body as _;
-use rules::caching::Reason;
+use region_config::StatusFor;
+use rules::caching::{Reason, fields};
 
 use super::{
-    answer::Reply,
+    answer::{CACHE_STATUS, Reply},
     body::Body,
     sites::Served,
     spine::{Arrival, Caller, authority},
 };
 use crate::{
     clock,
-    observe::{Line, Outcome},
+    observe::{
+        Line, Outcome,
+        trail::{Answered, REQUEST},
+    },
     snapshot::Shared,
 };
 
@@ -42,6 +46,50 @@ fn line<'a>(client: IpAddr, parts: &'a Parts, arrival: &Arrival, reply: &Reply, 
         micros,
         outcome: reply.outcome,
         reason: reply.reason,
+    }
+}
+
+/// What a client is shown: without what is between origin and cache, and with the id of its trail if it has one.
+pub(super) fn shown(shared: &Shared, served: &Served, parts: &Parts, arrival: Arrival, reply: Reply) -> Response<Body> {
+    let Reply { mut response, outcome, reason } = reply;
+    // tags tell strangers how a site is built
+    fields::strip_tags(response.headers_mut());
+    let Arrival { trail, unix_ms, instant, .. } = arrival;
+    match trail {
+        Some(trail) => {
+            let micros = u32::try_from(clock::instant().duration_since(instant).as_micros()).unwrap_or(u32::MAX);
+            let answered = answered(parts, &response, (outcome, reason), unix_ms, micros);
+            let id = shared.observe.trails().keep(&served.permit, trail, answered);
+            if let Ok(id) = HeaderValue::try_from(id) {
+                response.headers_mut().insert(REQUEST.clone(), id);
+            }
+        }
+        None if served.site.cache_status == StatusFor::Holders => {
+            response.headers_mut().remove(&CACHE_STATUS);
+        }
+        None => {}
+    }
+    response
+}
+
+fn answered(
+    parts: &Parts,
+    response: &Response<Body>,
+    (outcome, reason): (Outcome, Option<Reason>),
+    unix_ms: u64,
+    micros: u32,
+) -> Answered {
+    let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
+    let members = response.headers().get_all(&CACHE_STATUS).iter().filter_map(|member| member.to_str().ok());
+    Answered {
+        unix_ms,
+        method: parts.method.to_string(),
+        url: format!("{}{target}", authority(parts).unwrap_or("")),
+        status: response.status().as_u16(),
+        outcome,
+        reason,
+        cache_status: members.collect::<Vec<_>>().join(", "),
+        micros,
     }
 }
 

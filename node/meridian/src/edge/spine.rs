@@ -23,15 +23,16 @@ use super::{
     forward,
     interim::Interim,
     keyed,
-    noted::{note, stray},
+    noted::{note, shown, stray},
     pass, searched,
-    shelf::{Found, Shelf, part, pick, shelf},
+    shelf::{Found, Look, Shelf, part, pick, shelf},
     sites::{Lodger, Served, bare_host},
+    told,
 };
 use crate::{
     clock,
     fill::{self, Boarding, Job, Private, Seat, Wanted, filing::Filed, flight, slices},
-    observe::Outcome,
+    observe::{Outcome, Told, Trail},
     snapshot::Shared,
 };
 
@@ -84,6 +85,11 @@ where
         // what it names is for this hop only, and plays no part in what is chosen or sent on
         fields::strip_request(&mut parts.headers);
     }
+    // a debug token is for this node: it plays no part either
+    let token = match caller {
+        Caller::Client { .. } => shared.observe.trails().shown(&mut parts.headers),
+        Caller::Peer { .. } => None,
+    };
     // 2. the site, and the right to touch its data
     let sites = shared.sites.load();
     let Some(authority) = authority(&parts) else {
@@ -99,7 +105,8 @@ where
             return stray(shared, caller, answer::misdirected(reason), reason);
         }
     };
-    let arrival = Arrival::now(served);
+    let mut arrival = Arrival::now(served);
+    arrival.trail = token.and_then(|token| shared.observe.trails().begin(&served.permit, &token));
     // 3. what is asked for
     let target = match key::target(&parts.uri) {
         Ok(target) => target,
@@ -111,7 +118,9 @@ where
         }
     };
     let policy = served.policy(&target.path);
-    let reply = match caching::intent(&parts.method, &parts.headers, policy) {
+    let intent = caching::intent(&parts.method, &parts.headers, policy);
+    arrival.tell("lookup", || told::intent(intent));
+    let reply = match intent {
         Intent::Refuse(reason) => answer::refuse(shared, refusal_status(reason), reason),
         _ if forward::is_looping(shared, &parts.headers) => {
             answer::refuse(shared, StatusCode::LOOP_DETECTED, Reason::Loop)
@@ -134,21 +143,19 @@ where
             // 4. the usual case: in memory, fresh, not purged. Nothing waits.
             let codes = Codes::of(policy, caller);
             match from_memory(shared, caller, served, &asked, parts, &arrival, codes) {
-                Some(reply) => reply,
+                Some(reply) => {
+                    arrival.tell("memory", || Told::plain("hit", "All that is needed is in memory, and fresh."));
+                    reply
+                }
                 None => Box::pin(look_further(shared, caller, served, &asked, parts, policy, &arrival)).await,
             }
         }
     };
     note(shared, caller, served, &parts, &arrival, &reply);
-    let mut response = reply.response;
-    if matches!(caller, Caller::Client { .. }) {
-        // tags are between origin and cache: they tell strangers how a site is built
-        fields::strip_tags(response.headers_mut());
-    }
-    response
+    if matches!(caller, Caller::Client { .. }) { shown(shared, served, &parts, arrival, reply) } else { reply.response }
 }
 
-fn refusal_status(reason: Reason) -> StatusCode {
+pub(super) fn refusal_status(reason: Reason) -> StatusCode {
     match reason {
         Reason::MethodRefused => StatusCode::METHOD_NOT_ALLOWED,
         _ => StatusCode::NOT_IMPLEMENTED,
@@ -168,11 +175,20 @@ pub(super) struct Arrival {
     pub(super) unix_ms: u64,
     pub(super) instant: std::time::Instant,
     position: Position,
+    /// What is noted for a client that has shown a debug token.
+    pub(super) trail: Option<Box<Trail>>,
 }
 
 impl Arrival {
     fn now(served: &Served) -> Self {
-        Self { unix_ms: clock::unix_ms(), instant: clock::instant(), position: served.realm.position() }
+        Self { unix_ms: clock::unix_ms(), instant: clock::instant(), position: served.realm.position(), trail: None }
+    }
+
+    /// Notes a step, if anybody wants to know.
+    fn tell(&self, step: &'static str, told: impl FnOnce() -> Told) {
+        if let Some(trail) = &self.trail {
+            trail.note(step, told());
+        }
     }
 }
 
@@ -191,7 +207,7 @@ pub struct Asked<'a> {
 }
 
 impl<'a> Asked<'a> {
-    fn new(
+    pub(super) fn new(
         shared: &Shared,
         served: &Served,
         caller: Caller,
@@ -236,8 +252,16 @@ fn from_memory(
     }
 }
 
+/// The same, told.
+fn decided(served: &Served, asked: &Asked<'_>, found: &Found, arrival: &Arrival) -> Decision {
+    let decision = decide(served, asked, found, arrival.unix_ms);
+    arrival.tell("purges", || told::standing(standing(served, found)));
+    arrival.tell("decision", || told::decision(decision));
+    decision
+}
+
 /// Whether a stored object may be used, and how: its lifetime, and whether it was purged since its fetch began.
-fn decide(served: &Served, asked: &Asked<'_>, found: &Found, now: u64) -> Decision {
+pub(super) fn decide(served: &Served, asked: &Asked<'_>, found: &Found, now: u64) -> Decision {
     let (standing, object) = (standing(served, found), &found.object);
     let decision = caching::decide(&object.freshness, standing, now);
     match &asked.demand {
@@ -247,7 +271,7 @@ fn decide(served: &Served, asked: &Asked<'_>, found: &Found, now: u64) -> Decisi
 }
 
 /// Whether anything that a stored object falls under was purged since its fetch began.
-fn standing(served: &Served, found: &Found) -> Standing {
+pub(super) fn standing(served: &Served, found: &Found) -> Standing {
     let object = &found.object;
     let own = served.guard.standing(object.stamp, &object.verified, &object.purge_keys);
     match &found.presented {
@@ -267,10 +291,11 @@ async fn look_further(
     arrival: &Arrival,
 ) -> Reply {
     // 5. memory and disk
-    let shelf = match shelf(shared, asked.primary, &parts.headers, arrival.unix_ms).await {
-        Shelf::Nothing => searched::shelf(shared, served, asked, &parts.headers, arrival.unix_ms).await,
+    let shelf = match shelf(shared, Look::Use, asked.primary, &parts.headers, arrival.unix_ms).await {
+        Shelf::Nothing => searched::shelf(shared, Look::Use, served, asked, &parts.headers, arrival.unix_ms).await,
         shelf => shelf,
     };
+    arrival.tell("stored", || told::shelf(&shelf));
     // 6. decide
     let mut key = asked.primary;
     let codes = Codes::of(policy, caller);
@@ -279,7 +304,7 @@ async fn look_further(
     }
     let refill = || wanted(shared, caller, served, asked, parts);
     let (found, reason, conditional) = match shelf {
-        Shelf::Found(found) => match decide(served, asked, &found, arrival.unix_ms) {
+        Shelf::Found(found) => match decided(served, asked, &found, arrival) {
             Decision::Serve { age_s, ttl_s } => {
                 let how = How::Hit { ttl_s };
                 if let Some(response) = answer::stored(shared, served, parts, &found.stock(&refill, codes), age_s, how)
@@ -327,7 +352,13 @@ async fn look_further(
 }
 
 /// The request as it goes upstream.
-fn wanted(shared: &Shared, caller: Caller, served: &Arc<Served>, asked: &Asked<'_>, parts: &Parts) -> Arc<Wanted> {
+pub(super) fn wanted(
+    shared: &Shared,
+    caller: Caller,
+    served: &Arc<Served>,
+    asked: &Asked<'_>,
+    parts: &Parts,
+) -> Arc<Wanted> {
     let site = &served.site;
     let mut headers = forward::headers(shared, caller, &parts.headers, asked.authority, asked.keyed);
     conditional::strip(&mut headers);
@@ -415,6 +446,7 @@ async fn take_part(
             Boarding::Landed => return landed,
             Boarding::Full => return Some(answer::refuse(shared, StatusCode::SERVICE_UNAVAILABLE, Reason::Overloaded)),
         };
+        arrival.tell("fetch", || told::boarding(seat.private.is_none(), &job, miss.reason));
         if seat.private.is_none() && !std::mem::replace(&mut waited, true) {
             served.counters.note_collapsed();
         }
@@ -456,7 +488,9 @@ async fn ride(
 ) -> Ride {
     let flight = seat.flight;
     let collapsed = seat.private.is_none();
-    match flight.outcome().await {
+    let outcome = flight.outcome().await;
+    arrival.tell("fetched", || told::flight(&outcome));
+    match outcome {
         flight::Outcome::Waiting => Ride::Refused(flight),
         flight::Outcome::Failed(failure) => Ride::Failed(failure),
         flight::Outcome::Private => match seat.private {

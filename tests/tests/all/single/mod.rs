@@ -4,6 +4,7 @@ mod bad_input;
 mod coalescing;
 mod codings;
 mod disk;
+mod explain;
 mod http2;
 mod interim;
 mod keyed;
