@@ -55,7 +55,7 @@ pub(super) async fn make(
             .expected(format!("1 to {} minutes", TOKEN_LIFE_MS / MINUTE_MS)));
     }
     let made = context.observe.trails().mint(&permit, life_ms, clock::monotonic_ms());
-    let (text, view) = made.map_err(|error| refusal(error))?;
+    let (text, view) = made.map_err(refusal)?;
     Ok(Json(DebugToken { token: Some(text), ..shown(&view) }))
 }
 

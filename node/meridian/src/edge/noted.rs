@@ -59,7 +59,7 @@ pub(super) fn shown(shared: &Shared, served: &Served, parts: &Parts, arrival: Ar
         Some(trail) => {
             let micros = u32::try_from(clock::instant().duration_since(instant).as_micros()).unwrap_or(u32::MAX);
             let answered = answered(parts, &response, (outcome, reason), unix_ms, micros);
-            let id = shared.observe.trails().keep(&served.permit, trail, answered);
+            let id = shared.observe.trails().keep(&served.permit, *trail, answered);
             if let Ok(id) = HeaderValue::try_from(id) {
                 response.headers_mut().insert(REQUEST.clone(), id);
             }

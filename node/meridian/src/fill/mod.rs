@@ -404,7 +404,7 @@ fn renew(shared: &Shared, job: &Job, key: Key, stale: &Arc<Object>, fetched: &Fe
     });
     let served = &job.wanted.served;
     let valid = standing(served, fetched.stamp, &object.purge_keys) == Standing::Valid;
-    match kept.and_then(|()| if valid { Ok(()) } else { Err(Reason::PurgedDuringFill) }) {
+    match kept.and(if valid { Ok(()) } else { Err(Reason::PurgedDuringFill) }) {
         Ok(()) => {
             shared.objects.insert(&served.permit, key, Entry::Object(Arc::clone(&object)));
             served.counters.note_renewed();

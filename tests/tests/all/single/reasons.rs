@@ -158,7 +158,7 @@ fn ranged(range: &str) -> Answer {
         .with("content-range", &format!("bytes {first}-{last}/{}", 8 * MIB))
         .with("cache-control", "max-age=600")
         .with("etag", "\"p\"")
-        .made(last + 1 - first, move |from, to| made(from, to))
+        .made(last + 1 - first, made)
 }
 
 /// Asks for everything there is; how many requests that were.
