@@ -29,6 +29,22 @@ const regions = [
 let epoch = 17;
 const purges = [];
 
+const step = (step, verdict, detail, reason, advice) => ({ step, verdict, detail, reason: reason ?? null, advice: advice ?? null, after_us: null });
+const steps = [
+  step("residency", "permitted", "This node may hold the site's data."),
+  step("route", "/products/*", "class standard"),
+  step("lookup", "lookup", "The request may be answered from the cache."),
+  step("stored", "object", "status 200, 4711 bytes in one piece, in memory"),
+  step("purges", "void", "The stored response was purged.", "purged", "Usual after a purge. If it is frequent, purge by finer tags, or softly."),
+  step("origin", "asked", `${HOSTILE} is up, breaker closed, 3 of 100 places taken`),
+];
+const explanation = { site: "shop", tenant: "acme", pin: null, steps, key: null, steering: null, cache_status: "meridian.fra-1; fwd=stale; detail=purged" };
+const trail = {
+  id: "0".repeat(32), site: "shop", unix_ms: started, method: "GET", url: `shop.example/${HOSTILE}`, status: 200, outcome: "miss", reason: "purged",
+  advice: steps[4].advice, cache_status: explanation.cache_status, micros: 23_456,
+  steps: steps.map((step, index) => ({ ...step, after_us: index * 4_700 })),
+};
+
 const look = (region) => ({
   name: region.name,
   latitude: region.latitude,
@@ -154,6 +170,8 @@ function answer(method, path, body) {
     purges.push(purge(order));
     return [200, receipt(purges.at(-1))];
   }
+  if (path === "/api/v1/explain") return [200, explanation];
+  if (path.startsWith("/api/v1/explain/requests/")) return [200, trail];
   const known = purges.find(({ id }) => path === `/api/v1/purges/${id}`);
   return known ? [200, receipt(known)] : problem(404, "Not found", "there is nothing here");
 }

@@ -2,7 +2,7 @@
 //
 //   MERIDIAN_ADMIN=http://127.0.0.1:9000 MERIDIAN_TOKEN=... node e2e/screens.mjs [command]
 //
-//   all                 (default) the steps login, fleet, sites, purge, leave
+//   all                 (default) the steps login, fleet, sites, purge, explain, leave
 //   STEP ...            only these steps; login comes first
 //   down REGION [MS]    opens the fleet, prints {"event":"watching"} when REGION is shown and not down, and fails unless it
 //                       is shown as down within MS (3000) of the kill. Who kills: this script, if MERIDIAN_KILL holds
@@ -28,7 +28,7 @@ const say = (event, facts = {}) => console.log(JSON.stringify({ event, at_unix_m
 const shot = async (page, name) => shots && page.screenshot({ path: join(shots, `${name}.png`), fullPage: true });
 const marker = (page, region) => page.locator(`svg [data-region="${region}"]`);
 
-const STEPS = { login, fleet, sites, purge, leave };
+const STEPS = { login, fleet, sites, purge, explain, leave };
 
 const { browser, page, faults } = await open({ colorScheme: process.env.MERIDIAN_SCHEME ?? "light" });
 try {
@@ -107,6 +107,29 @@ async function purge() {
   await page.locator(`[data-history="${id}"]`).waitFor();
   await shot(page, "purge");
   say("purge", { id, receipts });
+}
+
+async function explain() {
+  await page.getByRole("link", { name: "Explain", exact: true }).click();
+  const known = await api("/api/v1/sites");
+  const site = known.sites.find((site) => !site.pin) ?? known.sites[0];
+  const ask = page.getByRole("button", { name: "Explain", exact: true });
+  assert(await ask.isDisabled(), "nothing cannot be explained");
+  await page.getByLabel("URL").fill(`http://${site.hosts[0].replace("*", "www")}/e2e?a=1`);
+  await page.getByLabel("Header fields").fill("Accept: text/html");
+  await ask.click();
+  const result = page.getByRole("region", { name: "Result" });
+  await result.locator('[data-step="stored"]').waitFor();
+  await result.locator("[data-cache-status]").waitFor();
+  const steps = await result.locator("li[data-step]").evaluateAll((rows) => rows.map((row) => row.dataset.step));
+  assert.deepEqual(steps.slice(0, 2), ["residency", "target"], `steps: ${steps}`);
+  assert(page.url().includes("url="), "what is explained stands in the URL");
+  await shot(page, "explain");
+  await page.getByRole("link", { name: "What was done" }).click();
+  await page.getByLabel("Request id").fill("0".repeat(32));
+  await ask.click();
+  await page.getByText("answered no such request").waitFor();
+  say("explain", { steps });
 }
 
 async function leave() {

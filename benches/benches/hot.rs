@@ -90,6 +90,7 @@ fn permit() -> residency::Permit {
         routes: vec![],
         tls: None,
         dns_ttl_s: 60,
+        cache_status: region_config::StatusFor::All,
         failover_on: Vec::new(),
     };
     residency::permit(&site, &JurisdictionId::parse("eu").unwrap()).unwrap()

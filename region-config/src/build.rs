@@ -248,8 +248,20 @@ fn witnesses(root: &Root) -> Option<Vec<(crate::RealmId, Vec<NodeId>)>> {
 }
 
 fn site(section: &At<SiteSection>, folders: &Folders<'_>) -> Option<Site> {
-    let SiteSection { name, tenant, hosts, pin, origin: short, origins, failover_on, routes, tls, dns_ttl, .. } =
-        &section.value;
+    let SiteSection {
+        name,
+        tenant,
+        hosts,
+        pin,
+        origin: short,
+        origins,
+        failover_on,
+        routes,
+        tls,
+        dns_ttl,
+        cache_status,
+        ..
+    } = &section.value;
     let origins = match short {
         Some(url) => vec![plain_origin(&url.value)],
         None => origins.iter().map(|it| origin(&it.value, folders)).collect::<Option<_>>()?,
@@ -271,6 +283,7 @@ fn site(section: &At<SiteSection>, folders: &Folders<'_>) -> Option<Site> {
         routes: routes_in_order(routes.iter().map(|it| route(&it.value)).collect::<Option<_>>()?),
         tls,
         dns_ttl_s: seconds(dns_ttl, DNS_TTL_S),
+        cache_status: value(cache_status).unwrap_or_default(),
     })
 }
 

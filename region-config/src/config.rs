@@ -258,6 +258,29 @@ pub struct Site {
     pub tls: Option<CertificateFiles>,
     /// TTL of its DNS answers, in seconds: 5 to 300.
     pub dns_ttl_s: u32,
+    /// Whom `Cache-Status` is for.
+    pub cache_status: StatusFor,
+}
+
+/// Whom `Cache-Status` is for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum StatusFor {
+    /// Every client.
+    #[default]
+    All,
+    /// Clients that show a debug token.
+    Holders,
+}
+
+impl StatusFor {
+    /// As it is written.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::All => "always",
+            Self::Holders => "debug",
+        }
+    }
 }
 
 impl Site {

@@ -11,7 +11,7 @@ use crate::config::{
     QueryRules, Region, Route, Site, Zone,
 };
 
-const FORM: &str = "meridian fleet 2";
+const FORM: &str = "meridian fleet 3";
 
 /// The sum.
 pub(crate) fn of(config: &Config) -> [u8; 32] {
@@ -96,6 +96,7 @@ fn site(sum: &mut Sum, it: &Site) {
     sum.list(&it.routes, route);
     sum.optional(it.tls.as_ref(), |_, _| {});
     sum.number(it.dns_ttl_s.into());
+    sum.text(it.cache_status.as_str());
 }
 
 fn origin(sum: &mut Sum, it: &Origin) {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use toml::{Spanned, de::DeValue};
 
 use crate::{
-    config::{CacheMode, Class, OriginProtocol, Portion},
+    config::{CacheMode, Class, OriginProtocol, Portion, StatusFor},
     country::{self, Preset},
     ids::{JurisdictionId, NodeId, RealmId, RegionId, SiteId, TenantId},
     shape::{Reader, Shape, Text, listed, nearest},
@@ -63,6 +63,7 @@ macro_rules! words {
 words!(CacheMode, "origin" => Self::Origin, "off" => Self::Off);
 words!(Class, "static" => Self::Static, "standard" => Self::Standard, "tight" => Self::Tight, "live" => Self::Live);
 words!(OriginProtocol, "http1" => Self::Http1, "http2" => Self::Http2, "auto" => Self::Auto);
+words!(StatusFor, "always" => Self::All, "debug" => Self::Holders);
 words!(Preset, "EU" => Self::Eu, "EEA" => Self::Eea);
 
 /// Text that is not looked into, but is not empty either.
@@ -90,9 +91,16 @@ impl Text for FieldName {
     }
 
     fn parse(text: &str) -> Result<Self, String> {
-        if is_token(text) { Ok(Self(text.to_ascii_lowercase())) } else { Err(String::new()) }
+        let name = text.to_ascii_lowercase();
+        if name == DEBUG_FIELD {
+            return Err("debug tokens are for the nodes alone, and in no key".to_owned());
+        }
+        if is_token(text) { Ok(Self(name)) } else { Err(String::new()) }
     }
 }
+
+/// The field that debug tokens come in.
+const DEBUG_FIELD: &str = "x-meridian-debug";
 
 /// A cookie's name; letter case counts (RFC 6265 section 4.1.1).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::{
-    config::{CacheMode, Class, HostPattern, OriginProtocol, PathPattern, Portion},
+    config::{CacheMode, Class, HostPattern, OriginProtocol, PathPattern, Portion, StatusFor},
     country::Preset,
     host::{HostHeader, HostName, Mailbox, OriginUrl, OwnFieldName, Target},
     ids::{JurisdictionId, NodeId, RealmId, RegionId, SiteId, TenantId},
@@ -230,6 +230,8 @@ section! {
         may tls: TlsSection,
         /// Lifetime of its DNS answers; 30s if left out.
         may dns_ttl: Time<{ 5 * S }, { 300 * S }>,
+        /// Who is told by `Cache-Status` what the cache did: everybody (`always`), or clients that show a debug token (`debug`); `always` if left out.
+        may cache_status: StatusFor,
     }
 }
 

@@ -16,6 +16,10 @@ export type Status = Schemas["Status"];
 export type Purge = Schemas["Purge"];
 export type PurgeOrder = Schemas["PurgeOrder"];
 export type PurgeNodeState = Schemas["PurgeNodeState"];
+export type ExplainOrder = Schemas["ExplainOrder"];
+export type Explanation = Schemas["Explanation"];
+export type Step = Schemas["Step"];
+export type Trail = Schemas["Trail"];
 export type Problem = Schemas["Problem"];
 
 /** The token is not taken (any more): the operator has to log in. */
@@ -93,6 +97,11 @@ export const purge = (id: string, signal: AbortSignal): Promise<Purge> =>
   answered(client.GET("/api/v1/purges/{id}", { signal, params: { path: { id } } }));
 
 export const orderPurge = (body: PurgeOrder): Promise<Purge> => answered(client.POST("/api/v1/purges", { body }));
+
+export const explain = (body: ExplainOrder): Promise<Explanation> => answered(client.POST("/api/v1/explain", { body }));
+
+export const trail = (id: string): Promise<Trail> =>
+  answered(client.GET("/api/v1/explain/requests/{id}", { params: { path: { id } } }));
 
 /** Whether a token is taken: none if it is, or else why not. */
 export async function tryToken(token: string): Promise<string | undefined> {

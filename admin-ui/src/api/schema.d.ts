@@ -21,6 +21,41 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/debug-tokens": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The debug tokens that live on this node. */
+        get: operations["debugTokens"];
+        put?: never;
+        /** Makes a token whose holders are told why their requests to a site went the way they did, by this node. */
+        post: operations["makeDebugToken"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/debug-tokens/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Ends a debug token's life, and drops the trails that were kept for it. */
+        delete: operations["revokeDebugToken"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/explain": {
         parameters: {
             query?: never;
@@ -30,8 +65,25 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** What this node would do with a request, and why. */
+        /** What this node would do with a request, and why. It asks no origin and changes nothing. */
         post: operations["explain"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/explain/requests/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What this node did with a request that showed a debug token, and why. */
+        get: operations["trail"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -201,6 +253,35 @@ export interface components {
              */
             stored: number;
         };
+        /** @description A debug token: requests of clients that send it as `X-Meridian-Debug` leave a trail. */
+        DebugToken: {
+            /**
+             * Format: int64
+             * @description When it ends, in ms since the Unix epoch.
+             */
+            expires_unix_ms: number;
+            /** @description What it is revoked by: 16 hex digits. */
+            id: string;
+            /** @description The site that it is for. */
+            site: string;
+            /** @description The token itself; told when it is made, and never again. */
+            token?: string | null;
+        };
+        /** @description A debug token to make. */
+        DebugTokenOrder: {
+            /**
+             * Format: int64
+             * @description For how long it lives, in minutes: 1 to 60.
+             */
+            minutes?: number;
+            /** @description The site that it is for. */
+            site: string;
+        };
+        /** @description The debug tokens that live on a node. */
+        DebugTokens: {
+            /** @description The tokens, without their secrets. */
+            tokens: components["schemas"]["DebugToken"][];
+        };
         /** @description A part of a key that a route declares. */
         DeclaredPart: {
             /** @description Which: `header x-plan`, `cookie plan`. */
@@ -223,16 +304,18 @@ export interface components {
         };
         /** @description What this node would do with a request, and why. */
         Explanation: {
+            /** @description What `Cache-Status` would say, as far as that is known without asking anybody; none if nothing. */
+            cache_status?: string | null;
             key?: components["schemas"]["KeyParts"] | null;
             /** @description The jurisdiction that its data may not leave. */
             pin?: string | null;
-            /** @description The site that answers for the host. */
-            site: string;
+            /** @description The site that answers for the host; none if the request is refused before that is known. */
+            site?: string | null;
             steering?: components["schemas"]["Steering"] | null;
             /** @description The steps, in their order: what was decided and why. */
             steps: components["schemas"]["Step"][];
             /** @description Whose it is. */
-            tenant: string;
+            tenant?: string | null;
         };
         /** @description The fleet as this node sees it. */
         Fleet: {
@@ -459,6 +542,8 @@ export interface components {
         };
         /** @description How often a reason was given. */
         ReasonCount: {
+            /** @description What an operator can do about it. */
+            advice?: string;
             /**
              * Format: int64
              * @description How often.
@@ -604,14 +689,60 @@ export interface components {
         };
         /** @description One decision on the way of a request. */
         Step: {
+            /** @description What an operator can do about the reason; none without one. */
+            advice?: string | null;
+            /**
+             * Format: int32
+             * @description How long after the request came, in us; none if it never came.
+             */
+            after_us?: number | null;
             /** @description In a sentence. */
             detail: string;
             /** @description The reason's word, as in `Cache-Status`; none where there is no choice. */
             reason?: string | null;
-            /** @description Which: `residency`, `route`, `lookup`, `stored`, `decision`. */
+            /**
+             * @description Which: `residency`, `route`, `lookup`, `key`, `stored`, `lifetime`, `purges`, `decision`, `coding`, `body`, `origin`; of a
+             *     request that was answered also `memory`, `fetch`, `fetched`.
+             */
             step: string;
             /** @description What was decided. */
             verdict: string;
+        };
+        /** @description What a node did with a request, and why. */
+        Trail: {
+            /** @description What an operator can do about the reason; none without one. */
+            advice?: string | null;
+            /** @description What `Cache-Status` said. */
+            cache_status: string;
+            /** @description The request's id: 32 hex digits. */
+            id: string;
+            /** @description Its method. */
+            method: string;
+            /**
+             * Format: int32
+             * @description Time to the answer's head, in us.
+             */
+            micros: number;
+            /** @description What became of it, as its site counts it. */
+            outcome: string;
+            /** @description Why it was no fresh hit; none if it was. */
+            reason?: string | null;
+            /** @description The site. */
+            site: string;
+            /**
+             * Format: int32
+             * @description The answer's status.
+             */
+            status: number;
+            /** @description The steps, in their order. */
+            steps: components["schemas"]["Step"][];
+            /**
+             * Format: int64
+             * @description When it came, in ms since the Unix epoch.
+             */
+            unix_ms: number;
+            /** @description Its host and target. */
+            url: string;
         };
         /** @description What one region says of another. */
         Vote: {
@@ -648,6 +779,164 @@ export interface operations {
                 };
             };
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    debugTokens: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DebugTokens"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    makeDebugToken: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["DebugTokenOrder"];
+            };
+        };
+        responses: {
+            /** @description The token itself is told this once. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DebugToken"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such site. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many tokens live. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The site is pinned elsewhere; `nodes` names nodes that may. */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    revokeDebugToken: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description 16 hex digits. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Those that are left. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DebugTokens"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such token on this node. */
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -704,6 +993,53 @@ export interface operations {
                 };
             };
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    trail: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description What `Meridian-Request` said: 32 hex digits. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Trail"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description This node did not answer it, or has forgotten it. */
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -1,6 +1,6 @@
 /** Which screen is shown, and what on it: all of it stands in the URL's hash, `#/sites?open=shop&sort=rate`. */
 
-export const SCREENS = ["fleet", "sites", "purge"] as const;
+export const SCREENS = ["fleet", "sites", "purge", "explain"] as const;
 export type Screen = (typeof SCREENS)[number];
 
 export interface Route {

@@ -355,6 +355,7 @@ impl Running {
         shared.objects.share(&shares(&config));
         let sites = Sites::compile(&config, jurisdiction, &shared.ledgers, &shared.observe);
         shared.sites.store(Arc::new(sites));
+        shared.observe.trails().keep_only(&permits(&config, jurisdiction));
         shared.config.store(Arc::new(config));
         tracing::info!("the new config is in force");
     }

@@ -71,6 +71,7 @@ fn shown_site(site: &region_config::Site) -> Value {
         "hosts": site.hosts.iter().map(host).collect::<Vec<_>>(),
         "pin": site.pin,
         "dns_ttl_s": site.dns_ttl_s,
+        "cache_status": site.cache_status.as_str(),
         "tls": site.tls.as_ref().map(|files| json!({ "certificate": files.certificate, "key": files.key })),
         "origins": site.origins.iter().map(|origin| json!({
             "name": origin.name,

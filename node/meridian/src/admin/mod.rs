@@ -7,6 +7,7 @@
 
 mod body;
 mod config;
+mod debug;
 mod explain;
 mod fleet;
 mod guard;
@@ -40,7 +41,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use self::problem::{Problem, Refusal};
 pub use self::{
-    explain::{Placed, Question, Steered, Stored},
+    explain::{Explains, Steered},
     model::{Part, SteeredRegion, Steering, Step},
     report::Reporter,
     serve::{ServeFault, Server},
@@ -83,12 +84,10 @@ pub struct Context {
     pub warnings: Warnings,
     /// When the process started, in ms since the Unix epoch.
     pub started_unix_ms: u64,
-    /// What is in the store for a request, for explanations.
-    pub stored: Stored,
+    /// What would be done with a request.
+    pub explained: Explains,
     /// Where DNS would lead an address, for explanations.
     pub steered: Steered,
-    /// Tells the country of an address.
-    pub placed: Placed,
     /// The counters of the other nodes, as they were last told: empty at the start.
     pub gathered: Gathered,
 }
@@ -132,6 +131,9 @@ fn api() -> OpenApiRouter<Arc<Context>> {
         .routes(routes!(purges::order, purges::recent))
         .routes(routes!(purges::receipt))
         .routes(routes!(explain::explain))
+        .routes(routes!(debug::trail))
+        .routes(routes!(debug::make, debug::tokens))
+        .routes(routes!(debug::revoke))
         .routes(routes!(config::config))
 }
 

@@ -177,6 +177,9 @@ pub struct ReasonCount {
     pub reason: String,
     /// What it means, in a sentence.
     pub meaning: String,
+    /// What an operator can do about it.
+    #[serde(default)]
+    pub advice: String,
     /// How often.
     pub count: u64,
 }
@@ -390,18 +393,21 @@ fn method_default() -> String {
 }
 
 /// What this node would do with a request, and why.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 pub struct Explanation {
-    /// The site that answers for the host.
-    pub site: String,
+    /// The site that answers for the host; none if the request is refused before that is known.
+    pub site: Option<String>,
     /// Whose it is.
-    pub tenant: String,
+    pub tenant: Option<String>,
     /// The jurisdiction that its data may not leave.
     pub pin: Option<String>,
     /// The steps, in their order: what was decided and why.
     pub steps: Vec<Step>,
     /// What the cache key is made of; none if the request is not looked up.
     pub key: Option<KeyParts>,
+    /// What `Cache-Status` would say, as far as that is known without asking anybody; none if nothing.
+    #[serde(default)]
+    pub cache_status: Option<String>,
     /// The regions that DNS would name; none if no address was given.
     pub steering: Option<Steering>,
 }
@@ -409,7 +415,8 @@ pub struct Explanation {
 /// One decision on the way of a request.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Step {
-    /// Which: `residency`, `route`, `lookup`, `stored`, `decision`.
+    /// Which: `residency`, `route`, `lookup`, `key`, `stored`, `lifetime`, `purges`, `decision`, `coding`, `body`, `origin`; of a
+    /// request that was answered also `memory`, `fetch`, `fetched`.
     pub step: String,
     /// What was decided.
     pub verdict: String,
@@ -417,6 +424,76 @@ pub struct Step {
     pub reason: Option<String>,
     /// In a sentence.
     pub detail: String,
+    /// What an operator can do about the reason; none without one.
+    #[serde(default)]
+    pub advice: Option<String>,
+    /// How long after the request came, in us; none if it never came.
+    #[serde(default)]
+    pub after_us: Option<u32>,
+}
+
+/// A debug token to make.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DebugTokenOrder {
+    /// The site that it is for.
+    pub site: String,
+    /// For how long it lives, in minutes: 1 to 60.
+    #[serde(default = "minutes_default")]
+    pub minutes: u64,
+}
+
+fn minutes_default() -> u64 {
+    60
+}
+
+/// A debug token: requests of clients that send it as `X-Meridian-Debug` leave a trail.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct DebugToken {
+    /// What it is revoked by: 16 hex digits.
+    pub id: String,
+    /// The site that it is for.
+    pub site: String,
+    /// The token itself; told when it is made, and never again.
+    pub token: Option<String>,
+    /// When it ends, in ms since the Unix epoch.
+    pub expires_unix_ms: u64,
+}
+
+/// The debug tokens that live on a node.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct DebugTokens {
+    /// The tokens, without their secrets.
+    pub tokens: Vec<DebugToken>,
+}
+
+/// What a node did with a request, and why.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Trail {
+    /// The request's id: 32 hex digits.
+    pub id: String,
+    /// The site.
+    pub site: String,
+    /// When it came, in ms since the Unix epoch.
+    pub unix_ms: u64,
+    /// Its method.
+    pub method: String,
+    /// Its host and target.
+    pub url: String,
+    /// The answer's status.
+    pub status: u16,
+    /// What became of it, as its site counts it.
+    pub outcome: String,
+    /// Why it was no fresh hit; none if it was.
+    pub reason: Option<String>,
+    /// What an operator can do about the reason; none without one.
+    pub advice: Option<String>,
+    /// What `Cache-Status` said.
+    pub cache_status: String,
+    /// Time to the answer's head, in us.
+    pub micros: u32,
+    /// The steps, in their order.
+    pub steps: Vec<Step>,
 }
 
 /// What a cache key is made of.

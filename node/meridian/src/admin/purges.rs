@@ -15,11 +15,14 @@ use serde::Deserialize;
 use super::{
     Context,
     body::Body,
-    explain, live,
+    live,
     model::{Purge, PurgeMode, PurgeOrder, PurgeState, PurgeWait, Purges},
     problem::{Problem, Refusal},
 };
-use crate::{clock, edge::keyed};
+use crate::{
+    clock,
+    edge::{keyed, sites},
+};
 
 /// Longest wait of an answer, in ms.
 const TIMEOUT_MS_MAX: u64 = 60_000;
@@ -192,7 +195,7 @@ fn url_key(site: &Site, url: &str) -> Result<PurgeKey, Refusal> {
     }
     let target = rules::key::target(&uri).map_err(|error| fault(format!("a URL cannot be a request: {error}")))?;
     // what the route leaves out of the query is not in what is stored either
-    let policy = explain::route_of(site, &target.path).map(|(_, route)| &route.policy);
+    let policy = sites::route(site, &target.path).map(|route| &route.policy);
     let target = policy.map_or_else(|| target.clone(), |policy| keyed::target(policy, target.clone()));
     Ok(PurgeKey::Url { host, target: target.to_string() })
 }

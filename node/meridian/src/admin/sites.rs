@@ -138,11 +138,12 @@ fn add(sum: &mut BTreeMap<String, u64>, counts: &BTreeMap<String, u64>) {
 
 /// The words of another version's reasons are shown, too, without a meaning.
 fn most_frequent(counts: BTreeMap<String, u64>) -> Vec<ReasonCount> {
-    let meaning = |word: &str| Reason::ALL.iter().find(|reason| reason.as_str() == word).map(|reason| reason.meaning());
-    let mut counts: Vec<_> = counts
-        .into_iter()
-        .map(|(reason, count)| ReasonCount { meaning: meaning(&reason).unwrap_or_default().into(), reason, count })
-        .collect();
+    let known = |word: &str| Reason::ALL.iter().find(|reason| reason.as_str() == word);
+    let row = |(reason, count): (String, u64)| {
+        let (meaning, advice) = known(&reason).map_or(("", ""), |known| (known.meaning(), known.advice()));
+        ReasonCount { meaning: meaning.into(), advice: advice.into(), reason, count }
+    };
+    let mut counts: Vec<_> = counts.into_iter().map(row).collect();
     counts.sort_by_key(|reason| std::cmp::Reverse(reason.count));
     counts
 }

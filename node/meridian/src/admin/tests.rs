@@ -77,9 +77,8 @@ async fn node() -> Node1 {
         parts: Arc::new(|| vec![Part { part: "ledger".into(), ready: false, detail: Some("catching up".into()) }]),
         warnings: Arc::new(Vec::new),
         started_unix_ms: 0,
-        stored: Arc::new(|_| Box::pin(async { Vec::new() })),
+        explained: Arc::new(|_| Box::pin(async { crate::edge::dry::Explained::default() })),
         steered: Arc::new(|_, _, _| None),
-        placed: Arc::new(|_| Some(*b"DE")),
         gathered: Gathered::default(),
     });
     let token = std::fs::read_to_string(state.path().join(TOKEN_FILE)).unwrap().trim().to_owned();
@@ -264,44 +263,45 @@ async fn sites_are_summed_over_the_nodes_that_answer_and_the_others_are_named() 
 }
 
 #[tokio::test]
-async fn explain_follows_the_request_until_something_stops_it() {
+async fn an_order_to_explain_that_makes_no_sense_is_refused() {
     let node = node().await;
-    let steps = async |order: Value| {
-        let (status, explanation) = node.post("/api/v1/explain", order.to_string()).await;
-        assert_eq!(status, 200, "{explanation}");
-        let steps = explanation["steps"].as_array().unwrap().clone();
-        let word = |step: &Value| format!("{} {}", step["step"].as_str().unwrap(), step["verdict"].as_str().unwrap());
-        (steps.iter().map(word).collect::<Vec<_>>(), explanation)
-    };
-    let (words, explanation) = steps(json!({"url": "https://shop.example/a/../b?c"})).await;
-    assert_eq!(words, ["residency permitted", "route /*", "lookup lookup"]);
-    assert_eq!((&explanation["key"]["path"], &explanation["key"]["owner"]), (&json!("/b"), &json!("n1")));
-    let (words, _) = steps(json!({"url": "https://shop.example/", "method": "POST"})).await;
-    assert_eq!(words.last().unwrap(), "lookup pass");
-    let (words, explanation) = steps(json!({"url": "https://bank.example/account/1"})).await;
-    assert_eq!(words, ["residency refused"]);
-    assert_eq!(explanation["steps"][0]["reason"], "outside-jurisdiction");
-    assert_eq!(explanation["key"], Value::Null);
-    assert_eq!(node.post("/api/v1/explain", r#"{"url":"http://who.example/"}"#).await.0, 404);
+    for order in [
+        json!({"url": "/a"}),
+        json!({"url": "ftp://shop.example/"}),
+        json!({"url": "https://user@shop.example/"}),
+        json!({"url": "https://shop.example/", "method": "G T"}),
+        json!({"url": "https://shop.example/", "headers": {"a b": "c"}}),
+        json!({"url": "https://shop.example/", "client": "here"}),
+    ] {
+        assert_eq!(node.post("/api/v1/explain", order.to_string()).await.0, 422, "{order}");
+    }
 }
 
 #[tokio::test]
-async fn explain_tells_what_a_key_is_made_of_and_what_is_not_in_it() {
+async fn debug_tokens_are_for_sites_that_may_be_here_and_are_told_once() {
     let node = node().await;
-    let order = json!({
-        "url": "https://shop.example/keyed/a?b=2&utm_source=x&a=1",
-        "headers": {"X-Plan": "gold", "X-Meridian-Country": "ZZ"},
-        "client": "192.0.2.1",
-    });
-    let (status, explanation) = node.post("/api/v1/explain", order.to_string()).await;
-    assert_eq!(status, 200, "{explanation}");
-    let key = &explanation["key"];
-    assert_eq!((&key["query"], &key["original"]), (&json!("a=1&b=2"), &json!("/keyed/a?b=2&utm_source=x&a=1")));
-    assert_eq!(key["left_out"], json!([{"parameter": "utm_source=x", "why": "tracking"}]));
-    let declared = json!([
-        {"part": "header x-plan", "value": "gold"}, {"part": "header x-meridian-country", "value": "DE"},
-    ]);
-    assert_eq!(key["declared"], declared);
+    let (status, made) = node.post("/api/v1/debug-tokens", r#"{"site":"shop","minutes":10}"#).await;
+    assert_eq!(status, 200, "{made}");
+    let token = made["token"].as_str().unwrap();
+    let (_, listed) = node.get("/api/v1/debug-tokens").await;
+    assert_eq!((&listed["tokens"][0]["id"], listed["tokens"][0]["token"].is_null()), (&made["id"], true));
+    assert!(!listed.to_string().contains(token));
+    for (order, expected) in [
+        (r#"{"site":"bank"}"#, 421),
+        (r#"{"site":"none"}"#, 404),
+        (r#"{"site":"shop","minutes":0}"#, 422),
+        (r#"{"site":"shop","minutes":61}"#, 422),
+        (r#"{"site":"shop","minutes":18446744073709551615}"#, 422),
+    ] {
+        assert_eq!(node.post("/api/v1/debug-tokens", order).await.0, expected, "{order}");
+    }
+    let path = format!("/api/v1/debug-tokens/{}", made["id"].as_str().unwrap());
+    let revoke =
+        async |path: &str| node.send(node.request(Method::DELETE, path).body(Body::empty()).unwrap()).await.status();
+    assert_eq!([revoke(&path).await, revoke(&path).await, revoke("/api/v1/debug-tokens/x").await], [200, 404, 400]);
+    for (id, expected) in [("x".to_owned(), 400), ("0".repeat(32), 404), ("+".repeat(32), 400)] {
+        assert_eq!(node.get(&format!("/api/v1/explain/requests/{id}")).await.0, expected, "{id}");
+    }
 }
 
 #[tokio::test]

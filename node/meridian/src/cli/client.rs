@@ -113,6 +113,11 @@ impl Client {
         self.ask(Method::POST, path, Some(order), PATIENCE + waiting)
     }
 
+    /// Ends something.
+    pub(super) fn delete(&self, path: &str) -> Result<Answer, ClientFault> {
+        self.ask(Method::DELETE, path, None, PATIENCE)
+    }
+
     fn ask(
         &self,
         method: Method,

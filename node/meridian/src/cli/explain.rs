@@ -1,6 +1,6 @@
 //! `meridian explain`.
 
-use std::{net::IpAddr, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -12,7 +12,7 @@ use super::{
     output::Output,
     table::{printable, table},
 };
-use crate::admin::model::{ExplainOrder, Explanation};
+use crate::admin::model::{ExplainOrder, Explanation, Trail};
 
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
@@ -20,13 +20,16 @@ pub(super) struct Order {
     #[command(subcommand)]
     part: Option<Part>,
     /// The request's URL.
-    #[arg(required = true)]
+    #[arg(required_unless_present = "named", conflicts_with = "named")]
     url: Option<String>,
+    /// The same by a name.
+    #[arg(id = "named", long = "url", value_name = "URL")]
+    named: Option<String>,
     /// The request's method.
     #[arg(long, default_value = "GET")]
     method: String,
     /// A field of the request's head, `Name: value`; may be given several times.
-    #[arg(long, value_name = "FIELD", value_parser = field)]
+    #[arg(long, short = 'H', value_name = "FIELD", value_parser = field)]
     header: Vec<(String, String)>,
     /// An address of a client: which regions would DNS name to it?
     #[arg(long, value_name = "ADDRESS")]
@@ -39,6 +42,16 @@ pub(super) struct Order {
 enum Part {
     /// Shows what the cache key of a request is made of: two requests with the same one get the same answer.
     Key(KeyOrder),
+    /// Shows what a node did with a request that had shown a debug token.
+    Request(RequestOrder),
+}
+
+#[derive(Debug, Args)]
+struct RequestOrder {
+    /// What `Meridian-Request` said in the answer.
+    id: String,
+    #[command(flatten)]
+    node: Node,
 }
 
 #[derive(Debug, Args)]
@@ -59,6 +72,7 @@ struct KeyOrder {
 /// Asks a node what it would do with a request.
 pub(super) fn explain(order: &Order, output: Output) -> Exit {
     let asked = match &order.part {
+        Some(Part::Request(order)) => request(order, output),
         Some(Part::Key(key)) => ask(&key.node, &of_key(key), output, key_text),
         None => ask(&order.node, &of_request(order), output, text),
     };
@@ -70,18 +84,71 @@ pub(super) fn explain(order: &Order, output: Output) -> Exit {
 
 fn of_request(order: &Order) -> ExplainOrder {
     ExplainOrder {
-        url: order.url.clone().unwrap_or_default(),
+        url: order.url.clone().or_else(|| order.named.clone()).unwrap_or_default(),
         method: order.method.clone(),
-        headers: order.header.iter().cloned().collect(),
+        headers: fields(&order.header),
         client: order.client.map(|address| address.to_string()),
     }
+}
+
+/// Fields by name; what is given several times is one list (RFC 9110 section 5.3).
+fn fields(given: &[(String, String)]) -> BTreeMap<String, String> {
+    let mut fields: BTreeMap<String, String> = BTreeMap::new();
+    for (name, value) in given {
+        let field = fields.entry(name.to_ascii_lowercase()).or_default();
+        let between = match name.to_ascii_lowercase().as_str() {
+            _ if field.is_empty() => "",
+            "cookie" => "; ",
+            _ => ", ",
+        };
+        *field += &format!("{between}{value}");
+    }
+    fields
+}
+
+fn request(order: &RequestOrder, output: Output) -> Result<(), ClientFault> {
+    let client = Client::new(&order.node)?;
+    // what is no id must not become another path
+    let id: String = order.id.chars().filter(char::is_ascii_alphanumeric).collect();
+    let answer = client.get(&format!("/api/v1/explain/requests/{id}"))?;
+    let text = trail_text(&answer.read(&client)?);
+    output.answer(|| answer.value, || text);
+    Ok(())
+}
+
+fn trail_text(trail: &Trail) -> String {
+    let reason = trail.reason.as_ref().map_or_else(String::new, |reason| format!(", {reason}"));
+    let mut text = format!(
+        "{} {} of site {}\n{}: {}{reason}, after {} us\nCache-Status: {}\n\n",
+        printable(&trail.method),
+        printable(&trail.url),
+        trail.site,
+        trail.status,
+        trail.outcome,
+        trail.micros,
+        printable(&trail.cache_status),
+    );
+    let rows: Vec<[String; 5]> = trail
+        .steps
+        .iter()
+        .map(|step| {
+            let after = step.after_us.map_or_else(String::new, |us| format!("{us} us"));
+            let reason = step.reason.clone().unwrap_or_default();
+            [after, step.step.clone(), step.verdict.clone(), reason, step.detail.clone()]
+        })
+        .collect();
+    text += &table(["AFTER", "STEP", "VERDICT", "REASON", ""], &rows);
+    if let Some(advice) = &trail.advice {
+        text += &format!("\nWhat to do: {}\n", printable(advice));
+    }
+    text
 }
 
 fn of_key(order: &KeyOrder) -> ExplainOrder {
     ExplainOrder {
         url: order.url.clone(),
         method: "GET".into(),
-        headers: order.header.iter().cloned().collect(),
+        headers: fields(&order.header),
         client: order.client.map(|address| address.to_string()),
     }
 }
@@ -119,9 +186,12 @@ fn key_text(explanation: &Explanation) -> String {
 }
 
 fn text(explanation: &Explanation) -> String {
-    let Explanation { site, tenant, pin, steps, key, steering } = explanation;
+    let Explanation { site, tenant, pin, steps, key, steering, cache_status } = explanation;
     let pin = pin.as_ref().map_or_else(String::new, |pin| format!(", pinned to {pin}"));
-    let mut text = format!("site {site} of tenant {tenant}{pin}\n\n");
+    let mut text = match (site, tenant) {
+        (Some(site), Some(tenant)) => format!("site {site} of tenant {tenant}{pin}\n\n"),
+        _ => String::new(),
+    };
     let rows: Vec<[String; 4]> = steps
         .iter()
         .map(|step| {
@@ -130,6 +200,12 @@ fn text(explanation: &Explanation) -> String {
         })
         .collect();
     text += &table(["STEP", "VERDICT", "REASON", ""], &rows);
+    if let Some(status) = cache_status {
+        text += &format!("\nCache-Status: {}\n", printable(status));
+    }
+    if let Some(advice) = steps.iter().rev().find_map(|step| step.advice.as_ref()) {
+        text += &format!("\nWhat to do: {}\n", printable(advice));
+    }
     if let Some(key) = key {
         let query = key.query.as_ref().map_or_else(String::new, |query| format!("?{query}"));
         let url = printable(&format!("{}://{}{}{query}", key.scheme, key.host, key.path));

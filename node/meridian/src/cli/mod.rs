@@ -3,6 +3,7 @@
 mod ca;
 mod check;
 mod client;
+mod debug;
 mod demo;
 mod exit;
 mod explain;
@@ -80,10 +81,17 @@ Examples:
 
 Asking again with the same --idempotency-key gives the same purge, not a second one.";
 
+const DEBUG_EXAMPLES: &str = "\
+Examples:
+  meridian debug-token new --site shop --minutes 10
+  curl -sI -H \"X-Meridian-Debug: $TOKEN\" https://www.example.com/a | grep -i meridian-request
+  meridian explain request 0123456789abcdef0123456789abcdef";
+
 const EXPLAIN_EXAMPLES: &str = "\
 Examples:
   meridian explain https://www.example.com/a
-  meridian explain https://www.example.com/a --header 'Accept-Language: de' --client 192.0.2.7
+  meridian explain --url https://www.example.com/a -H 'Accept-Language: de' --client 192.0.2.7
+  meridian explain request 0123456789abcdef0123456789abcdef
   meridian explain key --url 'https://www.example.com/a?b=c&utm_source=mail' -H 'Cookie: plan=gold'";
 
 /// A self-hosted edge: caches, answers DNS, purges everywhere at once, and keeps pinned data inside its jurisdiction.
@@ -123,6 +131,9 @@ enum Command {
     /// Tells what a node would do with a request, and why.
     #[command(after_help = EXPLAIN_EXAMPLES)]
     Explain(explain::Order),
+    /// Makes tokens for clients that shall be told why their requests went as they did.
+    #[command(subcommand, after_help = DEBUG_EXAMPLES)]
+    DebugToken(debug::Order),
 }
 
 #[derive(Debug, Subcommand)]
@@ -181,6 +192,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Status(node) => status::status(&node, output),
         Command::Purge(order) => purge::purge(&order, output),
         Command::Explain(order) => explain::explain(&order, output),
+        Command::DebugToken(order) => debug::debug(&order, output),
     };
     exit.into()
 }
@@ -229,6 +241,9 @@ mod tests {
             "meridian purge --site s --tag a --wait never",
             "meridian status --token a --token-file b",
             "meridian explain",
+            "meridian explain http://a.test/ --url http://a.test/",
+            "meridian explain request",
+            "meridian debug-token",
         ] {
             assert!(Cli::try_parse_from(bad.split(' ')).is_err(), "{bad}");
         }
@@ -238,6 +253,9 @@ mod tests {
             "meridian schema --json",
             "meridian purge --site s --tag a --tag b --url http://a.test/ --wait all --timeout 2s",
             "meridian explain http://a.test/ --header a:b --client ::1",
+            "meridian explain --url http://a.test/ -H a:b -H a:c --method HEAD",
+            "meridian explain request 00",
+            "meridian debug-token new --site a",
         ] {
             Cli::try_parse_from(good.split(' ')).unwrap();
         }

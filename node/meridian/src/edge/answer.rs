@@ -32,7 +32,7 @@ use crate::{
 };
 
 /// RFC 9211.
-static CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+pub(super) static CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
 /// An answer, and how it came about.
 pub struct Reply {
@@ -94,7 +94,7 @@ impl How {
         }
     }
 
-    fn cache_status(self, cache: &CacheName) -> HeaderValue {
+    pub(super) fn cache_status(self, cache: &CacheName) -> HeaderValue {
         match self {
             Self::Hit { ttl_s } => CacheStatus::hit(ttl_s),
             Self::Stale { ttl_s, reason } => CacheStatus::hit(ttl_s).because(reason),
@@ -138,6 +138,11 @@ pub fn forwarded(reason: Reason, status: StatusCode) -> CacheStatus {
         return status;
     }
     status.because(reason)
+}
+
+/// The same before it is known what comes back.
+pub fn foreseen(reason: Reason) -> CacheStatus {
+    CacheStatus::forwarded(forward(reason)).because(reason)
 }
 
 /// A stored object, and how what is missing of its body can be had.

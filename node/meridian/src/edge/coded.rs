@@ -58,12 +58,16 @@ fn wanted(parts: &Parts) -> Option<Coding> {
     }
 }
 
+/// The coding that a client gets of a stored response, if any.
+#[must_use]
+pub fn chosen(codes: Codes, parts: &Parts, object: &Object) -> Option<Coding> {
+    let coded = codes != Codes::Off && coding::may_code(object.status, &object.headers, Some(object.body.length()));
+    if coded { wanted(parts) } else { None }
+}
+
 /// Brings a coded form that is on disk into memory, where [`stored`] finds it.
 pub async fn look(shared: &Shared, codes: Codes, parts: &Parts, key: Key, object: &Object) {
-    if codes != Codes::Off
-        && coding::may_code(object.status, &object.headers, Some(object.body.length()))
-        && let Some(coding) = wanted(parts)
-    {
+    if let Some(coding) = chosen(codes, parts, object) {
         shared.objects.lookup(key::coded(key, object.made, coding)).await;
     }
 }

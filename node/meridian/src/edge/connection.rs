@@ -22,6 +22,7 @@ use super::{
     http2,
     interim::{Gap, Interim, Interjecting},
     listener::Guest,
+    noted,
     spine::{self, Caller},
     stall::Stall,
 };
@@ -132,7 +133,8 @@ impl Desk {
     {
         let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
         if target > self.target_bytes {
-            return answer::refuse_and_close(StatusCode::URI_TOO_LONG, Reason::HeadTooLarge);
+            let refused = answer::refuse_and_close(StatusCode::URI_TOO_LONG, Reason::HeadTooLarge);
+            return noted::stray(&self.shared, self.caller, refused, Reason::HeadTooLarge);
         }
         spine::answer(&self.shared, self.caller, interim, request).await
     }
@@ -140,7 +142,8 @@ impl Desk {
     /// The same, with what the origin says before it answers.
     async fn answer_http1(&self, request: Request<Incoming>) -> Response<Body> {
         if self.framing.next_is_twofold() {
-            return answer::refuse_and_close(StatusCode::BAD_REQUEST, Reason::ContentLength);
+            let refused = answer::refuse_and_close(StatusCode::BAD_REQUEST, Reason::ContentLength);
+            return noted::stray(&self.shared, self.caller, refused, Reason::ContentLength);
         }
         // not to be sent to HTTP/1.0, which does not know them (RFC 9110 section 15.2)
         if request.version() < Version::HTTP_11 {

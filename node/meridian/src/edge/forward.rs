@@ -12,7 +12,7 @@ use crate::snapshot::Shared;
 
 /// Fields that tell an origin to answer for another URL, host, method, client or state than what is in the key, or that
 /// frameworks are known to obey from whoever writes them. One that a route has in its key goes on.
-const OVERRIDES: [&str; 45] = [
+const OVERRIDES: [&str; 46] = [
     "base-url",
     "client-ip",
     "forwarded",
@@ -46,6 +46,7 @@ const OVERRIDES: [&str; 45] = [
     "x-invoke-path",
     "x-invoke-status",
     "x-meridian-country",
+    "x-meridian-debug",
     "x-meridian-device",
     "x-method-override",
     "x-middleware-subrequest",

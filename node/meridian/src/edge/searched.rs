@@ -11,7 +11,7 @@ use rules::{
 use wire::entry::Entry;
 
 use super::{
-    shelf::{self, Found, Shelf},
+    shelf::{self, Found, Look, Shelf},
     sites::Served,
     spine::Asked,
 };
@@ -42,15 +42,22 @@ pub(super) fn in_memory(
 }
 
 /// What is in memory or on disk under a key that stands for this URL too.
-pub(super) async fn shelf(shared: &Shared, served: &Served, asked: &Asked<'_>, headers: &HeaderMap, now: u64) -> Shelf {
+pub(super) async fn shelf(
+    shared: &Shared,
+    look: Look,
+    served: &Served,
+    asked: &Asked<'_>,
+    headers: &HeaderMap,
+    now: u64,
+) -> Shelf {
     let path = path_key(shared, served, asked, headers);
     let index = key::search_index(&shared.secret, path);
-    if shared.objects.memory(index).is_none() && !shared.objects.contains(index) {
+    if !shared.objects.contains(index) {
         return Shelf::Nothing;
     }
-    let Some(Entry::Search(index)) = shared.objects.lookup(index).await else { return Shelf::Nothing };
+    let Some(Entry::Search(index)) = look.at(shared, index).await else { return Shelf::Nothing };
     for key in keys(shared, path, asked, &index.variances) {
-        if let Shelf::Found(found) = shelf::shelf(shared, key, headers, now).await {
+        if let Shelf::Found(found) = shelf::shelf(shared, look, key, headers, now).await {
             return Shelf::Found(Found { presented: Some(presented(served, asked)), ..found });
         }
     }

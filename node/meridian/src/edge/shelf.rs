@@ -76,13 +76,32 @@ pub(super) fn pick(
     }
 }
 
+/// How the store is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Look {
+    /// For a request: what is found gets warm.
+    Use,
+    /// For an explanation, which leaves everything as it was.
+    Peek,
+}
+
+impl Look {
+    /// What stands under a key, in memory or on disk.
+    pub(super) async fn at(self, shared: &Shared, key: Key) -> Option<Entry> {
+        match self {
+            Self::Use => shared.objects.lookup(key).await,
+            Self::Peek => shared.objects.peek(key).await,
+        }
+    }
+}
+
 /// What stands under a primary key, in memory or on disk.
-pub(super) async fn shelf(shared: &Shared, primary: Key, headers: &HeaderMap, now: u64) -> Shelf {
-    let entry = shared.objects.lookup(primary).await;
+pub(super) async fn shelf(shared: &Shared, look: Look, primary: Key, headers: &HeaderMap, now: u64) -> Shelf {
+    let entry = look.at(shared, primary).await;
     if let Some(Entry::Vary(index)) = &entry {
         for spec in &index.specs {
             let key = key::variant(&shared.secret, primary, spec, headers);
-            if let Some(Entry::Object(object)) = shared.objects.lookup(key).await {
+            if let Some(Entry::Object(object)) = look.at(shared, key).await {
                 return Shelf::Found(Found { key, object, presented: None });
             }
         }

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
-use region_config::{Config, HostPattern, JurisdictionId, PathPattern, Policy, Site};
+use region_config::{Config, HostPattern, JurisdictionId, PathPattern, Policy, Route, Site};
 use rules::{
     purge::SiteGuard,
     residency::{self, Permit},
@@ -33,12 +33,14 @@ impl Served {
     #[must_use]
     pub fn policy(&self, path: &str) -> &Policy {
         static DEFAULT: std::sync::LazyLock<Policy> = std::sync::LazyLock::new(Policy::default);
-        self.site
-            .routes
-            .iter()
-            .find(|route| matches(&route.path, path))
-            .map_or_else(|| &*DEFAULT, |route| &route.policy)
+        route(&self.site, path).map_or_else(|| &*DEFAULT, |route| &route.policy)
     }
+}
+
+/// The first route of a site that matches a path: they are kept most specific first.
+#[must_use]
+pub fn route<'a>(site: &'a Site, path: &str) -> Option<&'a Route> {
+    site.routes.iter().find(|route| matches(&route.path, path))
 }
 
 /// Whether a route's pattern covers a path; prefixes end on `/` borders.
@@ -56,8 +58,9 @@ fn matches(pattern: &PathPattern, path: &str) -> bool {
 pub enum Lodger {
     /// A site that this node serves.
     Served(Arc<Served>),
-    /// A site whose data may not be here: refuse, touch nothing, say nothing.
-    Outside,
+    /// A site whose data may not be here: refuse, touch nothing, say nothing. Beside what the config says of it, nothing is
+    /// at hand.
+    Outside(Arc<Site>),
 }
 
 /// All sites by host.
@@ -111,8 +114,8 @@ impl Sites {
 
 /// Decides whether a site may be here, and gathers what serving it needs.
 fn lodge(site: &Arc<Site>, here: &JurisdictionId, ledgers: &Ledgers, observe: &Observe) -> Lodger {
-    let Ok(permit) = residency::permit(site, here) else { return Lodger::Outside };
-    let Some(realm) = ledgers.realm(permit.realm()) else { return Lodger::Outside };
+    let Ok(permit) = residency::permit(site, here) else { return Lodger::Outside(Arc::clone(site)) };
+    let Some(realm) = ledgers.realm(permit.realm()) else { return Lodger::Outside(Arc::clone(site)) };
     Lodger::Served(Arc::new(Served {
         site: Arc::clone(site),
         guard: realm.guard(&site.name),

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode, Version, header, request::Parts};
+use http::{Method, Request, Response, StatusCode, header, request::Parts};
 use http_body::Body as HttpBody;
 use region_config::{KeyRules, Policy};
 use rules::{
@@ -22,14 +22,17 @@ use super::{
     coded::{self, Codes},
     forward,
     interim::Interim,
-    keyed, pass, refresh, searched,
-    shelf::{Found, Shelf, part, pick, shelf},
+    keyed,
+    noted::{note, shown, stray},
+    pass, refresh, searched,
+    shelf::{Found, Look, Shelf, part, pick, shelf},
     sites::{Lodger, Served, bare_host},
+    told,
 };
 use crate::{
     clock,
     fill::{self, Boarding, Job, Private, Seat, Wanted, filing::Filed, flight},
-    observe::Line,
+    observe::{Outcome, Told, Trail},
     snapshot::Shared,
 };
 
@@ -76,32 +79,48 @@ where
     let (mut parts, body) = request.into_parts();
     // 1. parse strictly; refuse what is ambiguous, and close
     if let Some(reason) = fields::framing_fault(&parts) {
-        return answer::refuse_and_close(StatusCode::BAD_REQUEST, reason);
+        return stray(shared, caller, answer::refuse_and_close(StatusCode::BAD_REQUEST, reason), reason);
     }
     if parts.headers.contains_key(header::CONNECTION) {
         // what it names is for this hop only, and plays no part in what is chosen or sent on
         fields::strip_request(&mut parts.headers);
     }
+    // a debug token is for this node: it plays no part either
+    let token = match caller {
+        Caller::Client { .. } => shared.observe.trails().shown(&mut parts.headers),
+        Caller::Peer { .. } => None,
+    };
     // 2. the site, and the right to touch its data
     let sites = shared.sites.load();
     let Some(authority) = authority(&parts) else {
-        return answer::refuse_and_close(StatusCode::BAD_REQUEST, Reason::HostMissing);
+        let refused = answer::refuse_and_close(StatusCode::BAD_REQUEST, Reason::HostMissing);
+        return stray(shared, caller, refused, Reason::HostMissing);
     };
     let host = bare_host(authority);
     let served = match sites.find(&host) {
         Some(Lodger::Served(served)) => served,
-        // nothing of it is stored, opened, counted by site, or logged here
-        Some(Lodger::Outside) => return answer::misdirected(Reason::OutsideJurisdiction),
-        None => return answer::misdirected(Reason::UnknownSite),
+        other => {
+            // nothing of a site outside is stored, opened, counted by site, or logged here
+            let reason = other.map_or(Reason::UnknownSite, |_| Reason::OutsideJurisdiction);
+            return stray(shared, caller, answer::misdirected(reason), reason);
+        }
     };
-    let arrival = Arrival::now(served);
+    let mut arrival = Arrival::now(served);
+    arrival.trail = token.and_then(|token| shared.observe.trails().begin(&served.permit, &token));
     // 3. what is asked for
     let target = match key::target(&parts.uri) {
         Ok(target) => target,
-        Err(_) => return answer::refuse_and_close(StatusCode::BAD_REQUEST, Reason::Target),
+        Err(_) => {
+            let response = answer::refuse_and_close(StatusCode::BAD_REQUEST, Reason::Target);
+            let reply = Reply { response, outcome: Outcome::Refused, reason: Some(Reason::Target) };
+            note(shared, caller, served, &parts, &arrival, &reply);
+            return reply.response;
+        }
     };
     let policy = served.policy(&target.path);
-    let reply = match caching::intent(&parts.method, &parts.headers, policy) {
+    let intent = caching::intent(&parts.method, &parts.headers, policy);
+    arrival.tell("lookup", || told::intent(intent));
+    let reply = match intent {
         Intent::Refuse(reason) => answer::refuse(shared, refusal_status(reason), reason),
         _ if forward::is_looping(shared, &parts.headers) => {
             answer::refuse(shared, StatusCode::LOOP_DETECTED, Reason::Loop)
@@ -124,21 +143,19 @@ where
             // 4. the usual case: in memory, fresh, not purged. Nothing waits.
             let codes = Codes::of(policy, caller);
             match from_memory(shared, caller, served, &asked, parts, &arrival, codes) {
-                Some(reply) => reply,
+                Some(reply) => {
+                    arrival.tell("memory", || Told::plain("hit", "All that is needed is in memory, and fresh."));
+                    reply
+                }
                 None => Box::pin(look_further(shared, caller, served, &asked, parts, policy, &arrival)).await,
             }
         }
     };
     note(shared, caller, served, &parts, &arrival, &reply);
-    let mut response = reply.response;
-    if matches!(caller, Caller::Client { .. }) {
-        // tags are between origin and cache: they tell strangers how a site is built
-        fields::strip_tags(response.headers_mut());
-    }
-    response
+    if matches!(caller, Caller::Client { .. }) { shown(shared, served, &parts, arrival, reply) } else { reply.response }
 }
 
-fn refusal_status(reason: Reason) -> StatusCode {
+pub(super) fn refusal_status(reason: Reason) -> StatusCode {
     match reason {
         Reason::MethodRefused => StatusCode::METHOD_NOT_ALLOWED,
         _ => StatusCode::NOT_IMPLEMENTED,
@@ -146,7 +163,7 @@ fn refusal_status(reason: Reason) -> StatusCode {
 }
 
 /// The one authority of a request: that of an absolute target, else `Host`.
-fn authority(parts: &Parts) -> Option<&str> {
+pub(super) fn authority(parts: &Parts) -> Option<&str> {
     if let Some(authority) = parts.uri.authority() {
         return Some(authority.as_str());
     }
@@ -154,15 +171,24 @@ fn authority(parts: &Parts) -> Option<&str> {
 }
 
 /// What was true when a request came.
-struct Arrival {
-    unix_ms: u64,
-    instant: std::time::Instant,
+pub(super) struct Arrival {
+    pub(super) unix_ms: u64,
+    pub(super) instant: std::time::Instant,
     position: Position,
+    /// What is noted for a client that has shown a debug token.
+    pub(super) trail: Option<Box<Trail>>,
 }
 
 impl Arrival {
     fn now(served: &Served) -> Self {
-        Self { unix_ms: clock::unix_ms(), instant: clock::instant(), position: served.realm.position() }
+        Self { unix_ms: clock::unix_ms(), instant: clock::instant(), position: served.realm.position(), trail: None }
+    }
+
+    /// Notes a step, if anybody wants to know.
+    fn tell(&self, step: &'static str, told: impl FnOnce() -> Told) {
+        if let Some(trail) = &self.trail {
+            trail.note(step, told());
+        }
     }
 }
 
@@ -183,7 +209,7 @@ pub struct Asked<'a> {
 }
 
 impl<'a> Asked<'a> {
-    fn new(
+    pub(super) fn new(
         shared: &Shared,
         served: &Served,
         caller: Caller,
@@ -233,8 +259,16 @@ fn from_memory(
     }
 }
 
+/// The same, told.
+fn decided(served: &Served, asked: &Asked<'_>, found: &Found, arrival: &Arrival) -> Decision {
+    let decision = decide(served, asked, found, arrival.unix_ms);
+    arrival.tell("purges", || told::standing(standing(served, found)));
+    arrival.tell("decision", || told::decision(decision));
+    decision
+}
+
 /// Whether a stored object may be used, and how: its lifetime, and whether it was purged since its fetch began.
-fn decide(served: &Served, asked: &Asked<'_>, found: &Found, now: u64) -> Decision {
+pub(super) fn decide(served: &Served, asked: &Asked<'_>, found: &Found, now: u64) -> Decision {
     let (standing, object) = (standing(served, found), &found.object);
     let decision = caching::decide(&object.freshness, standing, now);
     match &asked.demand {
@@ -244,7 +278,7 @@ fn decide(served: &Served, asked: &Asked<'_>, found: &Found, now: u64) -> Decisi
 }
 
 /// Whether anything that a stored object falls under was purged since its fetch began.
-fn standing(served: &Served, found: &Found) -> Standing {
+pub(super) fn standing(served: &Served, found: &Found) -> Standing {
     let object = &found.object;
     let own = served.guard.standing(object.stamp, &object.verified, &object.purge_keys);
     match &found.presented {
@@ -264,10 +298,11 @@ async fn look_further(
     arrival: &Arrival,
 ) -> Reply {
     // 5. memory and disk
-    let shelf = match shelf(shared, asked.primary, &parts.headers, arrival.unix_ms).await {
-        Shelf::Nothing => searched::shelf(shared, served, asked, &parts.headers, arrival.unix_ms).await,
+    let shelf = match shelf(shared, Look::Use, asked.primary, &parts.headers, arrival.unix_ms).await {
+        Shelf::Nothing => searched::shelf(shared, Look::Use, served, asked, &parts.headers, arrival.unix_ms).await,
         shelf => shelf,
     };
+    arrival.tell("stored", || told::shelf(&shelf));
     // 6. decide
     let mut key = asked.primary;
     let codes = Codes::of(policy, caller);
@@ -276,7 +311,7 @@ async fn look_further(
     }
     let refill = || wanted(shared, caller, served, asked, parts);
     let (found, reason, conditional) = match shelf {
-        Shelf::Found(found) => match decide(served, asked, &found, arrival.unix_ms) {
+        Shelf::Found(found) => match decided(served, asked, &found, arrival) {
             Decision::Serve { age_s, ttl_s } => {
                 let how = How::Hit { ttl_s };
                 if let Some(response) = answer::stored(shared, served, parts, &found.stock(&refill, codes), age_s, how)
@@ -324,7 +359,13 @@ async fn look_further(
 }
 
 /// The request as it goes upstream.
-fn wanted(shared: &Shared, caller: Caller, served: &Arc<Served>, asked: &Asked<'_>, parts: &Parts) -> Arc<Wanted> {
+pub(super) fn wanted(
+    shared: &Shared,
+    caller: Caller,
+    served: &Arc<Served>,
+    asked: &Asked<'_>,
+    parts: &Parts,
+) -> Arc<Wanted> {
     let site = &served.site;
     let mut headers = forward::headers(shared, caller, &parts.headers, asked.authority, asked.keyed);
     conditional::strip(&mut headers);
@@ -377,7 +418,7 @@ async fn take_part(
         wanted: wanted(shared, caller, served, asked, parts),
     };
     let codes = Codes::of(policy, caller);
-    let mut refused = None;
+    let (mut refused, mut waited) = (None, false);
     for round in 0..ROUNDS_MAX {
         let mut landed = None;
         let boarding = if round + 1 < ROUNDS_MAX {
@@ -394,7 +435,8 @@ async fn take_part(
             Boarding::Landed => return landed,
             Boarding::Full => return Some(answer::refuse(shared, StatusCode::SERVICE_UNAVAILABLE, Reason::Overloaded)),
         };
-        if seat.private.is_none() {
+        arrival.tell("fetch", || told::boarding(seat.private.is_none(), &job, miss.reason));
+        if seat.private.is_none() && !std::mem::replace(&mut waited, true) {
             served.counters.note_collapsed();
         }
         match ride(shared, served, parts, arrival, &mut job, seat, miss.reason, codes).await {
@@ -435,7 +477,9 @@ async fn ride(
 ) -> Ride {
     let flight = seat.flight;
     let collapsed = seat.private.is_none();
-    match flight.outcome().await {
+    let outcome = flight.outcome().await;
+    arrival.tell("fetched", || told::flight(&outcome));
+    match outcome {
         flight::Outcome::Waiting => Ride::Refused(flight),
         flight::Outcome::Failed(failure) => Ride::Failed(failure),
         flight::Outcome::Private => match seat.private {
@@ -523,33 +567,6 @@ fn failed(
         }
     }
     answer::failed(shared, miss.reason, failure)
-}
-
-/// Counts and logs what was answered. Never waits.
-fn note(shared: &Shared, caller: Caller, served: &Served, parts: &Parts, arrival: &Arrival, reply: &Reply) {
-    let Caller::Client { address, .. } = caller else { return };
-    let micros = u32::try_from(clock::instant().duration_since(arrival.instant).as_micros()).unwrap_or(u32::MAX);
-    served.counters.note(reply.outcome, reply.reason, 0, micros);
-    if let Some(log) = shared.observe.access_log() {
-        log.line(&served.permit, &line(address, parts, arrival, reply, micros));
-    }
-}
-
-fn line<'a>(client: IpAddr, parts: &'a Parts, arrival: &Arrival, reply: &Reply, micros: u32) -> Line<'a> {
-    Line {
-        unix_ms: arrival.unix_ms,
-        method: parts.method.as_str(),
-        host: authority(parts).unwrap_or(""),
-        path: parts.uri.path(),
-        protocol: if parts.version >= Version::HTTP_2 { "HTTP/2" } else { "HTTP/1.1" },
-        client,
-        agent: parts.headers.get(header::USER_AGENT).map(http::HeaderValue::as_bytes),
-        status: reply.response.status().as_u16(),
-        bytes: reply.response.body().size_hint().exact().unwrap_or(0),
-        micros,
-        outcome: reply.outcome,
-        reason: reply.reason,
-    }
 }
 
 /// Whether a method's answer has no body.

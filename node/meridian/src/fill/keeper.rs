@@ -8,7 +8,7 @@ use std::sync::{
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use rules::{
-    caching::ranges::strong_validator,
+    caching::{Reason, ranges::strong_validator},
     key::{self, BodyId},
 };
 use wire::entry::{self, Body, Entry, Object};
@@ -63,8 +63,10 @@ pub(super) async fn pump(pieces: &Pieces, mut body: UpstreamBody, mut keeper: Ke
             break Err(BrokenOff);
         }
     };
-    if ended.is_ok() {
-        keeper.finish(head);
+    let counters = &keeper.job.wanted.served.counters;
+    match keeper.finish(head, ended) {
+        Ok(()) => counters.note_stored(),
+        Err(reason) => counters.note_not_stored(reason),
     }
     if let Some(piece) = last {
         pieces.push(piece);
@@ -182,9 +184,14 @@ impl<'a> Keeper<'a> {
         self.bytes > self.bytes_max
     }
 
-    /// The body is whole: makes it findable.
-    pub(super) fn finish(self, head: &Head) {
-        let Some(collector) = self.collector else { return };
+    /// The body has ended: if it is whole and may be stored, makes it findable.
+    ///
+    /// # Errors
+    /// Why it is not stored.
+    pub(super) fn finish(self, head: &Head, ended: Result<(), BrokenOff>) -> Result<(), Reason> {
+        head.stored?;
+        let collector = self.collector.ok_or(Reason::TooLarge)?;
+        ended.map_err(|_| Reason::Incomplete)?;
         let wanted = &self.job.wanted;
         filing::index(self.shared, wanted, &head.filed);
         let object = Object {
@@ -199,7 +206,7 @@ impl<'a> Keeper<'a> {
             site: wanted.served.site.name.clone(),
         };
         self.shared.objects.insert(&wanted.served.permit, head.filed.key(), Entry::Object(Arc::new(object)));
-        wanted.served.counters.note_stored();
+        Ok(())
     }
 }
 

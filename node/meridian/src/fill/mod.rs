@@ -198,21 +198,28 @@ async fn run(shared: &Arc<Shared>, job: &Job, flight: &Arc<Flight>, private: one
         Ok(fetched) => fetched,
         Err(failure) => return flight.announce(Outcome::Failed(failure)),
     };
+    served.counters.note_fetched();
     if let Some((key, stale)) = &job.stale {
         if job.conditional && fetched.response.status() == StatusCode::NOT_MODIFIED {
             if renewable(&stale.headers, fetched.response.headers()) {
                 return flight.announce(renew(shared, job, *key, stale, &fetched));
             }
+            let same = conditional::selects(&stale.headers, fetched.response.headers());
+            served.counters.note_not_stored(if same { Reason::Refiled } else { Reason::Unverifiable });
+            served.counters.note_origin_fetch();
             fetched = match upstream::fetch(shared, job, Conditions::Left).await {
                 Ok(fetched) => fetched,
                 Err(failure) => return flight.announce(Outcome::Failed(failure)),
             };
+            served.counters.note_fetched();
         }
         let status = fetched.response.status();
         let now = clock::unix_ms();
         if server_failed(status)
             && caching::stale_on_error(&stale.freshness, Standing::Valid, now, job.wanted.policy()).is_some()
         {
+            // what is stored is better
+            served.counters.note_not_stored(Reason::OriginError);
             return flight.announce(Outcome::Failed(Failure { status, reason: Reason::OriginError }));
         }
     }
@@ -232,15 +239,15 @@ async fn run(shared: &Arc<Shared>, job: &Job, flight: &Arc<Flight>, private: one
             share(shared, job, flight, fetched, (freshness, shaped), vary).await;
         }
         Storing::Refuse { reason, hit_for_miss_s } => {
-            served.counters.note_not_stored(reason);
             remember(shared, job, reason, hit_for_miss_s);
-            alone_it_is(flight, fetched, private, reason);
+            alone_it_is(job, flight, fetched, private, reason);
         }
     }
 }
 
-/// Gives the response to the leader's client.
-fn alone_it_is(flight: &Flight, fetched: Fetched, private: oneshot::Sender<Private>, reason: Reason) {
+/// The response is not stored: gives it to the leader's client.
+fn alone_it_is(job: &Job, flight: &Flight, fetched: Fetched, private: oneshot::Sender<Private>, reason: Reason) {
+    job.wanted.served.counters.note_not_stored(reason);
     // the receiver is gone if the client is: then nobody wants the answer
     let _ = private.send(Private { response: fetched.response, reason });
     flight.announce(Outcome::Private);
@@ -288,7 +295,7 @@ async fn part(
     let range = ContentRange::of(headers).filter(|range| job.part.is_some_and(|asked| answers(asked, *range)));
     let Some(range) = range else {
         remember(shared, job, Reason::PartUnproven, PARTS_UNPROVEN_S);
-        return alone_it_is(flight, fetched, private, Reason::Partial);
+        return alone_it_is(job, flight, fetched, private, Reason::Partial);
     };
     // what it says of the whole
     let mut whole = headers.clone();
@@ -303,9 +310,8 @@ async fn part(
                 share(shared, job, flight, fetched, (freshness, shaped), vary).await;
             }
             Storing::Refuse { reason, hit_for_miss_s } => {
-                job.wanted.served.counters.note_not_stored(reason);
                 remember(shared, job, reason, hit_for_miss_s);
-                alone_it_is(flight, fetched, private, reason);
+                alone_it_is(job, flight, fetched, private, reason);
             }
         };
     }
@@ -318,9 +324,8 @@ async fn part(
         (Storing::Keep { .. }, None) => Reason::PartUnproven,
         (Storing::Refuse { reason, .. }, _) => reason,
     };
-    job.wanted.served.counters.note_not_stored(refused);
     remember(shared, job, refused, PARTS_UNPROVEN_S);
-    alone_it_is(flight, fetched, private, refused);
+    alone_it_is(job, flight, fetched, private, refused);
 }
 
 /// Whether a 206 brings what was asked for: all of it, or up to the end of the body.
@@ -359,10 +364,13 @@ async fn slice(shared: &Arc<Shared>, job: &Job, flight: &Arc<Flight>, fetched: F
     let source = Source { wanted: Arc::clone(wanted), validator: part.validator, head: key };
     let body = Kept::new(Arc::clone(shared), id, length, SLICE_BYTES, Some(source));
     let opening = Opening::new(&body, part.range);
-    if stored.is_ok() {
-        filing::index(shared, wanted, &filed);
-        shared.objects.insert(&wanted.served.permit, key, Entry::Object(Arc::clone(&object)));
-        wanted.served.counters.note_stored();
+    match stored {
+        Ok(()) => {
+            filing::index(shared, wanted, &filed);
+            shared.objects.insert(&wanted.served.permit, key, Entry::Object(Arc::clone(&object)));
+            wanted.served.counters.note_stored();
+        }
+        Err(reason) => wanted.served.counters.note_not_stored(reason),
     }
     flight.announce(Outcome::Sliced { object, key, filed, stored });
     // who comes from now on finds the head, and its slices on their way
@@ -382,9 +390,9 @@ fn renewable(stored: &HeaderMap, answer304: &HeaderMap) -> bool {
 /// A 304: the stored body with a fresher head and a new stamp (RFC 9111 section 4.3.4).
 fn renew(shared: &Shared, job: &Job, key: Key, stale: &Arc<Object>, fetched: &Fetched) -> Outcome {
     let fresh = conditional::freshen(&stale.headers, fetched.response.headers());
-    let (freshness, keep) = match verdict(shared, job, fetched, stale.status, &fresh) {
-        Storing::Keep { freshness, .. } => (freshness, true),
-        Storing::Refuse { .. } => (Freshness { lifetime_s: 0, ..stale.freshness }, false),
+    let (freshness, kept) = match verdict(shared, job, fetched, stale.status, &fresh) {
+        Storing::Keep { freshness, .. } => (freshness, Ok(())),
+        Storing::Refuse { reason, .. } => (Freshness { lifetime_s: 0, ..stale.freshness }, Err(reason)),
     };
     let headers = stored_headers(&fresh);
     let purge_keys = purge_keys(&job.wanted, &headers).unwrap_or_else(|_| stale.purge_keys.clone());
@@ -399,10 +407,17 @@ fn renew(shared: &Shared, job: &Job, key: Key, stale: &Arc<Object>, fetched: &Fe
         body: stale.body.clone(),
         site: stale.site.clone(),
     });
-    if keep && standing(&job.wanted.served, fetched.stamp, &object.purge_keys) == Standing::Valid {
-        shared.objects.insert(&job.wanted.served.permit, key, Entry::Object(Arc::clone(&object)));
-    } else {
-        shared.objects.remove(key);
+    let served = &job.wanted.served;
+    let valid = standing(served, fetched.stamp, &object.purge_keys) == Standing::Valid;
+    match kept.and(if valid { Ok(()) } else { Err(Reason::PurgedDuringFill) }) {
+        Ok(()) => {
+            shared.objects.insert(&served.permit, key, Entry::Object(Arc::clone(&object)));
+            served.counters.note_renewed();
+        }
+        Err(reason) => {
+            shared.objects.remove(key);
+            served.counters.note_not_stored(reason);
+        }
     }
     Outcome::Renewed { object, key }
 }
@@ -454,9 +469,6 @@ async fn share(
     let (purge_keys, stored) = purge_keys_and_standing(wanted, &parts.headers, fetched.stamp);
     let filed = Filed::of(shared, wanted, &parts.headers, vary);
     let stored = stored.and_then(|()| filed.has_room(shared, wanted));
-    if let Err(reason) = stored {
-        wanted.served.counters.note_not_stored(reason);
-    }
     let head = Arc::new(Head {
         status: parts.status,
         length: content_length(&parts.headers),

@@ -100,10 +100,23 @@ impl SiteCounters {
         pen.add(&shard.origin_fetches, 1);
     }
 
-    /// Notes a request that waited for the fill of another one instead of asking itself.
+    /// Notes a request that waited for the fill of another one instead of asking itself; once, however often it waits.
     pub fn note_collapsed(&self) {
         let (shard, pen) = self.mine();
         pen.add(&shard.collapsed, 1);
+    }
+
+    /// Notes a response to a fetch that was made for the cache: it is stored, or renews what is stored, or is noted with
+    /// the reason why it is not, once.
+    pub fn note_fetched(&self) {
+        let (shard, pen) = self.mine();
+        pen.add(&shard.fetched, 1);
+    }
+
+    /// Notes a 304 that renewed what is stored.
+    pub fn note_renewed(&self) {
+        let (shard, pen) = self.mine();
+        pen.add(&shard.renewed, 1);
     }
 
     /// Notes a response that was stored.
@@ -146,7 +159,9 @@ struct Shard {
     micros: AtomicU64,
     origin_fetches: AtomicU64,
     collapsed: AtomicU64,
+    fetched: AtomicU64,
     stored: AtomicU64,
+    renewed: AtomicU64,
     reasons: [AtomicU64; REASONS],
     not_stored: [AtomicU64; REASONS],
     latency: Histogram,
@@ -160,7 +175,9 @@ impl Shard {
             micros: AtomicU64::new(0),
             origin_fetches: AtomicU64::new(0),
             collapsed: AtomicU64::new(0),
+            fetched: AtomicU64::new(0),
             stored: AtomicU64::new(0),
+            renewed: AtomicU64::new(0),
             reasons: [const { AtomicU64::new(0) }; REASONS],
             not_stored: [const { AtomicU64::new(0) }; REASONS],
             latency: Histogram::new(),
@@ -175,7 +192,9 @@ impl Shard {
         totals.micros += self.micros.load(Relaxed);
         totals.origin_fetches += self.origin_fetches.load(Relaxed);
         totals.collapsed += self.collapsed.load(Relaxed);
+        totals.fetched += self.fetched.load(Relaxed);
         totals.stored += self.stored.load(Relaxed);
+        totals.renewed += self.renewed.load(Relaxed);
         self.latency.sum_into(&mut totals.latency);
     }
 }
@@ -230,8 +249,12 @@ pub struct Totals {
     pub origin_fetches: u64,
     /// Requests that waited for another one's fill.
     pub collapsed: u64,
-    /// Responses stored.
+    /// Responses to fetches for the cache.
+    pub fetched: u64,
+    /// Those that were stored.
     pub stored: u64,
+    /// Those that renewed what is stored.
+    pub renewed: u64,
     /// Times to the answer's head.
     pub latency: Durations,
 }
@@ -246,7 +269,9 @@ impl Default for Totals {
             micros: 0,
             origin_fetches: 0,
             collapsed: 0,
+            fetched: 0,
             stored: 0,
+            renewed: 0,
             latency: Durations::default(),
         }
     }
@@ -293,7 +318,9 @@ impl Totals {
         self.micros += other.micros;
         self.origin_fetches += other.origin_fetches;
         self.collapsed += other.collapsed;
+        self.fetched += other.fetched;
         self.stored += other.stored;
+        self.renewed += other.renewed;
         self.latency.absorb(&other.latency);
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! - [`SiteCounters`] are noted on the hit path, at a few ns; whoever handles a site keeps its `Arc`.
 //! - [`Observe`] keeps them all, reads them once a second for the rates, and renders the Prometheus page.
+//! - [`Trails`] keeps the steps of requests that show a debug token, for some minutes.
 //! - [`AccessLog`] takes one line a request, and only with a `Permit`.
 //!
 //! Counters hold no path, address, tag or header: they are all that may leave a jurisdiction.
@@ -18,6 +19,7 @@ mod rate;
 mod reason;
 mod sites;
 mod threads;
+pub mod trail;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -30,6 +32,7 @@ pub use self::{
     exposition::{Exposition, Family, Kind},
     histogram::Durations,
     rate::Rate,
+    trail::{Told, Trail, Trails},
 };
 use self::{rate::Recent, sites::write_sites};
 use crate::{clock, tasks::Tasks};
@@ -49,6 +52,7 @@ pub struct Observe {
     strays: Arc<SiteCounters>,
     collectors: RwLock<Vec<Collector>>,
     access_log: Option<Arc<AccessLog>>,
+    trails: Trails,
 }
 
 /// A site's counters with what is remembered of them.
@@ -81,6 +85,7 @@ impl Observe {
             strays: Arc::default(),
             collectors: RwLock::default(),
             access_log,
+            trails: Trails::default(),
         };
         for site in &config.sites {
             // made now, so that the order of the config decides who has series of its own
@@ -127,17 +132,24 @@ impl Observe {
         self.access_log.as_ref()
     }
 
+    /// Debug tokens, and the trails of requests that show one.
+    #[must_use]
+    pub fn trails(&self) -> &Trails {
+        &self.trails
+    }
+
     /// Adds a part's own families to the metrics page. It is called when the page is asked for, and must not wait.
     pub fn register(&self, collector: Collector) {
         self.collectors.write().push(collector);
     }
 
-    /// Reads all counters for the rates. `now_ms` is monotonic.
+    /// Reads all counters for the rates, and drops trails that are old. `now_ms` is monotonic.
     pub fn sample(&self, now_ms: u64) {
         for watched in self.sites.write().values_mut() {
             let totals = watched.counters.totals();
             watched.recent.note(now_ms, &totals);
         }
+        self.trails.sweep(now_ms);
     }
 
     /// What the counters of all sites say now, by name.
@@ -210,6 +222,7 @@ pub(crate) mod tests {
             routes: Vec::new(),
             tls: None,
             dns_ttl_s: 30,
+            cache_status: region_config::StatusFor::All,
             failover_on: Vec::new(),
         }
     }

@@ -43,10 +43,12 @@ fn write_outcomes(page: &mut Exposition, rows: &[(&str, &Totals)]) {
 }
 
 fn write_reasons(page: &mut Exposition, rows: &[(&str, &Totals)]) {
-    let help = "Requests that were not hits, by reason.";
+    let help = "Requests that were no fresh hits, by reason: each has one, so that they add up to all requests without \
+                outcome hit.";
     let mut family = page.family("meridian_not_hit_total", Kind::Counter, help);
     rows.iter().for_each(|(site, totals)| reasons(&mut family, site, totals.not_hit()));
-    let help = "Responses that were not stored, by reason.";
+    let help = "Responses to fetches for the cache that were not stored, by reason: with meridian_stored_total and \
+                meridian_renewed_total they add up to meridian_fetched_total.";
     let mut family = page.family("meridian_not_stored_total", Kind::Counter, help);
     rows.iter().for_each(|(site, totals)| reasons(&mut family, site, totals.not_stored()));
 }
@@ -59,11 +61,13 @@ fn reasons(family: &mut Family<'_>, site: &str, counts: BTreeMap<&'static str, u
 
 fn write_plain(page: &mut Exposition, rows: &[(&str, &Totals)]) {
     type Plain = (&'static str, &'static str, fn(&Totals) -> u64);
-    let families: [Plain; 4] = [
+    let families: [Plain; 6] = [
         ("meridian_response_bytes_total", "Bytes of bodies sent to clients.", |totals| totals.bytes_out),
         ("meridian_origin_fetches_total", "Times the origin was asked.", |totals| totals.origin_fetches),
         ("meridian_collapsed_total", "Requests that waited for another one's fill.", |totals| totals.collapsed),
+        ("meridian_fetched_total", "Responses to fetches for the cache.", |totals| totals.fetched),
         ("meridian_stored_total", "Responses stored.", |totals| totals.stored),
+        ("meridian_renewed_total", "Stored responses that a 304 renewed.", |totals| totals.renewed),
     ];
     for (name, help, value) in families {
         let mut family = page.family(name, Kind::Counter, help);

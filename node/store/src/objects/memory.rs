@@ -106,6 +106,13 @@ impl Memory {
         Some(node.entry.clone())
     }
 
+    /// The same without counting as asked for.
+    pub(super) fn peek(&self, key: u128) -> Option<Entry> {
+        let hash = KeyHash.hash_one(key);
+        let shard = self.shard(hash)?.read();
+        Some(shard.nodes.get(shard.find(hash, key)?)?.entry.clone())
+    }
+
     pub(super) fn contains(&self, key: u128) -> bool {
         let hash = KeyHash.hash_one(key);
         self.shard(hash).is_some_and(|shard| shard.read().find(hash, key).is_some())

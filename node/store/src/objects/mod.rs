@@ -252,6 +252,20 @@ impl Objects {
         Some(entry)
     }
 
+    /// What memory or disk holds under `key`, for who is only curious: nothing becomes hot, moves or is counted by it.
+    pub async fn peek(&self, key: Key) -> Option<Entry> {
+        match self.inner.memory.peek(key.0) {
+            Some(entry) => Some(entry),
+            None => self.inner.disk.as_ref()?.peek(key.0).await,
+        }
+    }
+
+    /// Whether memory holds something under `key`. Asking does not count.
+    #[must_use]
+    pub fn in_memory(&self, key: Key) -> bool {
+        self.inner.memory.contains(key.0)
+    }
+
     /// Keeps `entry` under `key`, in memory at once and on disk soon. May drop it, or something else to make room.
     ///
     /// The permit must be for the object's site; an object of another site is refused, with an error in the log.

@@ -126,9 +126,28 @@ async fn refused_outside(fleet: &Fleet) {
             refused(node, &send(node.http, request(method)).await);
         }
         refused(node, &send(node.http, get()).await);
+        let (explanation, token) = explained_outside(node).await;
+        assert_eq!(explanation.status, 200, "{}: {}", node.name, explanation.seen());
+        let told: Value = serde_json::from_slice(&explanation.body).unwrap();
+        let steps = told["steps"].as_array().unwrap();
+        let refusal = (&steps[0]["step"], &steps[0]["reason"], steps.len(), told["key"].is_null());
+        assert_eq!(refusal, (&json!("residency"), &json!("outside-jurisdiction"), 1, true), "{told}");
+        assert!(!explanation.text().contains(CANARY), "{} repeats it: {told}", node.name);
+        refused(node, &token);
+        let counted = node.admin("/metrics").await.text();
+        let strays = "meridian_not_hit_total{site=\"-\",reason=\"outside-jurisdiction\"} ";
+        assert!(counted.contains(strays), "{} does not count what it refuses", node.name);
         let absolute = format!("http://{PINNED}/{CANARY}/path");
         refused(node, &client::send_h2c(node.http, client::empty(Request::get(absolute))).await);
     }
+}
+
+/// What the admin interface of a node outside says of a request for the pinned site, and to an order for a debug token.
+async fn explained_outside(node: &Member) -> (Reply, Reply) {
+    let url = format!("http://{PINNED}/{CANARY}/path?q={CANARY}");
+    let explain = node.post("/api/v1/explain", &json!({ "url": url, "headers": { "x-canary": CANARY } })).await;
+    let token = node.post("/api/v1/debug-tokens", &json!({ "site": PINNED_SITE })).await;
+    (explain, token)
 }
 
 /// No file and no metric of a node outside has the word, and nothing is counted there of the pinned site.

@@ -211,6 +211,15 @@ impl Member {
         format!("Bearer {}", self.token())
     }
 
+    /// Orders something of its admin interface.
+    pub(crate) async fn post(&self, target: &str, order: &Value) -> Reply {
+        let request = Request::post(target)
+            .header("host", self.admin.to_string())
+            .header("authorization", self.bearer())
+            .header("content-type", "application/json");
+        client::send(self.admin, request.body(Full::from(order.to_string())).unwrap()).await
+    }
+
     /// Orders a purge; the answer is its receipt.
     pub(crate) async fn purge(&self, order: &Value) -> Result<(u16, Value), String> {
         let request = Request::post("/api/v1/purges")

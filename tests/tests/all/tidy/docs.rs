@@ -350,8 +350,12 @@ fn a_new_key_would_be_missed_on_the_page() {
 fn the_page_of_reasons_is_the_code() {
     let row = |word: &str, meaning: &str| format!("| `{word}` | {meaning} |\n");
     let head = "\n| reason | meaning |\n|---|---|\n";
-    let all = caching::Reason::ALL.iter().map(|reason| row(reason.as_str(), reason.meaning()));
-    agrees("docs/reasons.md", "requests", &(head.to_owned() + &all.collect::<String>() + "\n"));
+    // a section each, so that each has an anchor to link to
+    let section = |reason: &caching::Reason| {
+        format!("\n### {}\n\n{}\n\n*What to do:* {}\n", reason.as_str(), reason.meaning(), reason.advice())
+    };
+    let all = caching::Reason::ALL.iter().map(section);
+    agrees("docs/reasons.md", "requests", &(all.collect::<String>() + "\n"));
     let all = steering::Reason::ALL.iter().map(|reason| row(reason.as_str(), reason.meaning()));
     agrees("docs/reasons.md", "regions", &(head.to_owned() + &all.collect::<String>() + "\n"));
 }

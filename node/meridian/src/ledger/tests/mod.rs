@@ -36,6 +36,7 @@ fn site(pin: Option<&str>) -> Arc<Site> {
         routes: vec![],
         tls: None,
         dns_ttl_s: 20,
+        cache_status: region_config::StatusFor::All,
         failover_on: Vec::new(),
     })
 }
