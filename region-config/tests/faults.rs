@@ -134,7 +134,7 @@ fn syntax_keys_and_types_are_pointed_at() {
         ("[sites]\nname = \"s\"", "f.toml:1:1: `sites` is a table; expected a list of tables, each headed `[[sites]]`"),
         (
             "sites = [1]",
-            "f.toml:1:10: `sites[0]` is the integer `1`; expected a table with one of `name`, `tenant`, `hosts`, `pin`, `origin`, `origins`, `failover_on`, `routes`, `tls`, `dns_ttl`",
+            "f.toml:1:10: `sites[0]` is the integer `1`; expected a table with one of `name`, `tenant`, `hosts`, `pin`, `origin`, `origins`, `failover_on`, `routes`, `tls`, `dns_ttl`, `cache_status`",
         ),
         (
             "[geo]\nfile = 1979-05-27",
@@ -164,7 +164,7 @@ fn a_fault_of_a_site_names_the_site() {
         ),
         (
             "hots = \"b.test\"\norigin = \"http://127.0.0.1:1\"",
-            "f.toml:3:1: site `t`: unknown key `hots`; expected one of `name`, `tenant`, `hosts`, `pin`, `origin`, `origins`, `failover_on`, `routes`, `tls`, `dns_ttl`; did you mean `hosts`?",
+            "f.toml:3:1: site `t`: unknown key `hots`; expected one of `name`, `tenant`, `hosts`, `pin`, `origin`, `origins`, `failover_on`, `routes`, `tls`, `dns_ttl`, `cache_status`; did you mean `hosts`?",
         ),
         (
             "hosts = \"b.test:80\"\norigin = \"http://127.0.0.1:1\"",
@@ -189,6 +189,10 @@ fn a_fault_of_a_site_names_the_site() {
         (
             "hosts = \"b.test\"\norigin = \"http://127.0.0.1:1\"\ndns_ttl = \"4s\"",
             "f.toml:5:11: site `t`: `dns_ttl` is `\"4s\"`; expected a time from \"5s\" to \"5m\"",
+        ),
+        (
+            "hosts = \"b.test\"\norigin = \"http://127.0.0.1:1\"\ncache_status = \"never\"",
+            "f.toml:5:16: site `t`: `cache_status` is `\"never\"`; expected one of `always`, `debug`",
         ),
         (
             "hosts = \"b.test\"\norigin = \"http://127.0.0.1:1\"\ntls = { certificate = \"a.pem\" }",
@@ -483,7 +487,7 @@ fn faults_are_drawn_with_the_line_they_are_in() {
  2 │ name = \"s\"
  3 │ hots = \"a\"
    · ──┬─
-   ·   ╰── expected one of `name`, `tenant`, `hosts`, `pin`, `origin`, `origins`, `failover_on`, `routes`, `tls`, `dns_ttl`
+   ·   ╰── expected one of `name`, `tenant`, `hosts`, `pin`, `origin`, `origins`, `failover_on`, `routes`, `tls`, `dns_ttl`, `cache_status`
  4 │ origin = \"http://o\"
    ╰────
   help: did you mean `hosts`?

@@ -607,6 +607,8 @@ export interface components {
             tenant: string;
             /** @description All nodes together. */
             total: components["schemas"]["Counters"];
+            /** @description What the cache is worth to the site. */
+            worth?: components["schemas"]["Worth"];
         };
         /** @description All sites with the counters of all nodes that answered. */
         Sites: {
@@ -750,6 +752,33 @@ export interface components {
             healthy: boolean;
             /** @description The region that says it. */
             observer: string;
+        };
+        /** @description What a cache is worth to a site, since the processes started. */
+        Worth: {
+            /**
+             * Format: double
+             * @description The share of requests that shared another one's fetch; none without requests.
+             * @default null
+             */
+            collapse_ratio: number | null;
+            /**
+             * Format: double
+             * @description The share of requests for which nothing was fetched; none without requests. Below 0 where more is fetched than asked for.
+             * @default null
+             */
+            offload: number | null;
+            /**
+             * Format: int64
+             * @description Requests that were held back to spare the node or the origin, and answered with an error.
+             * @default 0
+             */
+            shed: number;
+            /**
+             * Format: int64
+             * @description Requests that were answered with something stale, where that is allowed.
+             * @default 0
+             */
+            stale_served: number;
         };
     };
     responses: never;

@@ -5,6 +5,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+mod debug;
+
+pub use debug::{DebugToken, DebugTokenOrder, DebugTokens, Trail};
+
 /// The fleet as this node sees it.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Fleet {
@@ -123,12 +127,29 @@ pub struct Site {
     pub hosts: Vec<String>,
     /// All nodes together.
     pub total: Counters,
+    /// What the cache is worth to the site.
+    #[serde(default)]
+    pub worth: Worth,
     /// Why requests were not hits, most frequent first.
     pub not_hit: Vec<ReasonCount>,
     /// Why responses were not stored, most frequent first.
     pub not_stored: Vec<ReasonCount>,
     /// Each node that has counted something.
     pub nodes: Vec<NodeCounters>,
+}
+
+/// What a cache is worth to a site, since the processes started.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(default)]
+pub struct Worth {
+    /// The share of requests that shared another one's fetch; none without requests.
+    pub collapse_ratio: Option<f64>,
+    /// The share of requests for which nothing was fetched; none without requests. Below 0 where more is fetched than asked for.
+    pub offload: Option<f64>,
+    /// Requests that were answered with something stale, where that is allowed.
+    pub stale_served: u64,
+    /// Requests that were held back to spare the node or the origin, and answered with an error.
+    pub shed: u64,
 }
 
 /// One node's counters of a site.
@@ -430,70 +451,6 @@ pub struct Step {
     /// How long after the request came, in us; none if it never came.
     #[serde(default)]
     pub after_us: Option<u32>,
-}
-
-/// A debug token to make.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct DebugTokenOrder {
-    /// The site that it is for.
-    pub site: String,
-    /// For how long it lives, in minutes: 1 to 60.
-    #[serde(default = "minutes_default")]
-    pub minutes: u64,
-}
-
-fn minutes_default() -> u64 {
-    60
-}
-
-/// A debug token: requests of clients that send it as `X-Meridian-Debug` leave a trail.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-pub struct DebugToken {
-    /// What it is revoked by: 16 hex digits.
-    pub id: String,
-    /// The site that it is for.
-    pub site: String,
-    /// The token itself; told when it is made, and never again.
-    pub token: Option<String>,
-    /// When it ends, in ms since the Unix epoch.
-    pub expires_unix_ms: u64,
-}
-
-/// The debug tokens that live on a node.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-pub struct DebugTokens {
-    /// The tokens, without their secrets.
-    pub tokens: Vec<DebugToken>,
-}
-
-/// What a node did with a request, and why.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-pub struct Trail {
-    /// The request's id: 32 hex digits.
-    pub id: String,
-    /// The site.
-    pub site: String,
-    /// When it came, in ms since the Unix epoch.
-    pub unix_ms: u64,
-    /// Its method.
-    pub method: String,
-    /// Its host and target.
-    pub url: String,
-    /// The answer's status.
-    pub status: u16,
-    /// What became of it, as its site counts it.
-    pub outcome: String,
-    /// Why it was no fresh hit; none if it was.
-    pub reason: Option<String>,
-    /// What an operator can do about the reason; none without one.
-    pub advice: Option<String>,
-    /// What `Cache-Status` said.
-    pub cache_status: String,
-    /// Time to the answer's head, in us.
-    pub micros: u32,
-    /// The steps, in their order.
-    pub steps: Vec<Step>,
 }
 
 /// What a cache key is made of.

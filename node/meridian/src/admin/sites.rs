@@ -14,11 +14,11 @@ use tokio::sync::Mutex;
 
 use super::{
     Context, live,
-    model::{Counters, NodeCounters, ReasonCount, Site, Sites},
+    model::{Counters, NodeCounters, ReasonCount, Site, Sites, Worth},
     problem::Problem,
     report::{self, Report, SiteReport},
 };
-use crate::clock;
+use crate::{clock, observe::Outcome};
 
 /// How long a node has to answer.
 const ANSWER_MAX: Duration = Duration::from_millis(500);
@@ -114,10 +114,22 @@ fn sum(config: &Config, site: &region_config::Site, gathering: &Gathering) -> Si
         tenant: site.tenant.to_string(),
         pin: site.pin.as_ref().map(ToString::to_string),
         hosts: site.hosts.iter().map(host).collect(),
+        worth: worth(&total, &not_hit),
         total,
         not_hit: most_frequent(not_hit),
         not_stored: most_frequent(not_stored),
         nodes,
+    }
+}
+
+fn worth(total: &Counters, not_hit: &BTreeMap<String, u64>) -> Worth {
+    let share = |part: u64| (total.requests > 0).then(|| part as f64 / total.requests as f64);
+    let shed = Reason::ALL.iter().filter(|reason| reason.is_shed()).filter_map(|reason| not_hit.get(reason.as_str()));
+    Worth {
+        collapse_ratio: share(total.collapsed),
+        offload: share(total.origin_fetches).map(|fetched| 1.0 - fetched),
+        stale_served: total.outcomes.get(Outcome::Stale.as_str()).copied().unwrap_or(0),
+        shed: shed.sum(),
     }
 }
 

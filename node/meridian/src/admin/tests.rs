@@ -252,13 +252,17 @@ async fn sites_are_summed_over_the_nodes_that_answer_and_the_others_are_named() 
     let node = node().await;
     let counters = node.context.observe.site(&region_config::SiteId::parse("shop").unwrap());
     counters.note(Outcome::Hit, None, 10, 5);
-    counters.note(Outcome::Miss, Some(rules::caching::Reason::UriMiss), 10, 500);
+    counters.note(Outcome::Miss, Some(rules::caching::Reason::Paced), 10, 500);
+    counters.note_origin_fetch();
+    counters.note_collapsed();
     let (_, sites) = node.get("/api/v1/sites").await;
     assert_eq!((&sites["nodes"], &sites["missing"]), (&json!(["n1"]), &json!(["n2"])));
     let shop = &sites["sites"][0];
     assert_eq!((&shop["total"]["requests"], &shop["total"]["hit_ratio"]), (&json!(2), &json!(0.5)));
-    assert_eq!((&shop["not_hit"][0]["reason"], &shop["not_hit"][0]["count"]), (&json!("uri-miss"), &json!(1)));
+    assert_eq!((&shop["not_hit"][0]["reason"], &shop["not_hit"][0]["count"]), (&json!("paced"), &json!(1)));
     assert_eq!(shop["nodes"][0]["region"], "here");
+    let worth = json!({"collapse_ratio": 0.5, "offload": 0.5, "stale_served": 0, "shed": 1});
+    assert_eq!(shop["worth"], worth);
     assert_eq!(sites["sites"][1]["pin"], "us");
 }
 

@@ -228,6 +228,22 @@ reasons! {
         "Look at the origin of the site: it is slow, and its requests pile up."
 }
 
+impl Reason {
+    /// Whether a request was held back to spare the node or an origin, and answered with an error.
+    #[must_use]
+    pub const fn is_shed(self) -> bool {
+        matches!(
+            self,
+            Self::Overloaded
+                | Self::OriginBusy
+                | Self::BreakerOpen
+                | Self::OriginLimited
+                | Self::Paced
+                | Self::SiteBusy
+        )
+    }
+}
+
 impl std::fmt::Display for Reason {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.as_str())

@@ -1,6 +1,6 @@
 //! Explanations: of requests that nobody sent, which leave no trace, and of those whose client had shown a debug token.
 
-use std::fs;
+use std::{fs, time::Duration};
 
 use http::Request;
 use http_body_util::Full;
@@ -11,7 +11,7 @@ use crate::harness::{
     Ended, Node,
     client::{Reply, empty, fetch, get, send},
     origin::{Answer, Origin},
-    run,
+    run, until_some,
 };
 
 const OTHER: &str = "other.single.test";
@@ -65,7 +65,7 @@ fn node(origin: &Origin, more: &str) -> Node {
 fn meridian(node: &Node, arguments: &[&str]) -> Ended {
     let (admin, token) = (format!("http://{}", node.admin), token_of(node));
     let arguments = [arguments, &["--admin", &admin, "--token", &token]].concat();
-    run(node.dir(), &arguments, std::time::Duration::from_secs(20))
+    run(node.dir(), &arguments, Duration::from_secs(20))
 }
 
 /// Makes a debug token; its id and its text.
@@ -84,11 +84,23 @@ async fn trail(node: &Node, id: &str) -> (u16, Value) {
 }
 
 async fn metrics(node: &Node) -> String {
+    let told = |line: &&str| line.contains("requests_total{") || line.contains("store_") || line.contains("fetches");
+    page(node).await.lines().filter(told).collect::<Vec<_>>().join("\n")
+}
+
+/// Waits until what was asked for is stored: a client has a body a moment before the store has it.
+async fn settled(node: &Node) {
+    until_some("nothing is being fetched", Duration::from_secs(10), async || {
+        let idle = page(node).await.lines().any(|line| line == "meridian_fills 0");
+        if idle { Ok(()) } else { Err("fetches under way".to_owned()) }
+    })
+    .await;
+}
+
+async fn page(node: &Node) -> String {
     let request =
         get(&node.admin.to_string(), "/metrics").header("authorization", format!("Bearer {}", token_of(node)));
-    let page = send(node.admin, empty(request)).await.text();
-    let told = |line: &&str| line.contains("requests_total{") || line.contains("store_") || line.contains("fetches");
-    page.lines().filter(told).collect::<Vec<_>>().join("\n")
+    send(node.admin, empty(request)).await.text()
 }
 
 #[tokio::test]
@@ -135,6 +147,7 @@ async fn a_dry_explanation_says_what_the_next_request_gets_and_leaves_no_trace()
         fetch(node.http, HOST, path).await;
     }
     send(node.http, empty(get(HOST, "/vary").header("x-plan", "gold"))).await;
+    settled(&node).await;
     let (seen, before) = (origin.seen().len(), metrics(&node).await);
     for (target, fields, expected) in [
         (
@@ -160,6 +173,7 @@ async fn a_dry_explanation_says_what_the_next_request_gets_and_leaves_no_trace()
     let explanation = explained(&node, json!({"url": url("/o/100/a")})).await;
     has(&explanation, &["purges void", "decision refetch"]);
     let reply = fetch(node.http, HOST, "/o/100/a").await;
+    settled(&node).await;
     assert!(reply.cache_status().contains("detail=purged"), "{}", reply.seen());
     assert_eq!(explanation["cache_status"], "meridian.edge-1; fwd=stale; detail=purged");
 
@@ -175,6 +189,7 @@ async fn a_debug_token_gets_the_trail_of_its_requests_and_of_no_others() {
     let (id, token) = debug_token(&node, "single").await;
     let (_, foreign) = debug_token(&node, "other").await;
     let miss = with_token(&node, HOST, "/o/100/a", &token).await;
+    settled(&node).await;
     let hit = with_token(&node, HOST, "/o/100/a", &token).await;
     assert!(hit.is_hit() && !miss.is_hit(), "a token is in no key: {} {}", miss.seen(), hit.seen());
     assert_eq!(origin.seen()[0].field("x-meridian-debug"), "", "a token goes no further");
@@ -240,6 +255,7 @@ async fn where_cache_status_is_for_debugging_only_holders_of_a_token_see_it() {
         let reply = fetch(node.http, HOST, target).await;
         assert!(!reply.headers.contains_key("cache-status"), "{}", reply.seen());
     }
+    settled(&node).await;
     assert!(with_token(&node, HOST, "/o/100/a", &token).await.is_hit());
     assert!(with_token(&node, HOST, "/told", &token).await.cache_status().contains("detail=no-store"));
     assert!(!with_token(&node, HOST, "/told", "wrong").await.headers.contains_key("cache-status"));
