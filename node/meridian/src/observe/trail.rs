@@ -390,8 +390,7 @@ mod tests {
         };
         let others = ask(&bank, &of_bank);
         let first = ask(&shop, &of_shop);
-        (1..TRAILS_MAX * 2).for_each(|_| drop(ask(&shop, &of_shop)));
-        let last = ask(&shop, &of_shop);
+        let last = (0..TRAILS_MAX * 2).fold(first, |_, _| ask(&shop, &of_shop));
         assert_eq!(trails.ring.lock().len(), TRAILS_OF_SITE_MAX + 1);
         assert!(trails.find(first, now_ms).is_none());
         let record = trails.find(last, now_ms).unwrap();
