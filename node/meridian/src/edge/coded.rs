@@ -157,20 +157,21 @@ fn made(
     origin: impl FnOnce() -> Origin,
     plain: impl FnOnce() -> Option<Body>,
 ) -> Option<Body> {
-    let flight = match shared.flights.join(key, None, || false) {
-        Part::Follow(flight) => flight,
-        Part::Landed => return None,
-        Part::Lead(flight) => {
+    let mut ready = None;
+    // whoever cannot make it does not lead: a flight that never leaves would cut those who joined it
+    let part = shared.flights.join(key, None, || {
+        ready = coded::room(shared).and_then(|running| Some((running, plain()?)));
+        ready.is_none()
+    });
+    let reader = match (part, ready) {
+        (Part::Follow(flight), _) => flight.reader(None),
+        (Part::Lead(flight), Some((running, body))) => {
             // the reader is there before the first piece is, so that none is missed
-            let reader = flight.reader(None)?;
-            let Some((running, body)) = coded::room(shared).and_then(|running| Some((running, plain()?))) else {
-                shared.flights.land(&flight);
-                flight.abandon();
-                return None;
-            };
+            let reader = flight.reader(None);
             coded::start(running, served, &flight, Target { key, coding, origin: origin() }, body);
-            return Some(Body::from(Source::Flight(reader)));
+            reader
         }
+        (Part::Lead(_), None) | (Part::Landed, _) => None,
     };
-    flight.reader(None).map(|reader| Body::from(Source::Flight(reader)))
+    reader.map(|reader| Body::from(Source::Flight(reader)))
 }

@@ -259,7 +259,7 @@ impl Flights {
     }
 
     /// Joins the fill of a key, or starts one. A flight that the caller has `refused` is replaced. `landed` is asked
-    /// before one is started, while no other can land: whether what is wanted has come meanwhile.
+    /// before one is started, while no other can land: whether what is wanted has come meanwhile, or none can be started.
     #[must_use]
     pub fn join(&self, key: Key, refused: Option<&Arc<Flight>>, landed: impl FnOnce() -> bool) -> Part {
         let mut shard = self.shard(key).lock();
