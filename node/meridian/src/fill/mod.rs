@@ -234,6 +234,17 @@ async fn run(shared: &Arc<Shared>, job: &Job, flight: &Arc<Flight>, private: one
             _ => {}
         }
     }
+    settle(shared, job, flight, fetched, private).await;
+}
+
+/// A whole response: for all, or for the leader's client alone.
+async fn settle(
+    shared: &Arc<Shared>,
+    job: &Job,
+    flight: &Arc<Flight>,
+    fetched: Fetched,
+    private: oneshot::Sender<Private>,
+) {
     match verdict(shared, job, &fetched, fetched.response.status(), fetched.response.headers()) {
         Storing::Keep { freshness, vary, shaped } => {
             share(shared, job, flight, fetched, (freshness, shaped), vary).await;
@@ -304,16 +315,7 @@ async fn part(
     if range.bytes() == range.length {
         *fetched.response.status_mut() = StatusCode::OK;
         *fetched.response.headers_mut() = whole;
-        let verdict = verdict(shared, job, &fetched, StatusCode::OK, fetched.response.headers());
-        return match verdict {
-            Storing::Keep { freshness, vary, shaped } => {
-                share(shared, job, flight, fetched, (freshness, shaped), vary).await;
-            }
-            Storing::Refuse { reason, hit_for_miss_s } => {
-                remember(shared, job, reason, hit_for_miss_s);
-                alone_it_is(job, flight, fetched, private, reason);
-            }
-        };
+        return settle(shared, job, flight, fetched, private).await;
     }
     // its parts are kept one by one, so that its length is no matter
     whole.remove(header::CONTENT_LENGTH);
