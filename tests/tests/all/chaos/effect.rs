@@ -4,8 +4,9 @@
 //! has the object (`only-if-cached`, so that no fetch is in between).
 
 use std::{
+    net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -14,10 +15,10 @@ use std::{
 use serde_json::{Value, json};
 use tokio::{sync::Semaphore, task::JoinSet};
 
-use super::{Times, sleep_until, warm};
+use super::{Times, cpu, sleep_until, warm};
 use crate::harness::{
     client::{self, Connection},
-    fleet::{FREE, FREE_SITE, Fleet, Plan},
+    fleet::{FREE, FREE_SITE, Fleet, Member, Plan},
     orders::Orders,
 };
 
@@ -39,6 +40,12 @@ const CONNECTIONS: usize = 8;
 /// Orders under way, at most.
 const UNDER_WAY_MAX: usize = 2_000;
 
+/// Connections to each node that stand ready for questions.
+const WATCHERS: usize = 8;
+
+/// Connections that nobody uses just now.
+type Ready = Arc<Mutex<Vec<Connection>>>;
+
 /// How much is done.
 #[derive(Debug, Clone, Copy)]
 struct Load {
@@ -57,7 +64,11 @@ struct Seen {
     over: Vec<(String, Duration, Times)>,
     answered: Times,
     refused: usize,
+    /// How long a question took that a node answered from its memory: what the machine itself adds.
+    asked: Times,
     lasted: Duration,
+    /// What each node had of a processor meanwhile, and this process, in which orders, questions and the links are made.
+    cpu: Vec<Duration>,
 }
 
 /// Lays the times between regions over the links.
@@ -89,6 +100,14 @@ async fn run(load: Load) -> Seen {
         }
     }
     fleet.origin.publish();
+    let mut connections = Vec::new();
+    for node in &fleet.nodes {
+        let mut ready = Vec::new();
+        for _ in 0..WATCHERS {
+            ready.push(Connection::open(node.http).await.unwrap());
+        }
+        connections.push(Ready::new(Mutex::new(ready)));
+    }
     let door = fleet.node(THROUGH).door();
     let mut doors = Vec::new();
     for _ in 0..CONNECTIONS {
@@ -96,7 +115,9 @@ async fn run(load: Load) -> Seen {
     }
     let (refused, under_way) = (Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(UNDER_WAY_MAX)));
     let mut orders: JoinSet<Duration> = JoinSet::new();
-    let mut watches: JoinSet<(usize, Duration)> = JoinSet::new();
+    let mut watches: JoinSet<(usize, Gone)> = JoinSet::new();
+    let pids: Vec<_> = fleet.nodes.iter().map(Member::pid).chain([std::process::id()]).collect();
+    let before: Vec<_> = pids.iter().map(|pid| cpu(*pid)).collect();
     let start = Instant::now();
     for number in 0..load.rate * load.seconds {
         let due = Duration::from_secs(1).mul_f64(number as f64 / load.rate as f64);
@@ -112,7 +133,8 @@ async fn run(load: Load) -> Seen {
                 let (address, distance) = (node.http, one_way(fleet.node(THROUGH).region, node.region));
                 let target = format!("/o/500/{tag}");
                 let sent = Instant::now();
-                watches.spawn(async move { (index, gone(address, &target, sent, distance).await) });
+                let ready = Arc::clone(&connections[index]);
+                watches.spawn(async move { (index, gone(address, &ready, &target, sent, distance).await) });
             }
         }
         let order = json!({ "site": FREE_SITE, "tags": [tag], "wait": load.wait, "timeout_ms": 10_000 });
@@ -126,10 +148,12 @@ async fn run(load: Load) -> Seen {
     let lasted = start.elapsed();
     let mut seen = Seen { lasted, ..Seen::default() };
     seen.answered.0 = orders.join_all().await;
+    seen.cpu = pids.iter().zip(before).map(|(pid, before)| cpu(*pid).saturating_sub(before)).collect();
     seen.refused = refused.load(Ordering::SeqCst);
     let mut over = vec![Times::default(); fleet.nodes.len()];
-    for (index, after) in watches.join_all().await {
-        over[index].0.push(after);
+    for (index, gone) in watches.join_all().await {
+        over[index].0.push(gone.after);
+        seen.asked.0.extend(gone.asked);
     }
     for (node, times) in fleet.nodes.iter().zip(over) {
         seen.over.push((node.name.clone(), one_way(fleet.node(THROUGH).region, node.region), times));
@@ -149,16 +173,37 @@ async fn ordered(door: &Orders, order: &Value, refused: &AtomicUsize) -> Duratio
     sent.elapsed()
 }
 
+/// When an object was gone, and how long the questions took before.
+#[derive(Debug)]
+struct Gone {
+    after: Duration,
+    asked: Vec<Duration>,
+}
+
 /// How long after `sent`, and beyond the distance, a node does not have an object any more.
-async fn gone(address: std::net::SocketAddr, target: &str, sent: Instant, distance: Duration) -> Duration {
-    let mut connection = Connection::open(address).await.unwrap();
+async fn gone(address: SocketAddr, ready: &Ready, target: &str, sent: Instant, distance: Duration) -> Gone {
+    let kept = ready.lock().unwrap().pop();
+    let mut connection = match kept {
+        Some(kept) => kept,
+        None => Connection::open(address).await.unwrap(),
+    };
     sleep_until(sent, distance.saturating_sub(EARLY)).await;
+    let mut asked = Vec::new();
     loop {
+        let asking = Instant::now();
         let request = client::get(FREE, target).header("cache-control", "only-if-cached");
-        let reply = connection.send(client::empty(request)).await.unwrap();
+        let Ok(reply) = connection.send(client::empty(request)).await else {
+            // the node closes what is not used for a while
+            connection = Connection::open(address).await.unwrap();
+            continue;
+        };
         match reply.status.as_u16() {
-            504 => return sent.elapsed().saturating_sub(distance),
-            200 => assert!(sent.elapsed() < PATIENCE, "{target} is still at {address}: {}", reply.seen()),
+            504 => {
+                let after = sent.elapsed().saturating_sub(distance);
+                ready.lock().unwrap().push(connection);
+                return Gone { after, asked };
+            }
+            200 if sent.elapsed() < PATIENCE => asked.push(asking.elapsed()),
             _ => panic!("{target} at {address}: {}", reply.seen()),
         }
         tokio::time::sleep(PAUSE).await;
@@ -185,6 +230,13 @@ fn tell(load: Load, seen: &Seen) {
         seen.refused,
         seen.answered
     );
+    let all: Duration = seen.cpu.iter().sum();
+    eprintln!(
+        "{:.2} cores were used: by each node, and by the test: {:.1?}",
+        all.as_secs_f64() / seen.lasted.as_secs_f64(),
+        seen.cpu
+    );
+    eprintln!("a question for what is in memory took {}", seen.asked);
     for (node, distance, times) in &seen.over {
         eprintln!("in effect at {node}, beyond the {distance:?} of the way: {times}");
     }

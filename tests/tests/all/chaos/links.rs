@@ -1,1 +1,172 @@
-//! x
+//! Every link between two nodes is cut in turn, and every node is cut off in turn, while purges go on.
+//!
+//! What one cut link keeps back goes round by the others. A node that is cut off altogether cannot hear of a purge: how old
+//! its answers may be then, is what `class` and `max_staleness` of a route are for.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use serde_json::json;
+use tokio::task::JoinSet;
+
+use super::version;
+use crate::harness::{
+    client::{Connection, Reply},
+    fleet::{FREE, FREE_SITE, Fleet, Plan},
+    until_some,
+};
+
+/// How long a cut lasts after the purge: among all tests, and where there is time.
+const SHORT: Duration = Duration::from_millis(1_200);
+const LONG: Duration = Duration::from_secs(5);
+/// How soon a purge has gone round a link that is cut.
+const ROUND: Duration = Duration::from_secs(3);
+/// How soon a node that was cut off has what it missed.
+const HEALED: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// What a node answered for an object after its purge was acknowledged.
+#[derive(Debug, Default)]
+struct Answers {
+    /// How long after the acknowledgement the last request began that got an older version.
+    older: Option<Duration>,
+    /// How old answers were marked, each way once.
+    marks: Vec<String>,
+    /// The longest that an answer took.
+    slowest: Duration,
+}
+
+/// Asks a node for an object for a while.
+async fn watch(address: SocketAddr, target: String, floor: u64, acknowledged: Instant, until: Instant) -> Answers {
+    let mut connection = Connection::open(address).await.unwrap();
+    let mut answers = Answers::default();
+    while Instant::now() < until {
+        let began = acknowledged.elapsed();
+        let Ok(reply) = connection.get(FREE, &target).await else {
+            connection = Connection::open(address).await.unwrap();
+            continue;
+        };
+        answers.slowest = answers.slowest.max(acknowledged.elapsed() - began);
+        answers.take(&reply, floor, began);
+        tokio::time::sleep(PAUSE).await;
+    }
+    answers
+}
+
+impl Answers {
+    fn take(&mut self, reply: &Reply, floor: u64, began: Duration) {
+        if reply.status != 200 {
+            return;
+        }
+        if version(reply).unwrap_or_else(|fault| panic!("{fault}")) >= floor {
+            return;
+        }
+        self.older = Some(began);
+        // without the numbers, which differ each time
+        let mark: String = reply.cache_status().chars().filter(|c| !c.is_ascii_digit()).collect();
+        if !self.marks.contains(&mark) {
+            self.marks.push(mark);
+        }
+    }
+}
+
+/// Cuts as told, purges through a node, and watches the object on all nodes. Returns what each answered.
+async fn cut(fleet: &Fleet, links: &[(usize, usize)], through: usize, tag: &str, lasts: Duration) -> Vec<Answers> {
+    let target = format!("/o/400/{tag}");
+    for node in &fleet.nodes {
+        assert_eq!(node.get(FREE, &target).await.status, 200);
+        let reply = node.get(FREE, &target).await;
+        assert!(reply.is_hit(), "{}: {}", node.name, reply.seen());
+    }
+    links.iter().for_each(|(one, other)| fleet.shim().cut_both(*one, *other));
+    let floor = fleet.origin.publish();
+    let order = json!({ "site": FREE_SITE, "tags": [tag], "wait": "quorum", "timeout_ms": 10_000 });
+    let (status, receipt) = fleet.nodes[through].purge(&order).await.unwrap();
+    assert_eq!(status, 200, "{tag} through {}: {receipt}", fleet.nodes[through].name);
+    let acknowledged = Instant::now();
+    let mut watches = JoinSet::new();
+    for (number, node) in fleet.nodes.iter().enumerate() {
+        let watch = watch(node.http, target.clone(), floor, acknowledged, acknowledged + lasts);
+        watches.spawn(async move { (number, watch.await) });
+    }
+    let mut answers = watches.join_all().await;
+    answers.sort_by_key(|(number, _)| *number);
+    fleet.shim().heal();
+    let what = format!("{tag} is in effect everywhere");
+    until_some(&what, HEALED, async || {
+        for node in &fleet.nodes {
+            let reply = node.get(FREE, &target).await;
+            let version = version(&reply)?;
+            if version < floor {
+                return Err(format!("{}: {}", node.name, reply.seen()));
+            }
+        }
+        Ok(())
+    })
+    .await;
+    answers.into_iter().map(|(_, answers)| answers).collect()
+}
+
+/// Cuts every link in turn.
+async fn links_in_turn(lasts: Duration) {
+    let fleet = Fleet::planned(Plan { per_region: 2, shim: true, ..Plan::default() }).await;
+    let mut worst = (Duration::ZERO, String::new());
+    let mut silent = BTreeMap::new();
+    for one in 0..6 {
+        for other in one + 1..6 {
+            let tag = format!("link-{one}-{other}");
+            let answers = cut(&fleet, &[(one, other)], one, &tag, lasts).await;
+            for (node, answers) in fleet.nodes.iter().zip(&answers) {
+                let cut = format!("{} to {} cut: {}", fleet.nodes[one].name, fleet.nodes[other].name, node.name);
+                let older = answers.older.unwrap_or_default();
+                assert!(older < ROUND, "{cut} was older {older:?} after the acknowledgement");
+                silent.insert(answers.slowest, cut.clone());
+                worst = worst.max((older, cut));
+            }
+        }
+    }
+    let slowest = silent.pop_last().unwrap();
+    eprintln!(
+        "15 links cut in turn: the last older answer began {:.1?} after the acknowledgement ({}); the slowest answer took \
+         {:.1?} ({})",
+        worst.0, worst.1, slowest.0, slowest.1
+    );
+}
+
+/// Cuts every node off in turn.
+async fn nodes_in_turn(lasts: Duration) {
+    let fleet = Fleet::planned(Plan { per_region: 2, shim: true, ..Plan::default() }).await;
+    for alone in 0..6 {
+        let links: Vec<_> = (0..6).filter(|other| *other != alone).map(|other| (alone, other)).collect();
+        let through = (alone + 1) % 6;
+        let answers = cut(&fleet, &links, through, &format!("alone-{alone}"), lasts).await;
+        for (number, (node, answers)) in fleet.nodes.iter().zip(&answers).enumerate() {
+            if number == alone {
+                eprintln!("{} alone: older until {:?}, marked {:?}", node.name, answers.older, answers.marks);
+            } else {
+                let older = answers.older.unwrap_or_default();
+                assert!(older < ROUND, "{} was older {older:?} after the acknowledgement", node.name);
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_purge_goes_round_every_link_that_is_cut() {
+    links_in_turn(SHORT).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_cut_off_is_alone_in_what_it_does_not_know() {
+    nodes_in_turn(SHORT).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "minutes: make chaos"]
+async fn every_link_and_every_node_cut_off_for_longer() {
+    links_in_turn(LONG).await;
+    nodes_in_turn(LONG).await;
+}

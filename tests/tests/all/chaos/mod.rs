@@ -5,8 +5,8 @@
 
 mod absence;
 mod effect;
-mod links;
 mod ledger_disk;
+mod links;
 mod storm;
 
 use std::{
@@ -73,6 +73,15 @@ fn resident_mib(pid: u32) -> u64 {
     line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0) / 1024
 }
 
+/// What a process has had of a processor so far.
+fn cpu(pid: u32) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // behind the name, which may hold anything: utime and stime are the 12th and 13th, in hundredths of a second
+    let fields: Vec<_> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
+    let ticks: u64 = [11, 12].iter().filter_map(|index| fields.get(*index)?.parse::<u64>().ok()).sum();
+    Duration::from_millis(ticks * 10)
+}
+
 /// The version that a reply's body says it is.
 fn version(reply: &crate::harness::client::Reply) -> Result<u64, String> {
     match stamped::check(&reply.body) {
@@ -84,10 +93,8 @@ fn version(reply: &crate::harness::client::Reply) -> Result<u64, String> {
 /// Asks a node until it answers with an object, and returns its version.
 async fn warm(connection: &mut Connection, target: &str) -> u64 {
     let what = format!("{target} is served");
-    let (version, _) = until_some(&what, Duration::from_secs(20), async || {
-        version(&connection.get(FREE, target).await?)
-    })
-    .await;
+    let (version, _) =
+        until_some(&what, Duration::from_secs(20), async || version(&connection.get(FREE, target).await?)).await;
     version
 }
 

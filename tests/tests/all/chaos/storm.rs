@@ -181,7 +181,8 @@ async fn purge(board: Arc<Board>, doors: Arc<Vec<Door>>, through: usize, object:
 
 fn pending(receipt: &Value) -> String {
     let nodes = receipt["nodes"].as_array().into_iter().flatten();
-    let pending: Vec<_> = nodes.filter(|node| node["state"] == "pending").map(|node| node["node"].to_string()).collect();
+    let pending: Vec<_> =
+        nodes.filter(|node| node["state"] == "pending").map(|node| node["node"].to_string()).collect();
     format!("{} of id {}: {} are pending", receipt["state"], receipt["id"], pending.join(", "))
 }
 
@@ -228,7 +229,11 @@ fn fault(chance: &mut Chance) -> Fault {
         5 => Fault::Cut { what: "what a node is sent", from: except(&[node]), to: vec![node] },
         6 => Fault::Part { what: "a region", others: except(&region), ones: region },
         7 => Fault::Cut { what: "what a region sends", to: except(&region), from: region },
-        8 => Fault::Part { what: "a witness from the others", ones: vec![witness], others: vec![(witness + 2) % 6, (witness + 4) % 6] },
+        8 => Fault::Part {
+            what: "a witness from the others",
+            ones: vec![witness],
+            others: vec![(witness + 2) % 6, (witness + 4) % 6],
+        },
         _ => Fault::Part { what: "all witnesses from all", ones: vec![0, 2, 4], others: (0..6).collect() },
     }
 }
@@ -314,7 +319,12 @@ async fn storm(weather: Weather) {
     let last = everything_is_new(&fleet, &board).await;
     tell(&board, start.elapsed(), converged, &fleet, seed);
     let stale = board.stale.lock().unwrap();
-    assert!(stale.is_empty(), "seed {seed}: {} stale answers, first: {:#?}", stale.len(), &stale[..stale.len().min(10)]);
+    assert!(
+        stale.is_empty(),
+        "seed {seed}: {} stale answers, first: {:#?}",
+        stale.len(),
+        &stale[..stale.len().min(10)]
+    );
     assert!(last.is_empty(), "seed {seed}: in the end: {last:#?}");
     let open = board.open.lock().unwrap();
     assert!(open.is_empty(), "seed {seed}: never acknowledged: {open:#?}");

@@ -129,11 +129,7 @@ impl Connection {
     }
 
     /// Sends a request whose answer may take longer than others, and takes the whole answer.
-    pub(crate) async fn patient(
-        &mut self,
-        patience: Duration,
-        request: Request<Full<Bytes>>,
-    ) -> Result<Reply, String> {
+    pub(crate) async fn patient(&mut self, patience: Duration, request: Request<Full<Bytes>>) -> Result<Reply, String> {
         Ok(Reply::read(self.head_within(patience, request).await?).await)
     }
 

@@ -38,14 +38,14 @@ impl Door {
     /// Orders a purge over a connection of its own; the answer is its status and its receipt, or the problem.
     pub(crate) async fn order(&self, order: &Value) -> Result<(u16, Value), String> {
         let mut connection = client::Connection::open(self.admin).await?;
-        read(connection.patient(PATIENCE, self.request("", order)).await?)
+        read(&connection.patient(PATIENCE, self.request("", order)).await?)
     }
 
     /// What became of a purge.
     pub(crate) async fn receipt(&self, id: &str) -> Result<(u16, Value), String> {
         let request = client::get(&self.admin.to_string(), &format!("/api/v1/purges/{id}"));
         let request = client::empty(request.header("authorization", &self.bearer));
-        read(client::try_send(self.admin, request).await?)
+        read(&client::try_send(self.admin, request).await?)
     }
 
     /// Connects for many orders.
@@ -77,11 +77,11 @@ impl Orders {
             let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
             Ok::<_, String>(Reply::read(response).await)
         };
-        read(timeout(PATIENCE, exchange).await.map_err(|_| format!("no answer in {PATIENCE:?}"))??)
+        read(&timeout(PATIENCE, exchange).await.map_err(|_| format!("no answer in {PATIENCE:?}"))??)
     }
 }
 
-fn read(reply: Reply) -> Result<(u16, Value), String> {
+fn read(reply: &Reply) -> Result<(u16, Value), String> {
     let answer = serde_json::from_slice(&reply.body).map_err(|error| format!("{error}: {}", reply.seen()))?;
     Ok((reply.status.as_u16(), answer))
 }

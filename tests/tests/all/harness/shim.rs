@@ -83,7 +83,8 @@ impl Shim {
             woken: Condvar::new(),
             ending: AtomicBool::new(false),
         });
-        let thread = |name: String, run: Box<dyn FnOnce() + Send>| thread::Builder::new().name(name).spawn(run).unwrap();
+        let thread =
+            |name: String, run: Box<dyn FnOnce() + Send>| thread::Builder::new().name(name).spawn(run).unwrap();
         let mut threads = Vec::new();
         for to in 0..nodes.len() {
             let net = Arc::clone(&net);
