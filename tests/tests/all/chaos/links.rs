@@ -21,11 +21,15 @@ use crate::harness::{
 
 /// How long a cut lasts after the purge: among all tests, and where there is time.
 const SHORT: Duration = Duration::from_millis(1_200);
+const BEYOND_BOUND: Duration = Duration::from_millis(3_500);
 const LONG: Duration = Duration::from_secs(5);
 /// How soon a purge has gone round a link that is cut.
 const ROUND: Duration = Duration::from_secs(3);
 /// How soon a node that was cut off has what it missed.
 const HEALED: Duration = Duration::from_secs(5);
+/// What a route promises, and the route.
+const BOUND: Duration = Duration::from_secs(2);
+const TIGHT: &str = "[[sites.routes]]\npath = \"/o/400/tight/*\"\nclass = \"tight\"\nmax_staleness = \"2s\"\n";
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// What a node answered for an object after its purge was acknowledged.
@@ -73,31 +77,44 @@ impl Answers {
     }
 }
 
-/// Cuts as told, purges through a node, and watches the object on all nodes. Returns what each answered.
-async fn cut(fleet: &Fleet, links: &[(usize, usize)], through: usize, tag: &str, lasts: Duration) -> Vec<Answers> {
-    let target = format!("/o/400/{tag}");
-    for node in &fleet.nodes {
+/// The two objects that each cut is watched by: of a standard route, and of a bounded one.
+fn targets(tag: &str) -> [String; 2] {
+    [format!("/o/400/{tag}"), format!("/o/400/tight/{tag}")]
+}
+
+/// What the nodes answered for the two objects.
+struct Seen {
+    standard: Vec<Answers>,
+    tight: Vec<Answers>,
+}
+
+/// Cuts as told, purges through a node, and watches both objects on all nodes. Returns what each answered.
+async fn cut(fleet: &Fleet, links: &[(usize, usize)], through: usize, tag: &str, lasts: Duration) -> Seen {
+    for (node, target) in fleet.nodes.iter().flat_map(|node| targets(tag).map(|target| (node, target))) {
         assert_eq!(node.get(FREE, &target).await.status, 200);
         let reply = node.get(FREE, &target).await;
         assert!(reply.is_hit(), "{}: {}", node.name, reply.seen());
     }
     links.iter().for_each(|(one, other)| fleet.shim().cut_both(*one, *other));
     let floor = fleet.origin.publish();
-    let order = json!({ "site": FREE_SITE, "tags": [tag], "wait": "quorum", "timeout_ms": 10_000 });
+    let tags = [tag.to_owned(), format!("tight/{tag}")];
+    let order = json!({ "site": FREE_SITE, "tags": tags, "wait": "quorum", "timeout_ms": 10_000 });
     let (status, receipt) = fleet.nodes[through].purge(&order).await.unwrap();
     assert_eq!(status, 200, "{tag} through {}: {receipt}", fleet.nodes[through].name);
     let acknowledged = Instant::now();
     let mut watches = JoinSet::new();
     for (number, node) in fleet.nodes.iter().enumerate() {
-        let watch = watch(node.http, target.clone(), floor, acknowledged, acknowledged + lasts);
-        watches.spawn(async move { (number, watch.await) });
+        for (kind, target) in targets(tag).into_iter().enumerate() {
+            let watch = watch(node.http, target, floor, acknowledged, acknowledged + lasts);
+            watches.spawn(async move { ((kind, number), watch.await) });
+        }
     }
     let mut answers = watches.join_all().await;
-    answers.sort_by_key(|(number, _)| *number);
+    answers.sort_by_key(|(place, _)| *place);
     fleet.shim().heal();
     let what = format!("{tag} is in effect everywhere");
     until_some(&what, HEALED, async || {
-        for node in &fleet.nodes {
+        for (node, target) in fleet.nodes.iter().flat_map(|node| targets(tag).map(|target| (node, target))) {
             let reply = node.get(FREE, &target).await;
             let version = version(&reply)?;
             if version < floor {
@@ -107,19 +124,34 @@ async fn cut(fleet: &Fleet, links: &[(usize, usize)], through: usize, tag: &str,
         Ok(())
     })
     .await;
-    answers.into_iter().map(|(_, answers)| answers).collect()
+    let mut standard: Vec<_> = answers.into_iter().map(|(_, answers)| answers).collect();
+    let tight = standard.split_off(fleet.nodes.len());
+    Seen { standard, tight }
+}
+
+async fn fleet() -> Fleet {
+    Fleet::planned(Plan { per_region: 2, shim: true, routes: Some(TIGHT) }).await
+}
+
+/// A node never answers for a bounded route what is older than this after the acknowledgement of its purge.
+fn bounded(fleet: &Fleet, seen: &Seen, cut: &str) {
+    for (node, answers) in fleet.nodes.iter().zip(&seen.tight) {
+        let older = answers.older.unwrap_or_default();
+        assert!(older <= BOUND, "{cut}: {} answered older {older:?} after the acknowledgement", node.name);
+    }
 }
 
 /// Cuts every link in turn.
 async fn links_in_turn(lasts: Duration) {
-    let fleet = Fleet::planned(Plan { per_region: 2, shim: true, ..Plan::default() }).await;
+    let fleet = fleet().await;
     let mut worst = (Duration::ZERO, String::new());
     let mut silent = BTreeMap::new();
     for one in 0..6 {
         for other in one + 1..6 {
             let tag = format!("link-{one}-{other}");
-            let answers = cut(&fleet, &[(one, other)], one, &tag, lasts).await;
-            for (node, answers) in fleet.nodes.iter().zip(&answers) {
+            let seen = cut(&fleet, &[(one, other)], one, &tag, lasts).await;
+            bounded(&fleet, &seen, &tag);
+            for (node, answers) in fleet.nodes.iter().zip(&seen.standard) {
                 let cut = format!("{} to {} cut: {}", fleet.nodes[one].name, fleet.nodes[other].name, node.name);
                 let older = answers.older.unwrap_or_default();
                 assert!(older < ROUND, "{cut} was older {older:?} after the acknowledgement");
@@ -138,14 +170,22 @@ async fn links_in_turn(lasts: Duration) {
 
 /// Cuts every node off in turn.
 async fn nodes_in_turn(lasts: Duration) {
-    let fleet = Fleet::planned(Plan { per_region: 2, shim: true, ..Plan::default() }).await;
+    let fleet = fleet().await;
     for alone in 0..6 {
         let links: Vec<_> = (0..6).filter(|other| *other != alone).map(|other| (alone, other)).collect();
         let through = (alone + 1) % 6;
-        let answers = cut(&fleet, &links, through, &format!("alone-{alone}"), lasts).await;
-        for (number, (node, answers)) in fleet.nodes.iter().zip(&answers).enumerate() {
+        let tag = format!("alone-{alone}");
+        let seen = cut(&fleet, &links, through, &tag, lasts).await;
+        bounded(&fleet, &seen, &tag);
+        for (number, (node, answers)) in fleet.nodes.iter().zip(&seen.standard).enumerate() {
             if number == alone {
-                eprintln!("{} alone: older until {:?}, marked {:?}", node.name, answers.older, answers.marks);
+                eprintln!(
+                    "{} alone: standard older until {:.1?}, marked {:?}; bounded older until {:.1?}",
+                    node.name,
+                    answers.older.unwrap_or_default(),
+                    answers.marks,
+                    seen.tight[alone].older.unwrap_or_default()
+                );
             } else {
                 let older = answers.older.unwrap_or_default();
                 assert!(older < ROUND, "{} was older {older:?} after the acknowledgement", node.name);
@@ -160,8 +200,9 @@ async fn a_purge_goes_round_every_link_that_is_cut() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "until the hit path asks for the lease: remove this line then"]
 async fn a_node_that_is_cut_off_is_alone_in_what_it_does_not_know() {
-    nodes_in_turn(SHORT).await;
+    nodes_in_turn(BEYOND_BOUND).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -51,7 +51,20 @@ struct Weather {
     /// How long a fault lasts, and how long there is none: least and most.
     fault: (Duration, Duration),
     calm: (Duration, Duration),
+    site: Kind,
 }
+
+/// What the site promises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// A purge for all waits until every node has it.
+    Standard,
+    /// A purge for all ends when the bound has passed, for nodes that cannot be reached.
+    Bounded,
+}
+
+/// The routes of a bounded site.
+const BOUNDED: &str = "[[sites.routes]]\npath = \"/*\"\nclass = \"tight\"\nmax_staleness = \"2s\"\n";
 
 /// What everybody writes down.
 #[derive(Debug, Default)]
@@ -283,7 +296,8 @@ fn pairs<'a>(ones: &'a [usize], others: &'a [usize]) -> impl Iterator<Item = (us
 }
 
 async fn storm(weather: Weather) {
-    let mut fleet = Fleet::planned(Plan { per_region: 2, shim: true, ..Plan::default() }).await;
+    let routes = (weather.site == Kind::Bounded).then_some(BOUNDED);
+    let mut fleet = Fleet::planned(Plan { per_region: 2, shim: true, routes }).await;
     fleet.origin.forget();
     let mut chance = Chance::new();
     let seed = chance.0;
@@ -363,28 +377,40 @@ fn tell(board: &Board, lasted: Duration, converged: Duration, fleet: &Fleet, see
     );
 }
 
+/// Among all tests.
+async fn short(site: Kind) {
+    let ms = Duration::from_millis;
+    let fault = (ms(500), ms(2_500));
+    storm(Weather { lasts: Duration::from_secs(14), client_rate: 50, fault, calm: (ms(200), ms(1_000)), site }).await;
+}
+
+/// For ten minutes, or as many seconds as `MERIDIAN_STORM_S` says.
+async fn long(site: Kind) {
+    let ms = Duration::from_millis;
+    let seconds = std::env::var("MERIDIAN_STORM_S").ok().and_then(|seconds| seconds.parse().ok()).unwrap_or(600);
+    let (lasts, fault) = (Duration::from_secs(seconds), (ms(500), ms(5_000)));
+    storm(Weather { lasts, client_rate: 150, fault, calm: (ms(500), ms(3_000)), site }).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_acknowledged_is_seen_nowhere_while_nodes_are_killed_and_cut_off() {
-    let ms = Duration::from_millis;
-    storm(Weather {
-        lasts: Duration::from_secs(16),
-        client_rate: 50,
-        fault: (ms(500), ms(2_500)),
-        calm: (ms(200), ms(1_000)),
-    })
-    .await;
+    short(Kind::Standard).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "until the hit path asks for the lease: remove this line then"]
+async fn nor_is_it_seen_by_the_nodes_that_a_bound_speaks_for() {
+    short(Kind::Bounded).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "ten minutes: make chaos"]
-async fn ten_minutes_of_the_same() {
-    let ms = Duration::from_millis;
-    let lasts = std::env::var("MERIDIAN_STORM_S").ok().and_then(|seconds| seconds.parse().ok()).unwrap_or(600);
-    storm(Weather {
-        lasts: Duration::from_secs(lasts),
-        client_rate: 150,
-        fault: (ms(500), ms(5_000)),
-        calm: (ms(500), ms(3_000)),
-    })
-    .await;
+async fn ten_minutes_of_a_standard_site() {
+    long(Kind::Standard).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "ten minutes: make chaos"]
+async fn ten_minutes_of_a_bounded_site() {
+    long(Kind::Bounded).await;
 }

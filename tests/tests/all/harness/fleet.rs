@@ -49,6 +49,13 @@ const REGIONS: [(&str, &str, &str, f64, f64); 3] = [
     ("ap-southeast", "sg", "countries = [\"SG\"]", 1.35, 103.82),
 ];
 
+/// The routes of the free site, if a plan has none.
+const KEYED: &str = r#"[[sites.routes]]
+path = "/keyed/*"
+query = { drop_tracking = true }
+key = { cookies = "plan", country = true, device = true }
+"#;
+
 /// A node of the fleet.
 pub(crate) struct Member {
     pub(crate) name: String,
@@ -75,8 +82,8 @@ pub(crate) struct Plan {
     pub(crate) per_region: u8,
     /// Whether there is a [`Shim`] between the nodes.
     pub(crate) shim: bool,
-    /// More tables of the free site, behind its own.
-    pub(crate) routes: &'static str,
+    /// The tables of the free site's routes; if left out, one that keys by cookies, country and device.
+    pub(crate) routes: Option<&'static str>,
 }
 
 /// A fleet that runs.
@@ -349,7 +356,7 @@ fn shim(nodes: &mut [Member]) -> Shim {
 }
 
 /// The part of the config that all nodes share.
-fn write_shared(dir: &Path, nodes: &[Member], origin: &Origin, routes: &str) {
+fn write_shared(dir: &Path, nodes: &[Member], origin: &Origin, routes: Option<&str>) {
     let mut text = String::new();
     for (_, jurisdiction, countries, ..) in REGIONS {
         let _ = write!(text, "[[jurisdictions]]\nname = \"{jurisdiction}\"\n{countries}\n");
@@ -365,6 +372,7 @@ fn write_shared(dir: &Path, nodes: &[Member], origin: &Origin, routes: &str) {
         }
     }
     let url = origin.url();
+    let routes = routes.unwrap_or(KEYED);
     let _ = write!(
         text,
         r#"[[zones]]
@@ -375,10 +383,6 @@ tenant = "acme"
 hosts = ["{FREE}"]
 origin = "{url}"
 dns_ttl = "5s"
-[[sites.routes]]
-path = "/keyed/*"
-query = {{ drop_tracking = true }}
-key = {{ cookies = "plan", country = true, device = true }}
 {routes}
 [[sites]]
 name = "{PINNED_SITE}"
