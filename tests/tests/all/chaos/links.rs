@@ -200,7 +200,6 @@ async fn a_purge_goes_round_every_link_that_is_cut() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "until the hit path asks for the lease: remove this line then"]
 async fn a_node_that_is_cut_off_is_alone_in_what_it_does_not_know() {
     nodes_in_turn(BEYOND_BOUND).await;
 }

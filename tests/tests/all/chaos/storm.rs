@@ -398,7 +398,6 @@ async fn what_was_acknowledged_is_seen_nowhere_while_nodes_are_killed_and_cut_of
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "until the hit path asks for the lease: remove this line then"]
 async fn nor_is_it_seen_by_the_nodes_that_a_bound_speaks_for() {
     short(Kind::Bounded).await;
 }
