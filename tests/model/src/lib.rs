@@ -2,6 +2,7 @@
 //! not, and what was found is in `docs/purge-protocol.md`.
 
 pub mod catalogue;
+pub mod change;
 pub mod mutants;
 pub mod protocol;
 pub mod search;

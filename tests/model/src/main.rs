@@ -6,6 +6,7 @@ use std::{process::ExitCode, time::Instant};
 
 use purge_model::{
     catalogue::{self, When, World},
+    change::{self, Change},
     mutants,
     search::{Found, search},
 };
@@ -14,6 +15,7 @@ use stateright::{Checker, HasDiscoveries, Model};
 fn main() -> ExitCode {
     let names: Vec<String> = std::env::args().skip(1).collect();
     let good = match names.first().map(String::as_str) {
+        Some("change") => changes(),
         Some("mutants") => {
             let named = |mutation: &mutants::Mutation| {
                 names.len() == 1 || names.iter().any(|name| *name == format!("{mutation:?}"))
@@ -22,13 +24,15 @@ fn main() -> ExitCode {
                 .iter()
                 .filter(|(mutation, _)| named(mutation))
                 .all(|(mutation, name)| is_caught(*mutation, name))
+                && (names.len() > 1 || change::Mutation::ALL.into_iter().all(is_change_caught))
         }
         _ => {
             let worlds = catalogue::all().into_iter().filter(|world| match names.is_empty() {
                 true => world.when != When::Never,
                 false => names.iter().any(|name| name == world.name),
             });
-            worlds.fold(true, |good, world| look(&world) && good)
+            let good = worlds.fold(true, |good, world| look(&world) && good);
+            good && (!names.is_empty() || changes())
         }
     };
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -37,15 +41,22 @@ fn main() -> ExitCode {
 fn look(world: &World) -> bool {
     let began = Instant::now();
     let found = search(&world.setup, usize::MAX);
-    tell(world.name, &found, began);
-    let good = found.whole && found.broken.is_none() && found.missed.is_empty();
+    let good = tell(world.name, &found, began);
     if found.broken.is_some() {
         explain(world);
     }
     good
 }
 
-fn tell(name: &str, found: &Found, began: Instant) {
+/// The change of the witness set.
+fn changes() -> bool {
+    let began = Instant::now();
+    let found = search(&Change::default(), usize::MAX);
+    tell("change", &found, began)
+}
+
+/// Whether it is as it should be.
+fn tell(name: &str, found: &Found, began: Instant) -> bool {
     let verdict = match found.broken {
         Some(broken) => format!("BROKEN: {broken}"),
         None if !found.whole => "NOT WHOLE".to_owned(),
@@ -54,6 +65,7 @@ fn tell(name: &str, found: &Found, began: Instant) {
     };
     let (states, depth, seconds) = (found.states, found.depth, began.elapsed().as_secs_f64());
     println!("| {name} | {states} | {depth} | {seconds:.1} | {verdict} |");
+    found.whole && found.broken.is_none() && found.missed.is_empty()
 }
 
 /// The shortest way to a broken promise.
@@ -77,5 +89,11 @@ fn is_caught(mutation: mutants::Mutation, name: &str) -> bool {
     let found = search(&world.setup, usize::MAX);
     let (states, seconds) = (found.states, began.elapsed().as_secs_f64());
     println!("| {mutation:?} | {name} | {} | {states} | {seconds:.1} |", found.broken.unwrap_or("NOT CAUGHT"));
+    found.broken.is_some()
+}
+
+fn is_change_caught(mutation: change::Mutation) -> bool {
+    let found = search(&Change { mutation: Some(mutation) }, usize::MAX);
+    println!("| {mutation:?} | change | {} | {} | |", found.broken.unwrap_or("NOT CAUGHT"), found.states);
     found.broken.is_some()
 }

@@ -1,10 +1,21 @@
 //! What a node decides, and what is known from outside. Every guard that a [`Mutation`] leaves out is one branch here or
 //! in `steps`.
 
-use rules::purge::{Standing, majority};
+use std::sync::LazyLock;
 
-use super::{EVENTS, Fill, NODES, Node, OBJECTS, OLD, SHIELD, Setup, Source, State, Stored, Witnesses};
+use rules::purge::{
+    ALWAYS, Electorate, Position, Standing,
+    fill::{self, Made, Vouch},
+};
+
+use super::{EVENTS, Fill, NODES, Node, OBJECTS, OLD, Poll, SHIELD, Setup, Source, State, Stored, Witnesses};
 use crate::mutants::Mutation;
+
+/// What the clock says at any moment: all that counts is how long ago something was.
+const NOW: u64 = 100;
+
+/// The witnesses.
+static THREE: LazyLock<Electorate> = LazyLock::new(|| Electorate::of(NODES));
 
 /// How content is given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,21 +79,25 @@ impl Setup {
         age != OLD && self.lease.is_none_or(|lease| age <= lease)
     }
 
-    pub(super) fn is_leased(&self, node: &Node) -> bool {
-        self.is_young(node.lease) || self.without(Mutation::NoLease)
+    /// What a node can vouch for now. Where there is no time, a lease that was given once stands until a restart.
+    pub(super) fn vouch(&self, node: &Node) -> Vouch {
+        let bound_ms = (!self.gate).then_some(self.lease.map_or(1, u64::from));
+        let leased = if self.without(Mutation::NoLease) { 0 } else { node.lease };
+        Vouch { bound_ms, since_ms: moment(leased), now_ms: NOW }
     }
 
-    /// Whether a request that comes now may get what others have in their caches.
-    pub(super) fn trusts(&self, node: &Node) -> bool {
-        if self.gate { node.gate == 0 } else { self.is_leased(node) }
+    /// What the fetch for a request has to be.
+    pub(super) fn demanded(&self, node: &Node) -> Made {
+        if self.without(Mutation::CachedWithoutLease) {
+            return Made::Elsewhere;
+        }
+        let closed = node.gate != 0;
+        if closed { Made::AtOrigin } else { fill::demanded(&self.vouch(node)) }
     }
 
     /// Whether a copy may be given to a request for `asked` that comes now, and as what.
     pub(super) fn given(&self, node: &Node, object: usize, asked: usize, copy: &Stored) -> Option<Given> {
-        let vouched = match self.gate {
-            true => copy.stamp >= node.gate,
-            false => self.is_leased(node) || self.is_young(copy.confirmed),
-        };
+        let vouched = copy.stamp >= node.gate && self.vouch(node).covers(moment(copy.confirmed));
         match self.standing_as(node, object, asked, copy) {
             Standing::Valid if vouched => Some(Given::Fresh),
             Standing::Soft if vouched => Some(Given::Stale),
@@ -90,35 +105,44 @@ impl Setup {
         }
     }
 
-    /// Whether the answer of a fill may be given to a request that came at position `arrived`, and as what.
+    /// Whether what a fill brought may be given to a request that came at position `arrived`, and as what.
     pub(super) fn accepts(&self, node: &Node, object: usize, copy: &Stored, arrived: u8) -> Option<Given> {
-        if copy.stamp >= arrived {
-            return Some(if copy.soft { Given::Stale } else { Given::Fresh });
-        }
-        self.given(node, object, object, copy)
+        let standing = self.standing_as(node, object, object, copy);
+        let vouch = self.vouch(node);
+        let will_do =
+            fill::acceptable(position(arrived), position(copy.stamp), standing, &vouch, moment(copy.confirmed));
+        will_do.then_some(if copy.soft { Given::Stale } else { Given::Fresh })
     }
 
     /// Whether a request that comes now may wait for a fill under way.
     pub(super) fn may_wait(&self, node: &Node, fill: &Fill) -> bool {
-        let confirms = matches!(fill.source, Source::Origin { .. }) || fill.after_arrival;
-        let young = if self.gate { fill.began >= node.gate } else { self.is_young(fill.age) };
-        self.trusts(node) || (confirms && young)
+        let asked_for = fill.after_arrival || matches!(fill.source, Source::Origin { .. });
+        let made = if asked_for { Made::AtOrigin } else { Made::Elsewhere };
+        fill::joinable(made, moment(fill.age), &self.vouch(node))
     }
 
     /// What a fill brings. An answer of the shield reflects our order up to the first event that the shield had not
     /// heard; a jump is such an event, too.
     pub(super) fn brought(&self, node: &Node, fill: &Fill) -> Stored {
-        let (version, stamp, confirms, soft) = match fill.source {
-            Source::Origin { version } if self.without(Mutation::StampAtEnd) => (version, node.position, true, false),
-            Source::Origin { version } => (version, fill.began, true, false),
-            Source::Answer { version, after_arrival: true, soft, .. } => (version, fill.began, true, soft),
+        let (version, soft, made, covered) = match fill.source {
+            Source::Origin { version } => (version, false, Made::AtOrigin, 0),
+            Source::Answer { version, after_arrival: true, soft, .. } => (version, soft, Made::AtOrigin, 0),
             Source::Answer { version, heard, cursors, soft, .. } => {
-                (version, self.covered(node, fill.began, heard, &cursors), false, soft)
+                (version, soft, Made::Elsewhere, self.covered(node, fill.began, heard, &cursors))
             }
-            Source::Asked | Source::Joined => (0, 0, false, false),
+            Source::Asked | Source::Joined => (0, false, Made::Elsewhere, 0),
         };
-        let confirmed = if confirms && self.is_young(fill.age) { fill.age } else { OLD };
-        Stored { version, stamp, confirmed, soft, judged: self.class && !confirms }
+        let at_end = self.without(Mutation::StampAtEnd) && matches!(fill.source, Source::Origin { .. });
+        let began = if at_end { node.position } else { fill.began };
+        let stamp = fill::stamp(made, position(began), position(covered)).0;
+        let confirmed = age(fill::confirmed(made, moment(fill.age)));
+        Stored {
+            version,
+            stamp: u8::try_from(stamp).unwrap_or(u8::MAX),
+            confirmed: if self.is_young(confirmed) { confirmed } else { OLD },
+            soft,
+            judged: self.class && made == Made::Elsewhere,
+        }
     }
 
     fn covered(&self, node: &Node, began: u8, heard: u8, cursors: &[u8; NODES]) -> u8 {
@@ -170,18 +194,36 @@ impl Setup {
         cursors
     }
 
-    /// How many witnesses are enough to acknowledge an event.
-    pub(super) fn quorum(&self) -> usize {
-        if self.without(Mutation::AcknowledgedByOne) { 1 } else { majority(NODES) }
+    /// Whether those that have an event are enough to acknowledge it.
+    pub(super) fn is_agreed(&self, has: impl Fn(usize) -> bool) -> bool {
+        if self.without(Mutation::AcknowledgedByOne) {
+            return (0..NODES).any(has);
+        }
+        THREE.met(has)
     }
 
-    /// How many *others* a witness that lost its disk has to hear: so many that they meet every majority that it was
-    /// in.
-    pub(super) fn recovery(&self) -> u32 {
+    /// Whether a witness that lost its disk has heard enough others.
+    pub(super) fn has_recovered(&self, own: usize, heard: u8) -> bool {
         if self.without(Mutation::RecoveryCountsItself) {
-            return 1;
+            return heard != 0;
         }
-        u32::try_from(NODES - majority(NODES) + 1).unwrap_or(u32::MAX)
+        THREE.recovered(own, |other| heard & (1 << other) != 0)
+    }
+
+    /// The age of the lease that a witness has when it has read what a poll of another was told.
+    pub(super) fn leased(&self, own: usize, poll: &Poll) -> u8 {
+        if self.without(Mutation::LeaseFromAnswer) {
+            return 0;
+        }
+        // the register is everybody
+        let asked = (poll.witness != number(own)).then_some(usize::from(poll.witness));
+        let asked = asked.unwrap_or((own + 1) % NODES);
+        let heard = |witness: usize| match witness {
+            witness if witness == own => Some(ALWAYS),
+            witness if witness == asked => Some(moment(poll.age)),
+            _ => None,
+        };
+        THREE.agreed(heard).map_or(OLD, age)
     }
 
     /// Whether a node has read everything that a poll was told of.
@@ -243,6 +285,20 @@ impl Node {
     pub(super) fn copies(&self, object: usize) -> impl Iterator<Item = Stored> {
         [self.memory[object], self.disk[object]].into_iter().flatten()
     }
+}
+
+fn position(rank: u8) -> Position {
+    Position(u64::from(rank))
+}
+
+/// When something of this age was; 0 is never.
+fn moment(age: u8) -> u64 {
+    NOW.saturating_sub(u64::from(age))
+}
+
+/// How long ago a moment was.
+fn age(moment: u64) -> u8 {
+    if moment == 0 { OLD } else { u8::try_from(NOW.saturating_sub(moment)).unwrap_or(OLD) }
 }
 
 /// Indexes are small.

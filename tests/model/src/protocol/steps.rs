@@ -1,6 +1,6 @@
 //! What may happen next, and what it does.
 
-use rules::purge::Standing;
+use rules::purge::{Standing, fill::Made};
 
 use super::{
     Action, EVENTS, Fill, NODES, Node, OBJECTS, OLD, Order, Poll, SHIELD, Setup, Source, State, Stored, Witnesses,
@@ -284,14 +284,12 @@ impl Setup {
     /// Seen from outside: what a quorum has stored is acknowledged.
     fn count_stored(&self, state: &mut State) {
         for event in 0..self.events {
-            if state.acknowledged[event].is_some() {
-                continue;
-            }
-            let stored = state.nodes.iter().filter(|node| {
+            let stored = |witness: usize| {
+                let node = &state.nodes[witness];
                 let said = if self.without(Mutation::StoredUnwritten) { node.appended } else { node.durable };
                 node.voting && node.records(said).any(|held| held == event)
-            });
-            if stored.count() >= self.quorum() {
+            };
+            if state.acknowledged[event].is_none() && self.is_agreed(stored) {
                 state.acknowledged[event] = Some(0);
             }
         }
@@ -389,7 +387,7 @@ impl Setup {
 
     fn fill_shield(&self, state: &mut State, index: usize, object: u8) {
         let mut fill = self.fill(state, index, object, Source::Asked);
-        fill.after_arrival = !self.trusts(&state.nodes[index]) && !self.without(Mutation::CachedWithoutLease);
+        fill.after_arrival = self.demanded(&state.nodes[index]) == Made::AtOrigin;
         state.nodes[index].fill = Some(fill);
     }
 
@@ -492,13 +490,12 @@ impl Setup {
         let Some(poll) = state.nodes[index].poll.take() else { return };
         let node = &mut state.nodes[index];
         if node.voting {
-            let age = if self.without(Mutation::LeaseFromAnswer) { 0 } else { poll.age };
-            node.lease = node.lease.min(age);
+            node.lease = node.lease.min(self.leased(index, &poll));
             node.gate = 0;
             return;
         }
         node.recovered |= 1 << poll.witness;
-        if node.recovered.count_ones() >= self.recovery() {
+        if self.has_recovered(index, node.recovered) {
             self.recover(node, index);
             self.count_stored(state);
         }
