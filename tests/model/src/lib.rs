@@ -3,6 +3,7 @@
 
 pub mod catalogue;
 pub mod change;
+pub mod machines;
 pub mod mutants;
 pub mod protocol;
 pub mod search;

@@ -7,7 +7,7 @@ use std::{process::ExitCode, time::Instant};
 use purge_model::{
     catalogue::{self, When, World},
     change::{self, Change},
-    mutants,
+    machines, mutants,
     search::{Found, search},
 };
 use stateright::{Checker, HasDiscoveries, Model};
@@ -16,6 +16,20 @@ fn main() -> ExitCode {
     let names: Vec<String> = std::env::args().skip(1).collect();
     let good = match names.first().map(String::as_str) {
         Some("change") => changes(),
+        Some("machines") => {
+            let number = |at: usize| names.get(at).and_then(|text| text.parse::<u8>().ok()).unwrap_or(0);
+            let setup = machines::Setup {
+                events: usize::from(number(1)),
+                crashes: number(2),
+                losses: number(3),
+                cuts: number(4),
+                caches: number(5),
+                late: number(6),
+                direct: number(7) == 1,
+            };
+            let began = Instant::now();
+            tell("machines", &search(&setup, 3_000_000), began)
+        }
         Some("mutants") => {
             let named = |mutation: &mutants::Mutation| {
                 names.len() == 1 || names.iter().any(|name| *name == format!("{mutation:?}"))

@@ -508,5 +508,6 @@ impl Known {
     }
 }
 
+mod fork;
 #[cfg(test)]
 mod tests;
