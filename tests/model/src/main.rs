@@ -8,7 +8,7 @@ use purge_model::{
     catalogue::{self, When, World},
     change::{self, Change},
     machines, mutants,
-    search::{Found, search},
+    search::{self, Found, search},
 };
 use stateright::{Checker, HasDiscoveries, Model};
 
@@ -16,20 +16,8 @@ fn main() -> ExitCode {
     let names: Vec<String> = std::env::args().skip(1).collect();
     let good = match names.first().map(String::as_str) {
         Some("change") => changes(),
-        Some("machines") => {
-            let number = |at: usize| names.get(at).and_then(|text| text.parse::<u8>().ok()).unwrap_or(0);
-            let setup = machines::Setup {
-                events: usize::from(number(1)),
-                crashes: number(2),
-                losses: number(3),
-                cuts: number(4),
-                caches: number(5),
-                late: number(6),
-                direct: number(7) == 1,
-            };
-            let began = Instant::now();
-            tell("machines", &search(&setup, 3_000_000), began)
-        }
+        Some("machines") => machines(),
+        Some("wander") => wander(names.get(1).and_then(|walks| walks.parse().ok()).unwrap_or(10_000)),
         Some("mutants") => {
             let named = |mutation: &mutants::Mutation| {
                 names.len() == 1 || names.iter().any(|name| *name == format!("{mutation:?}"))
@@ -46,7 +34,7 @@ fn main() -> ExitCode {
                 false => names.iter().any(|name| name == world.name),
             });
             let good = worlds.fold(true, |good, world| look(&world) && good);
-            good && (!names.is_empty() || changes())
+            good && (!names.is_empty() || (changes() && machines() && wander(100_000)))
         }
     };
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -67,6 +55,23 @@ fn changes() -> bool {
     let began = Instant::now();
     let found = search(&Change::default(), usize::MAX);
     tell("change", &found, began)
+}
+
+/// The machines themselves.
+fn machines() -> bool {
+    machines::small().into_iter().fold(true, |good, (name, setup)| {
+        let began = Instant::now();
+        tell(name, &search(&setup, usize::MAX), began) && good
+    })
+}
+
+/// The machines in a world that is too large.
+fn wander(walks: usize) -> bool {
+    let began = Instant::now();
+    let found = search::wander(&machines::LARGE, 1, walks, 80);
+    let (steps, seconds) = (found.steps, began.elapsed().as_secs_f64());
+    println!("{walks} walks, {steps} steps, {seconds:.1} s: broken {:?}, never {:?}", found.broken, found.missed);
+    found.broken.is_none() && found.missed.is_empty()
 }
 
 /// Whether it is as it should be.

@@ -74,6 +74,51 @@ where
     found
 }
 
+/// Walks where chance leads: `walks` times from the beginning, `steps` steps each. For worlds that are too large to be
+/// looked at whole. The same `seed` walks the same ways.
+pub fn wander<M: Model>(model: &M, seed: u64, walks: usize, steps: usize) -> Found {
+    let properties = model.properties();
+    let mut found = Found::default();
+    let mut chance = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut actions = Vec::new();
+    for _ in 0..walks {
+        let Some(mut state) = model.init_states().pop() else { break };
+        for _ in 0..steps {
+            for property in &properties {
+                let here = (property.condition)(model, &state);
+                match property.expectation {
+                    Expectation::Always if !here => found.broken = Some(property.name),
+                    Expectation::Sometimes if here && !found.reached.contains(&property.name) => {
+                        found.reached.push(property.name);
+                    }
+                    Expectation::Always | Expectation::Sometimes | Expectation::Eventually => {}
+                }
+            }
+            if found.broken.is_some() {
+                return found;
+            }
+            model.actions(&state, &mut actions);
+            let Some(taken) = pick(&mut chance, actions.len()) else { break };
+            let Some(after) = model.next_state(&state, actions.swap_remove(taken)) else { break };
+            actions.clear();
+            found.steps += 1;
+            state = after;
+        }
+        actions.clear();
+    }
+    let hoped = properties.iter().filter(|property| property.expectation == Expectation::Sometimes);
+    found.missed = hoped.map(|hope| hope.name).filter(|name| !found.reached.contains(name)).collect();
+    found
+}
+
+/// A number below `count`, if there is one.
+fn pick(chance: &mut u64, count: usize) -> Option<usize> {
+    *chance ^= *chance << 13;
+    *chance ^= *chance >> 7;
+    *chance ^= *chance << 17;
+    usize::try_from(*chance >> 33).ok()?.checked_rem(count)
+}
+
 /// Fingerprints in a table with open addresses; 0 is a free place.
 struct Seen {
     places: Vec<u64>,

@@ -31,7 +31,37 @@ pub struct Setup {
     pub late: u8,
     /// Whether events also come directly to who did not take them.
     pub direct: bool,
+    /// A mistake in how the machines are used.
+    pub mistake: Option<Mistake>,
 }
+
+/// A mistake that is made on purpose: what looks for mistakes has to find it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mistake {
+    /// Answers of others count as if they had heard all that this node has.
+    NotTranslated,
+    /// The gate of a boot opens at once.
+    GateOpen,
+    /// A witness says "stored" before its disk has it.
+    StoredUnwritten,
+}
+
+impl Mistake {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::NotTranslated, Self::GateOpen, Self::StoredUnwritten];
+}
+
+/// The worlds that are small enough to be looked at whole, with their names in `docs/purge-protocol.md`.
+#[must_use]
+pub fn small() -> Vec<(&'static str, Setup)> {
+    let base =
+        Setup { events: 1, crashes: 0, losses: 0, cuts: 0, caches: 0b001, late: 0, direct: false, mistake: None };
+    vec![("machines", base), ("machines-late", Setup { late: 0b001, ..base })]
+}
+
+/// All of it at once: too large to be looked at whole.
+pub const LARGE: Setup =
+    Setup { events: 2, crashes: 1, losses: 1, cuts: 1, caches: 0b111, late: 0b111, direct: true, mistake: None };
 
 /// What a cache holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -318,6 +318,15 @@ impl Node {
             && self.records.iter().any(|record| record.seq <= durable && record.event.id() == event(number).id())
     }
 
+    /// Whether it says that it has stored an event.
+    pub(super) fn has(&self, number: usize, unwritten: bool) -> bool {
+        let appended = || {
+            let mut log = self.log.fork();
+            log.voting() && matches!(log.handle_event(event(number)), Append::At { new: false, .. })
+        };
+        self.has_on_disk(number) || (unwritten && appended())
+    }
+
     /// Whether it has caught up.
     pub(super) fn is_sure(&self) -> bool {
         self.lease.since(self.log.voting()).is_some()

@@ -6,7 +6,7 @@ use region_config::RegionId;
 use rules::purge::{ALWAYS, Acknowledged, Receipts, Saved};
 
 use super::{
-    Action, Answer, NODES, Setup, State, Stored,
+    Action, Answer, Mistake, NODES, Setup, State, Stored,
     node::{Node, event, name_of, site},
 };
 
@@ -112,12 +112,20 @@ impl Setup {
                 });
             }
             Action::Land(node) => next.change(node, |own| {
-                let copy = own.landing().filter(|copy| own.serves(copy));
+                let at_start = own.answer.as_ref().map(|answer| answer.at_start);
+                let mut copy = own.landing();
+                if self.mistake == Some(Mistake::NotTranslated) {
+                    copy = copy.zip(at_start).map(|(copy, stamp)| Stored { stamp, ..copy });
+                }
+                let copy = copy.filter(|copy| own.serves(copy));
                 own.stored = copy.or(own.stored);
             }),
             Action::Crash(node) => {
                 next.crashes -= 1;
                 next.nodes[node] = Rc::new(state.nodes[node].restarted(&state.acknowledged).settle());
+                if self.mistake == Some(Mistake::GateOpen) {
+                    next.change(node, |own| own.apply.open_gate());
+                }
             }
             Action::Lose(node) => {
                 next.losses -= 1;
@@ -135,7 +143,7 @@ impl Setup {
                 next.change(index, Node::write);
             }
         }
-        next.acknowledge();
+        next.acknowledge(self.mistake == Some(Mistake::StoredUnwritten));
         next
     }
 
@@ -163,12 +171,12 @@ impl State {
     }
 
     /// Asks the real receipts whether what is on disk is enough.
-    fn acknowledge(&mut self) {
+    fn acknowledge(&mut self, unwritten: bool) {
         for number in (0..self.ordered).filter(|number| !self.acknowledged.contains(number)).collect::<Vec<_>>() {
             let witnesses = (0..NODES).map(|node| name_of(node).clone()).collect();
             let mut receipts = Receipts::new(witnesses, Vec::<(_, RegionId)>::new(), 8);
             receipts.handle_taken(event(number), 0, 0);
-            for node in (0..NODES).filter(|node| self.nodes[*node].has_on_disk(number)) {
+            for node in (0..NODES).filter(|node| self.nodes[*node].has(number, unwritten)) {
                 receipts.handle_stored(event(number).id(), name_of(node), 0);
             }
             if receipts.state(event(number).id()) >= Some(Acknowledged::Quorum) {
