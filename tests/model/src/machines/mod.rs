@@ -40,15 +40,13 @@ pub struct Setup {
 pub enum Mistake {
     /// Answers of others count as if they had heard all that this node has.
     NotTranslated,
-    /// The gate of a boot opens at once.
-    GateOpen,
     /// A witness says "stored" before its disk has it.
     StoredUnwritten,
 }
 
 impl Mistake {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::NotTranslated, Self::GateOpen, Self::StoredUnwritten];
+    pub const ALL: [Self; 2] = [Self::NotTranslated, Self::StoredUnwritten];
 }
 
 /// The worlds that are small enough to be looked at whole, with their names in `docs/purge-protocol.md`.

@@ -123,9 +123,6 @@ impl Setup {
             Action::Crash(node) => {
                 next.crashes -= 1;
                 next.nodes[node] = Rc::new(state.nodes[node].restarted(&state.acknowledged).settle());
-                if self.mistake == Some(Mistake::GateOpen) {
-                    next.change(node, |own| own.apply.open_gate());
-                }
             }
             Action::Lose(node) => {
                 next.losses -= 1;

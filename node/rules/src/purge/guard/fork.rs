@@ -26,9 +26,9 @@ impl SiteGuard {
             bits: OnceLock::new(),
             marks: RwLock::new(Table::default()),
         };
-        for (key, marks) in &*self.marks.read().unwrap_or_else(PoisonError::into_inner) {
-            fork.restore(*key, *marks);
-        }
+        let marks = self.marks.read().unwrap_or_else(PoisonError::into_inner);
+        marks.iter().for_each(|(key, marks)| fork.restore(*key, *marks));
+        drop(marks);
         fork
     }
 
