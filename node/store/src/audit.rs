@@ -141,8 +141,10 @@ impl AuditFile {
                 let size = size.saturating_sub(before) + cost(&row.bytes);
                 sizes.insert(row.tenant.as_str(), size)?;
             }
-            let all: Vec<(String, u64)> =
-                sizes.iter()?.map(|row| row.map(|(t, s)| (t.value().to_owned(), s.value()))).collect::<Result<_, _>>()?;
+            let all: Vec<(String, u64)> = sizes
+                .iter()?
+                .map(|row| row.map(|(t, s)| (t.value().to_owned(), s.value())))
+                .collect::<Result<_, _>>()?;
             let oldest = now_unix_ms.saturating_sub(self.keep.age_ms);
             let mut total: u64 = all.iter().map(|(_, size)| *size).sum();
             for (tenant, size) in &all {

@@ -65,10 +65,13 @@ async fn node() -> Node1 {
     let mut config = config();
     config.node.state_dir = state.path().to_owned();
     let (here, tasks) = (JurisdictionId::parse("eu").unwrap(), Tasks::new());
+    let ledgers = Ledgers::open(&config, &here, None, tasks.clone()).await.unwrap();
+    let purges = purges::Desk::open(state.path(), "n1", &ledgers, &tasks).unwrap();
     let context = Arc::new(Context {
         observe: observe::Observe::new(&config, None),
-        health: Health::start(&config, None, tasks.clone()),
-        ledgers: Ledgers::open(&config, &here, None, tasks).await.unwrap(),
+        health: Health::start(&config, None, tasks),
+        ledgers,
+        purges,
         here,
         mesh: None,
         config: Arc::new(ArcSwap::from_pointee(config)),

@@ -190,11 +190,11 @@ impl Core {
     }
 
     fn reached(&mut self, id: PurgeId, state: Option<Acknowledged>) {
-        let Some(state) = state else { return };
-        if state >= Acknowledged::Quorum {
+        if state.is_some_and(|state| state >= Acknowledged::Quorum) {
             self.outbox.insert(id, None);
             self.change += 1;
         }
+        // also without a new state: somebody may wait for one region
         if let Some(waiters) = self.waiters.get(&id) {
             waiters.notify_waiters();
         }

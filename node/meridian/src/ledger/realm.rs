@@ -12,8 +12,8 @@ use std::{
 use parking_lot::{Mutex, RwLock};
 use region_config::{Config, JurisdictionId, NodeId, RealmId, SiteId};
 use rules::purge::{
-    Acknowledged, Apply, Event, EventFault, LOG_KEEP, Limits, Mode, Position, PurgeId, PurgeKey, RECEIPTS_MAX, Receipt,
-    Receipts, Record, SiteGuard, Terms, Wait, Witness, members, witnesses,
+    Apply, Event, EventFault, LOG_KEEP, Limits, Mode, Position, PurgeId, PurgeKey, RECEIPTS_MAX, Receipt, Receipts,
+    Record, SiteGuard, Terms, Wait, Witness, members, witnesses,
 };
 use store::ledger::{Chance, Disk, LedgerError, LedgerFile, Log, Opened, Past, Writer};
 use tokio::sync::{Notify, watch};
@@ -210,18 +210,41 @@ impl Realm {
     /// # Errors
     /// [`PurgeFault`]: it was not taken, or, if [`PurgeFault::Stopped`], perhaps not.
     pub async fn submit(&self, purge: Purge, wait: Wait, timeout: Duration) -> Result<Receipt, PurgeFault> {
+        let id = self.order(purge)?;
+        self.follow(id, wait, timeout).await.map(|(receipt, _)| receipt)
+    }
+
+    /// Takes a purge: when this returns, it is in effect here, and on its way to the disk and to the others. One that
+    /// this node has taken before is that one again.
+    ///
+    /// # Errors
+    /// [`PurgeFault`]: it was not taken.
+    pub fn order(&self, purge: Purge) -> Result<PurgeId, PurgeFault> {
         let event = self.event(purge)?;
-        let id = event.id();
-        let (change, news) = self.take(&event)?;
-        self.urgent.notify_one();
-        for outlet in &self.outlets {
-            outlet.push(Arc::clone(&event));
+        if self.take(&event)? {
+            self.urgent.notify_one();
+            for outlet in &self.outlets {
+                outlet.push(Arc::clone(&event));
+            }
         }
+        Ok(event.id())
+    }
+
+    /// Waits for a purge that this node took, at most `timeout`. Says how far it has come, and whether that is as far
+    /// as it was waited for.
+    ///
+    /// # Errors
+    /// [`PurgeFault::Stopped`] if the disk failed before that was known, [`PurgeFault::Busy`] if so many came after it
+    /// that it is forgotten.
+    pub async fn follow(&self, id: PurgeId, wait: Wait, timeout: Duration) -> Result<(Receipt, bool), PurgeFault> {
+        let (change, news) = {
+            let mut core = self.core.lock();
+            (core.change, Arc::clone(core.waiters.entry(id).or_default()))
+        };
         let waiting = async {
             match wait {
                 Wait::Local => self.on_disk(change).await,
-                Wait::Quorum => self.reached(id, Acknowledged::Quorum, &news).await,
-                Wait::All => self.reached(id, Acknowledged::All, &news).await,
+                Wait::Quorum | Wait::Region | Wait::All => self.reached(id, wait, &news).await,
             }
         };
         let waited = tokio::time::timeout(timeout, waiting).await;
@@ -229,7 +252,7 @@ impl Realm {
         if let Ok(Err(stopped)) = waited {
             return Err(stopped.into());
         }
-        self.receipt(&id).ok_or(PurgeFault::Busy)
+        self.receipt(&id).map(|receipt| (receipt, waited.is_ok())).ok_or(PurgeFault::Busy)
     }
 
     fn event(&self, purge: Purge) -> Result<Arc<Event>, PurgeFault> {
@@ -243,7 +266,8 @@ impl Realm {
         Ok(Arc::new(Event::new(purge.site, purge.mode, purge.keys, idempotency)?))
     }
 
-    fn take(&self, event: &Arc<Event>) -> Result<(u64, Arc<Notify>), PurgeFault> {
+    /// False if it was taken before.
+    fn take(&self, event: &Arc<Event>) -> Result<bool, PurgeFault> {
         let stopped = self.written.borrow().stopped.clone();
         if let Some(stopped) = stopped {
             return Err(stopped.into());
@@ -252,11 +276,10 @@ impl Realm {
         if let Some(id) = core.apply.request(event).filter(|id| *id != event.id()) {
             return Err(PurgeFault::Conflict { id });
         }
-        if !core.take(event) {
-            return Err(PurgeFault::Busy);
+        if core.receipts.state(event.id()).is_some() {
+            return Ok(false);
         }
-        let news = Arc::clone(core.waiters.entry(event.id()).or_default());
-        Ok((core.change, news))
+        if core.take(event) { Ok(true) } else { Err(PurgeFault::Busy) }
     }
 
     fn leave(&self, id: PurgeId, news: Arc<Notify>) {
@@ -267,14 +290,17 @@ impl Realm {
         }
     }
 
-    async fn reached(&self, id: PurgeId, goal: Acknowledged, news: &Notify) -> Result<(), LedgerError> {
+    async fn reached(&self, id: PurgeId, wait: Wait, news: &Notify) -> Result<(), LedgerError> {
         let mut written = self.written.subscribe();
         loop {
             let notified = news.notified();
             tokio::pin!(notified);
             notified.as_mut().enable();
-            if self.core.lock().receipts.state(id).is_some_and(|state| state >= goal) {
-                return Ok(());
+            {
+                let core = self.core.lock();
+                if core.receipts.reached(id, wait, &core.me) {
+                    return Ok(());
+                }
             }
             let stopped = async {
                 match written.wait_for(|written| written.stopped.is_some()).await {

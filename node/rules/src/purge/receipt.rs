@@ -24,6 +24,8 @@ pub enum Wait {
     Local,
     /// It is on the disks of a majority of the witnesses.
     Quorum,
+    /// That, and every member in the region of the node that took it has applied it.
+    Region,
     /// Every member has applied it, too.
     All,
 }
@@ -196,6 +198,26 @@ impl Receipts {
     #[must_use]
     pub fn state(&self, id: PurgeId) -> Option<Acknowledged> {
         self.taken.get(&id).map(|taken| taken.state)
+    }
+
+    /// Whether a purge that `me` took has come as far as it is waited for. What is waited for on `me`'s own disk is not
+    /// known here.
+    #[must_use]
+    pub fn reached(&self, id: PurgeId, wait: Wait, me: &NodeId) -> bool {
+        let Some(taken) = self.taken.get(&id) else { return false };
+        match wait {
+            Wait::Local => true,
+            Wait::Quorum => taken.state >= Acknowledged::Quorum,
+            Wait::Region => taken.state >= Acknowledged::Quorum && self.near(taken, me),
+            Wait::All => taken.state == Acknowledged::All,
+        }
+    }
+
+    /// Whether all members in the region of `me` have applied it.
+    fn near(&self, taken: &Taken, me: &NodeId) -> bool {
+        let here = self.members.iter().find(|(name, _)| name == me).map(|(_, region)| region);
+        let members = self.members.iter().zip(&taken.applied);
+        members.filter(|((_, region), _)| Some(region) == here).all(|(_, applied)| applied.is_some())
     }
 
     /// The events that wait for a majority, oldest first.
