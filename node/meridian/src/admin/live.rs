@@ -25,8 +25,6 @@ use crate::{
 
 /// A question for counters says nothing yet; a newer node may say something.
 const QUESTION_BYTES_MAX: usize = 1024;
-/// Receipts that are looked at for a list: a tenant sees its own among the last so many.
-const RECENT_LOOKED_AT: usize = 1_000;
 /// How long answering another node's question may take.
 const REPORT_MAX: Duration = Duration::from_secs(2);
 
@@ -123,10 +121,14 @@ pub(super) fn refusal(fault: &PurgeFault) -> Refusal {
 }
 
 /// The last purges that this node took, newest first, of those that `known` knows.
-pub(super) fn recent(context: &Context, limit: usize, known: impl Fn(&Purge) -> bool) -> Vec<Purge> {
+pub(super) fn recent(
+    context: &Context,
+    (limit, looked_at): (usize, usize),
+    known: impl Fn(&Purge) -> bool,
+) -> Vec<Purge> {
     let node = context.config.load().node.name.to_string();
     let realms = context.ledgers.realms();
-    let all = realms.flat_map(|realm| realm.recent(RECENT_LOOKED_AT).into_iter().map(move |one| (one, realm)));
+    let all = realms.flat_map(|realm| realm.recent(looked_at).into_iter().map(move |one| (one, realm)));
     let mut purges: Vec<_> = all.map(|(receipt, realm)| shown(receipt, realm, &node)).filter(known).collect();
     purges.sort_by_key(|purge| std::cmp::Reverse(purge.taken_unix_ms));
     purges.truncate(limit);
@@ -156,6 +158,7 @@ pub(super) fn shown(receipt: Receipt, realm: &Realm, node: &str) -> Purge {
         state: match receipt.state {
             Acknowledged::Accepted => PurgeState::Accepted,
             Acknowledged::Quorum => PurgeState::Quorum,
+            Acknowledged::Region => PurgeState::Region,
             Acknowledged::All => PurgeState::All,
         },
         stored: receipt.stored.into_iter().map(stored).collect(),
@@ -165,13 +168,16 @@ pub(super) fn shown(receipt: Receipt, realm: &Realm, node: &str) -> Purge {
             .map(|(node, region, state, after_ms)| PurgeNode {
                 node: node.to_string(),
                 region: region.to_string(),
+                position: match state {
+                    NodeReceipt::Applied { position } => Some(position.to_string()),
+                    NodeReceipt::Fenced | NodeReceipt::Pending => None,
+                },
                 state: match state {
-                    NodeReceipt::Applied => PurgeNodeState::Applied,
+                    NodeReceipt::Applied { .. } => PurgeNodeState::Applied,
                     NodeReceipt::Fenced => PurgeNodeState::Fenced,
                     NodeReceipt::Pending => PurgeNodeState::Pending,
                 },
                 after_ms,
-                position: None,
             })
             .collect(),
     }

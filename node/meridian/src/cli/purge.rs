@@ -187,6 +187,8 @@ pub(super) fn text(purge: &Purge) -> String {
     let state = match purge.state {
         PurgeState::Accepted => "accepted, not yet on disk on a majority of the witnesses",
         PurgeState::Quorum => "on disk on a majority of the witnesses",
+        PurgeState::Region => "in effect on every node of its region",
+        PurgeState::Region => "in effect on every node of the region",
         PurgeState::All => "in effect on every node",
     };
     let mode = match purge.mode {
@@ -212,7 +214,7 @@ pub(super) fn text(purge: &Purge) -> String {
                 node.region.clone(),
                 state.to_owned(),
                 ms(node.after_ms),
-                node.position.map_or_else(|| "-".to_owned(), |position| position.to_string()),
+                node.position.clone().unwrap_or_else(|| "-".to_owned()),
                 stored.map_or_else(String::new, |stored| ms(Some(stored.after_ms))),
             ]
         })

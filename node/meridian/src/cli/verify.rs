@@ -116,8 +116,8 @@ fn text(signed: &SignedPurge, by: &SealedBy, now_unix_ms: u64) -> String {
         String::new(),
         format!(
             "It proves that this node of the realm `{}` said so and that nothing of it was changed. What it says of other nodes\n\
-             is what they told it, each by its own certificate. What was in effect holds for everything that was stored before;\n\
-             a fenced node serves nothing from its cache until it has applied the purge, too.",
+             is what they told it, each by its own certificate. Where it is in effect, nothing that\n\
+             was stored before is served; a fenced node serves nothing that falls under it before it has heard of it.",
             printable(&purge.realm)
         ),
     ];
@@ -133,7 +133,7 @@ fn text(signed: &SignedPurge, by: &SealedBy, now_unix_ms: u64) -> String {
 
 fn applied(node: &PurgeNode) -> String {
     let after = node.after_ms.map(|ms| format!(" after {ms} ms")).unwrap_or_default();
-    let position = node.position.map(|position| format!(" at position {position}")).unwrap_or_default();
+    let position = node.position.as_ref().map(|position| format!(" at position {position}")).unwrap_or_default();
     format!("{} ({}{after}{position})", node.node, node.region).replace("()", "")
 }
 

@@ -128,7 +128,7 @@ pub enum PurgeWait {
     /// On disk on a majority of the witnesses: it cannot be lost any more.
     #[default]
     Quorum,
-    /// That, and in effect on every node in the region of the node that was asked.
+    /// In effect on every node of the realm in the region of the node that was asked, or the node is fenced.
     Region,
     /// In effect on every node of the realm, or the node is fenced.
     All,
@@ -201,6 +201,8 @@ pub enum PurgeState {
     Accepted,
     /// On disk on a majority of the witnesses.
     Quorum,
+    /// And in effect on every node of the realm in the region of the node that took it, or the node is fenced.
+    Region,
     /// In effect on every node of the realm, or the node is fenced.
     All,
 }
@@ -225,9 +227,9 @@ pub struct PurgeNode {
     pub state: PurgeNodeState,
     /// After how many ms; none if not known.
     pub after_ms: Option<u32>,
-    /// At which position of the node's own order; none if not known.
+    /// Where in the node's own order it was applied, as `boot.count`.
     #[serde(default)]
-    pub position: Option<u64>,
+    pub position: Option<String>,
 }
 
 /// What is known of a purge on one node.

@@ -47,6 +47,8 @@ use super::{
 const BATCH_BYTES_MAX: usize = 1 << 20;
 /// Purges in the history, at most and by default.
 const RECENT_MAX: usize = 100;
+/// Purges that are looked at for an application's list: it sees its own among the last so many.
+const RECENT_LOOKED_AT: usize = 1_000;
 
 /// Orders a purge.
 #[utoipa::path(post, path = "/api/v1/purges", operation_id = "orderPurge", request_body = PurgeOrder, responses(
@@ -179,8 +181,12 @@ pub(super) async fn recent(
 ) -> Result<Json<Purges>, Refusal> {
     who.may(Verb::Read)?;
     let limit = limit.limit.unwrap_or(RECENT_MAX).clamp(1, RECENT_MAX);
+    let looked_at = match who {
+        Who::Operator => limit,
+        Who::Application(_) => RECENT_LOOKED_AT,
+    };
     let config = context.config.load();
-    let purges = live::recent(&context, limit, |purge| who.knows_name(&config, purge.site.as_deref()));
+    let purges = live::recent(&context, (limit, looked_at), |purge| who.knows_name(&config, purge.site.as_deref()));
     Ok(Json(Purges { purges }))
 }
 

@@ -37,12 +37,12 @@ impl Cluster {
 }
 
 fn purge(realm: &str) -> Purge {
-    let node = |name: &str, state, position| PurgeNode {
+    let node = |name: &str, state, position: Option<&str>| PurgeNode {
         node: name.into(),
         region: "here".into(),
         state,
         after_ms: Some(3),
-        position,
+        position: position.map(str::to_owned),
     };
     Purge {
         id: "00000000000000000000000000000001".into(),
@@ -54,7 +54,7 @@ fn purge(realm: &str) -> Purge {
         taken_unix_ms: clock::unix_ms() - 1_000,
         state: PurgeState::Quorum,
         stored: vec![PurgeStored { node: "n1".into(), after_ms: 2 }],
-        nodes: vec![node("n1", PurgeNodeState::Applied, Some(u64::MAX)), node("n2", PurgeNodeState::Fenced, None)],
+        nodes: vec![node("n1", PurgeNodeState::Applied, Some("7.12")), node("n2", PurgeNodeState::Fenced, None)],
     }
 }
 
