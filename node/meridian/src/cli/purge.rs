@@ -187,7 +187,6 @@ pub(super) fn text(purge: &Purge) -> String {
     let state = match purge.state {
         PurgeState::Accepted => "accepted, not yet on disk on a majority of the witnesses",
         PurgeState::Quorum => "on disk on a majority of the witnesses",
-        PurgeState::Region => "in effect on every node of its region",
         PurgeState::Region => "in effect on every node of the region",
         PurgeState::All => "in effect on every node",
     };

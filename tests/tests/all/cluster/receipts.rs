@@ -23,7 +23,8 @@ fn verified(fleet: &Fleet, receipt: &Path, ca: &Path) -> (Option<i32>, String) {
 #[tokio::test]
 async fn a_receipt_is_told_anywhere_in_its_realm_and_holds_offline_until_it_is_changed() {
     let fleet = Fleet::start(2).await;
-    let (sydney, frankfurt, oregon) = (fleet.node("ap-southeast-1"), fleet.node("eu-central-1"), fleet.node("us-west-1"));
+    let (sydney, frankfurt, oregon) =
+        (fleet.node("ap-southeast-1"), fleet.node("eu-central-1"), fleet.node("us-west-1"));
     let free = taken(sydney, json!({ "site": FREE_SITE, "tags": ["a", "b"], "wait": "all" })).await;
     let pinned = taken(frankfurt, json!({ "site": PINNED_SITE, "everything": true, "wait": "all" })).await;
 

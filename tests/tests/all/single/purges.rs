@@ -41,7 +41,10 @@ impl Fixture {
             site("blog", "acme", "blog.example"),
             site("bank", "rich", BANK),
             format!("[purge]\nlisten = \"{door}\"\n"),
-            token("cms", "tenant = \"acme\"\nverbs = [\"purge\", \"purge-everything\", \"read\"]\npurges_per_second = 1000000"),
+            token(
+                "cms",
+                "tenant = \"acme\"\nverbs = [\"purge\", \"purge-everything\", \"read\"]\npurges_per_second = 1000000",
+            ),
             token("only-shop", "tenant = \"acme\"\nsites = [\"shop\"]\nverbs = [\"purge\"]"),
             token("bank", "tenant = \"rich\"\nverbs = [\"purge\", \"purge-everything\", \"read\"]"),
             token("slow", "tenant = \"acme\"\npurges_per_second = 5"),
@@ -134,7 +137,9 @@ async fn an_application_neither_names_nor_sees_what_is_not_its_own() {
         assert_eq!((told.0, &told.1), (404, &unknown.1), "{path}");
     }
     assert_eq!(fixture.get("bank", &format!("/api/v1/purges/{id}")).await.0, 200);
-    for path in ["/api/v1/purges", "/api/v1/audit/purges", "/api/v1/audit/purges?site=bank", "/api/v1/audit/purges?token=bank"] {
+    for path in
+        ["/api/v1/purges", "/api/v1/audit/purges", "/api/v1/audit/purges?site=bank", "/api/v1/audit/purges?token=bank"]
+    {
         let (status, told) = fixture.get("cms", path).await;
         let text = told.to_string();
         assert!(status == 200 && !text.contains("bank") && !text.contains("secret"), "{path}: {text}");
@@ -228,12 +233,18 @@ async fn who_orders_more_than_it_may_is_told_when_to_come_again() {
     assert!((5..40).contains(&taken), "{taken}");
     let orders: Vec<Value> = (0..20).map(|n| json!({"site": "shop", "tags": [format!("u{n}")]})).collect();
     let (status, told) = told(
-        &fixture.ask(fixture.door, "slow", "POST", "/api/v1/purges:batch", &json!({"orders": orders}).to_string()).await,
+        &fixture
+            .ask(fixture.door, "slow", "POST", "/api/v1/purges:batch", &json!({"orders": orders}).to_string())
+            .await,
     );
     let statuses: BTreeSet<u64> =
         told["answers"].as_array().unwrap().iter().map(|answer| answer["status"].as_u64().unwrap()).collect();
     assert!(status == 207 && statuses.contains(&429), "{status} {statuses:?}");
-    assert_eq!(fixture.purge("cms", json!({"site": "shop", "tags": ["a"]})).await.0, 200, "another token of the tenant");
+    assert_eq!(
+        fixture.purge("cms", json!({"site": "shop", "tags": ["a"]})).await.0,
+        200,
+        "another token of the tenant"
+    );
 }
 
 #[tokio::test]
@@ -249,9 +260,16 @@ async fn the_audit_says_who_ordered_what_and_survives_a_kill() {
     let entries = told["entries"].as_array().unwrap();
     let tags: Vec<_> = entries.iter().map(|entry| entry["scope"][0]["tag"].as_str().unwrap()).collect();
     assert_eq!(tags, ["third", "second", "first"], "{told}");
-    assert_eq!((&entries[2]["token"], &entries[2]["from"], &entries[2]["mode"]), (&json!("cms"), &json!("127.0.0.1"), &json!("soft")));
+    assert_eq!(
+        (&entries[2]["token"], &entries[2]["from"], &entries[2]["mode"]),
+        (&json!("cms"), &json!("127.0.0.1"), &json!("soft"))
+    );
     assert_eq!(entries[2]["purge"], first["id"]);
-    assert_eq!((&entries[0]["token"], &entries[0]["from"]), (&json!("(admin)"), &json!("")), "not from where the operator works");
+    assert_eq!(
+        (&entries[0]["token"], &entries[0]["from"]),
+        (&json!("(admin)"), &json!("")),
+        "not from where the operator works"
+    );
     // pages
     let mut seen = Vec::new();
     let mut below = String::new();
@@ -268,7 +286,8 @@ async fn the_audit_says_who_ordered_what_and_survives_a_kill() {
     assert_eq!(none["entries"], json!([]));
     // one order and the same again: one purge, and two entries
     for _ in 0..2 {
-        let (status, told) = fixture.purge("cms", json!({"site": "shop", "tags": ["k"], "idempotency_key": "k1"})).await;
+        let (status, told) =
+            fixture.purge("cms", json!({"site": "shop", "tags": ["k"], "idempotency_key": "k1"})).await;
         assert_eq!(status, 200, "{told}");
     }
     assert_eq!(fixture.purge("cms", json!({"site": "shop", "tags": ["l"], "idempotency_key": "k1"})).await.0, 409);
@@ -317,7 +336,9 @@ async fn what_is_no_order_is_refused_and_nothing_breaks() {
     // wrong tokens wait ever longer; a right one is taken all the same
     let mut refused = BTreeSet::new();
     for number in 0..12 {
-        refused.insert(fixture.ask(fixture.door, &format!("wrong{number}"), "GET", "/api/v1/purges", "").await.status.as_u16());
+        refused.insert(
+            fixture.ask(fixture.door, &format!("wrong{number}"), "GET", "/api/v1/purges", "").await.status.as_u16(),
+        );
     }
     assert_eq!(refused, BTreeSet::from([401, 429]));
     assert_eq!(fixture.get("cms", "/api/v1/purges").await.0, 200);
@@ -337,6 +358,9 @@ async fn the_examples_in_the_docs_work() {
         let ended = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
         let (out, err) = (String::from_utf8_lossy(&ended.stdout), String::from_utf8_lossy(&ended.stderr));
         assert!(ended.status.success(), "{example}\n{out}\n{err}");
-        assert!(serde_json::from_str::<Value>(out.lines().next().unwrap_or_default()).is_ok() || out.contains("\"id\""), "{example}\n{out}");
+        assert!(
+            serde_json::from_str::<Value>(out.lines().next().unwrap_or_default()).is_ok() || out.contains("\"id\""),
+            "{example}\n{out}"
+        );
     }
 }
