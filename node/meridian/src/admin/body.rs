@@ -32,6 +32,11 @@ impl<T: DeserializeOwned, S: Sync, const MAX: usize> FromRequest<S> for Body<T, 
                 return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "timeout", "Timeout", detail));
             }
         };
+        // a list would be taken for the fields in their order, which nobody means
+        if bytes.trim_ascii_start().starts_with(b"[") {
+            let detail = "the body does not fit: it is a list";
+            return Err(Problem::unprocessable(detail).expected("a JSON object"));
+        }
         serde_json::from_slice(&bytes).map(Self).map_err(|error| fault(&error))
     }
 }
