@@ -92,9 +92,11 @@ fn text(signed: &SignedPurge, by: &SealedBy, now_unix_ms: u64) -> String {
     };
     let names =
         |state: PurgeNodeState| -> Vec<&PurgeNode> { purge.nodes.iter().filter(|node| node.state == state).collect() };
-    let applied = names(PurgeNodeState::Applied).into_iter().map(applied).collect();
-    let bare = |state| names(state).into_iter().map(|node| format!("{} ({})", node.node, node.region)).collect();
-    let stored = purge.stored.iter().map(|stored| stored.node.clone()).collect();
+    let applied: Vec<String> = names(PurgeNodeState::Applied).into_iter().map(applied).collect();
+    let bare = |state| -> Vec<String> {
+        names(state).into_iter().map(|node| format!("{} ({})", node.node, node.region)).collect()
+    };
+    let stored: Vec<String> = purge.stored.iter().map(|stored| stored.node.clone()).collect();
     let mut lines = vec![
         "The receipt HOLDS: it was signed as it stands.".to_owned(),
         String::new(),
@@ -109,10 +111,10 @@ fn text(signed: &SignedPurge, by: &SealedBy, now_unix_ms: u64) -> String {
         ),
         format!("  what         {} of {}, {mode}", printable(&shortened(&scope)), printable(&about(purge))),
         format!("  taken        {}, by {}", clock::http_date_of(purge.taken_unix_ms), printable(&purge.taken_by)),
-        format!("  on disk at   {}", listed(stored)),
-        format!("  in effect at {}", listed(applied)),
-        format!("  fenced       {}", listed(bare(PurgeNodeState::Fenced))),
-        format!("  not known of {}", listed(bare(PurgeNodeState::Pending))),
+        format!("  on disk at   {}", listed(&stored)),
+        format!("  in effect at {}", listed(&applied)),
+        format!("  fenced       {}", listed(&bare(PurgeNodeState::Fenced))),
+        format!("  not known of {}", listed(&bare(PurgeNodeState::Pending))),
         String::new(),
         format!(
             "It proves that this node of the realm `{}` said so and that nothing of it was changed. What it says of other nodes\n\
@@ -137,7 +139,7 @@ fn applied(node: &PurgeNode) -> String {
     format!("{} ({}{after}{position})", node.node, node.region).replace("()", "")
 }
 
-fn listed(names: Vec<String>) -> String {
+fn listed(names: &[String]) -> String {
     if names.is_empty() { "-".to_owned() } else { printable(&names.join(", ")) }
 }
 

@@ -114,8 +114,11 @@ impl Desk {
         let go: Go = Arc::new(move |askers| {
             let id = sending.send(None).map_err(|fault| live::refusal(&fault))?;
             // they are written in their order: the last one says that all are
-            let noted = askers.iter().map(|(asker, orders)| sending.note(id, asker.clone(), *orders)).last();
-            Ok(Ordered { id, noted: noted.flatten() })
+            let mut noted = None;
+            for (asker, orders) in askers {
+                noted = sending.note(id, asker.clone(), *orders);
+            }
+            Ok(Ordered { id, noted })
         });
         let taken = self.crowd.order(same, asker, &go).await;
         taken.unwrap_or_else(|| Err(live::refusal(&PurgeFault::Busy)))

@@ -74,7 +74,7 @@ pub(super) async fn order(
     let desk = &context.purges;
     desk.pace(&context, &who)?;
     let from = source.0.ip().to_string();
-    match order::checked(&context.config.load(), &who, order)? {
+    match order::checked(&context.config.load(), &who, &order)? {
         Works::One(work) => {
             let done = desk.order(&context, &who, &from, work).await?;
             let at = format!("/api/v1/purges/{}", done.purge.id);
@@ -123,7 +123,7 @@ fn one(context: &Context, who: &Who, order: PurgeOrder) -> Result<Work, (Option<
             Problem::unprocessable(detail).expected("`site`; an order of its own for a tenant or realm"),
         ));
     }
-    let checked = context.purges.pace(context, who).and_then(|()| order::checked(&context.config.load(), who, order));
+    let checked = context.purges.pace(context, who).and_then(|()| order::checked(&context.config.load(), who, &order));
     match checked {
         Ok(Works::One(work)) => Ok(work),
         // only an order for a tenant is one for each of its sites

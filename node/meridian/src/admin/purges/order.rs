@@ -57,18 +57,18 @@ impl Work {
 }
 
 /// Checks an order. What it names must be there, and known to its sender; and it must name something.
-pub(super) fn checked(config: &Config, who: &Who, order: PurgeOrder) -> Result<Works, Refusal> {
-    let common = common(&order)?;
+pub(super) fn checked(config: &Config, who: &Who, order: &PurgeOrder) -> Result<Works, Refusal> {
+    let common = common(order)?;
     let named = [&order.site, &order.tenant, &order.realm];
     match (named.iter().filter(|name| name.is_some()).count(), &order.site, &order.tenant, &order.realm) {
         (1, Some(site), ..) => {
             let site = who.site(config, site)?;
-            let work = common.about(site, scope::keys(site, &order)?);
+            let work = common.about(site, scope::keys(site, order)?);
             allowed(who, &work.keys)?;
             Ok(Works::One(work))
         }
-        (1, _, Some(tenant), _) => of_tenant(config, who, &order, tenant, &common),
-        (1, _, _, Some(realm)) => of_realm(config, who, &order, realm, common),
+        (1, _, Some(tenant), _) => of_tenant(config, who, order, tenant, &common),
+        (1, _, _, Some(realm)) => of_realm(config, who, order, realm, common),
         (0, ..) => Err(Problem::unprocessable("the order does not say whose content to purge")
             .expected("`site`, or `tenant`, or (for the operator) `realm`")),
         _ => Err(Problem::unprocessable("the order names more than one of `site`, `tenant` and `realm`")
@@ -194,7 +194,7 @@ mod tests {
 
     fn works(who: &Who, order: Value) -> Result<Vec<Work>, (u16, String)> {
         let order = serde_json::from_value(order).unwrap();
-        match checked(&fleet(), who, order) {
+        match checked(&fleet(), who, &order) {
             Ok(Works::One(work)) => Ok(vec![work]),
             Ok(Works::Each(works)) => Ok(works),
             Err(problem) => Err((problem.status, problem.detail)),
