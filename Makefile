@@ -5,6 +5,7 @@
 #   make test     all tests: of the crates, of whole nodes, of the admin interface
 #   make chaos    the tests of minutes: nodes killed and cut off for ten of them, a million purges during an absence, purges
 #                 over links as long as between continents (make chaos ARGS=ten_minutes for one of them)
+#   make model    every state of the purge protocol's larger models (docs/purge-protocol.md); about half an hour, 2 GB
 #   make lint     formatting, clippy, dependencies, types of the admin interface
 #   make bench    Meridian beside nginx's proxy_cache on one core; `make bench-hot` for single functions
 #   make build    the admin interface, and the binary with it in it: target/release/meridian
@@ -21,7 +22,7 @@ UI := admin-ui/dist/index.html
 UI_SOURCES := $(shell find admin-ui/src admin-ui/public -type f) $(wildcard admin-ui/*.html admin-ui/*.json admin-ui/*.js admin-ui/*.ts)
 say = @printf '==> %s\n'
 
-.PHONY: help build demo test chaos lint bench bench-hot tools binary
+.PHONY: help build demo test chaos model lint bench bench-hot tools binary
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -39,8 +40,14 @@ test: tools-test $(UI) binary $(patsubst %/package-lock.json,%/node_modules/.pac
 
 # one after the other: each has the machine for itself
 chaos: tools-chaos build
-	$(say) 'testing whole nodes under faults, for some twenty minutes'
+	$(say) 'testing whole nodes under faults, for some forty minutes'
 	@MERIDIAN_BIN=$(abspath $(RELEASE)) cargo test -p tests $(or $(ARGS),chaos::) -- --ignored --nocapture --test-threads 1
+
+model: tools-model
+	$(say) 'looking at every state of every configuration'
+	@cargo run --release --quiet -p purge-model
+	$(say) 'leaving out every guard'
+	@cargo run --release --quiet -p purge-model mutants
 
 lint: tools-lint admin-ui/node_modules/.package-lock.json
 	$(say) 'formatting'
