@@ -106,7 +106,7 @@ pub(super) async fn batch(
 ) -> Response {
     let from = source.0.ip().to_string();
     let answers = batch.orders.into_iter().map(|order| {
-        let work = one(&context, &who, order);
+        let work = one(&context, &who, &order);
         answer(&context, &who, &from, work)
     });
     let answers = PurgeAnswers { answers: futures_util::future::join_all(answers).await };
@@ -114,7 +114,7 @@ pub(super) async fn batch(
 }
 
 /// An order of a batch: each has one answer, so it is about one site.
-fn one(context: &Context, who: &Who, order: PurgeOrder) -> Result<Work, (Option<String>, Refusal)> {
+fn one(context: &Context, who: &Who, order: &PurgeOrder) -> Result<Work, (Option<String>, Refusal)> {
     let site = order.site.clone();
     if order.tenant.is_some() || order.realm.is_some() {
         let detail = "an order of a batch is about one site";
@@ -123,7 +123,7 @@ fn one(context: &Context, who: &Who, order: PurgeOrder) -> Result<Work, (Option<
             Problem::unprocessable(detail).expected("`site`; an order of its own for a tenant or realm"),
         ));
     }
-    let checked = context.purges.pace(context, who).and_then(|()| order::checked(&context.config.load(), who, &order));
+    let checked = context.purges.pace(context, who).and_then(|()| order::checked(&context.config.load(), who, order));
     match checked {
         Ok(Works::One(work)) => Ok(work),
         // only an order for a tenant is one for each of its sites
