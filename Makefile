@@ -3,7 +3,7 @@
 #   make demo     three regions on this machine, in front of a real origin; Ctrl-C stops it
 #                 (make demo ARGS='--network 1' if other programs have its addresses)
 #   make test     all tests: of the crates, of whole nodes, of the admin interface
-#   make model    every state of the purge protocol's larger models (docs/purge-protocol.md); about half an hour, 2 GB
+#   make model    every state of the purge protocol's larger models (docs/purge-protocol.md); takes very long
 #   make lint     formatting, clippy, dependencies, types of the admin interface
 #   make bench    Meridian beside nginx's proxy_cache on one core; `make bench-hot` for single functions
 #   make build    the admin interface, and the binary with it in it: target/release/meridian
