@@ -5,7 +5,7 @@
 #   make test     all tests: of the crates, of whole nodes, of the admin interface
 #   make chaos    the tests of minutes: nodes killed and cut off for ten of them, a million purges during an absence, purges
 #                 over links as long as between continents (make chaos ARGS=ten_minutes for one of them)
-#   make model    every state of the purge protocol's larger models (docs/purge-protocol.md); about half an hour, 2 GB
+#   make model    every state of the purge protocol's larger models (docs/purge-protocol.md); takes very long
 #   make lint     formatting, clippy, dependencies, types of the admin interface
 #   make bench    Meridian beside nginx's proxy_cache on one core; `make bench-hot` for single functions
 #   make build    the admin interface, and the binary with it in it: target/release/meridian

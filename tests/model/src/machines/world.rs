@@ -2,8 +2,7 @@
 
 use std::rc::Rc;
 
-use region_config::RegionId;
-use rules::purge::{ALWAYS, Acknowledged, Receipts, Saved};
+use rules::purge::{ALWAYS, Acknowledged, Electorate, Receipts, Saved};
 
 use super::{
     Action, Answer, Mistake, NODES, Setup, State, Stored,
@@ -171,8 +170,8 @@ impl State {
     fn acknowledge(&mut self, unwritten: bool) {
         for number in (0..self.ordered).filter(|number| !self.acknowledged.contains(number)).collect::<Vec<_>>() {
             let witnesses = (0..NODES).map(|node| name_of(node).clone()).collect();
-            let mut receipts = Receipts::new(witnesses, Vec::<(_, RegionId)>::new(), 8);
-            receipts.handle_taken(event(number), 0, 0);
+            let mut receipts = Receipts::new(Electorate::of(NODES), witnesses, Vec::new(), name_of(0), 8);
+            receipts.handle_taken(event(number), None, 0, 0);
             for node in (0..NODES).filter(|node| self.nodes[*node].has(number, unwritten)) {
                 receipts.handle_stored(event(number).id(), name_of(node), 0);
             }
