@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use rules::{
-    caching::{self, ranges::Span},
+    caching::{self, SearchVariance, ranges::Span},
     key::{self, Key},
     purge::fill::Vouch,
 };
@@ -36,7 +36,9 @@ pub(super) fn start(shared: &Arc<Shared>, wanted: Arc<Wanted>, found: Found) {
     let sliced = matches!(found.object.body, Body::Chunked { chunk_bytes: slices::SLICE_BYTES, .. });
     let part = sliced.then(|| slices::around(0, Some(0)));
     let key = flown(found.key, part);
-    let job = Job { key, stale: Some((found.key, found.object)), conditional: true, way: Way::Owner, part, wanted };
+    // what stands for other URLs too is renewed by the origin alone
+    let way = if SearchVariance::of(&found.object.headers).is_some() { Way::AfterArrival } else { Way::Owner };
+    let job = Job { key, stale: Some((found.key, found.object)), conditional: true, way, part, wanted };
     // nobody waits: the seat is given up at once, the fetch goes on
     let need = Need { vouch: UNBOUND, after: None };
     drop(fill::board(shared, &job, need, None, || false));

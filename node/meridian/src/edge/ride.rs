@@ -5,7 +5,7 @@ use std::sync::{Arc, atomic::AtomicU64};
 use http::{StatusCode, request::Parts};
 use region_config::Policy;
 use rules::{
-    caching::{self, Reason, ranges::Span},
+    caching::{self, Reason, SearchVariance, ranges::Span},
     key::{self, Key},
     purge::{
         Position,
@@ -60,7 +60,11 @@ pub(super) async fn take_part(
         key: refresh::flown(key, miss.part),
         stale: miss.found.as_ref().map(|found| (found.key, Arc::clone(&found.object))),
         conditional: miss.conditional,
-        way: way(served, asked),
+        way: match &miss.found {
+            // it stands for other URLs too: only the origin can say that it is good for all of them
+            Some(found) if SearchVariance::of(&found.object.headers).is_some() => Way::AfterArrival,
+            _ => way(served, asked),
+        },
         part: miss.part,
         wanted: wanted(shared, caller, served, asked, parts),
     };

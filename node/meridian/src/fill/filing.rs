@@ -6,7 +6,7 @@ use http::HeaderMap;
 use rules::{
     caching::{Reason, SearchVariance, VarySpec},
     key::{self, Key},
-    purge::Standing,
+    purge::{Standing, fill::Made},
 };
 use wire::entry::{Entry, Object, SEARCH_VARIANCES_MAX, SearchIndex, VARIANTS_MAX, VaryIndex};
 
@@ -29,8 +29,17 @@ pub struct Filed {
 
 impl Filed {
     /// Where a response to a request is filed.
-    pub(super) fn of(shared: &Shared, wanted: &Wanted, response: &HeaderMap, vary: Option<VarySpec>) -> Self {
-        let variance = SearchVariance::of(response);
+    ///
+    /// What another node answered from its store is filed under this URL alone, even if it says that it stands for others:
+    /// that node has seen that no purge named *this* URL, and the response's new stamp would hide one that named another.
+    pub(super) fn of(
+        shared: &Shared,
+        wanted: &Wanted,
+        made: Made,
+        headers: &HeaderMap,
+        vary: Option<VarySpec>,
+    ) -> Self {
+        let variance = SearchVariance::of(headers).filter(|_| made == Made::AtOrigin);
         let primary = match &variance {
             Some(variance) => key::searched(&shared.secret, wanted.path_key, variance, wanted.query.as_deref()),
             None => wanted.primary,

@@ -397,7 +397,7 @@ struct Part206 {
 async fn slice(shared: &Arc<Shared>, job: &Job, flight: &Arc<Flight>, fetched: Fetched, part: Part206) {
     let wanted = &job.wanted;
     let (purge_keys, stored) = purge_keys_and_standing(wanted, &part.whole, fetched.stamp);
-    let filed = Filed::of(shared, wanted, &part.whole, part.vary);
+    let filed = Filed::of(shared, wanted, fetched.made, &part.whole, part.vary);
     let stored = stored.and(kept(&fetched)).and_then(|()| filed.has_room(shared, wanted));
     let key = filed.key();
     let (id, length) = (BodyId(random_name()), part.range.length);
@@ -525,7 +525,7 @@ async fn share(
     let (wanted, kept) = (&job.wanted, kept(&fetched));
     let (parts, body) = fetched.response.into_parts();
     let (purge_keys, stored) = purge_keys_and_standing(wanted, &parts.headers, fetched.stamp);
-    let filed = Filed::of(shared, wanted, &parts.headers, vary);
+    let filed = Filed::of(shared, wanted, fetched.made, &parts.headers, vary);
     let stored = stored.and(kept).and_then(|()| filed.has_room(shared, wanted));
     let head = Arc::new(Head {
         status: parts.status,

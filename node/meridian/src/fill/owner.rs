@@ -36,6 +36,9 @@ use crate::{
 /// Longest wait for the head of an owner's answer. The owner may be waiting for the origin.
 const HEAD_WAIT: Duration = Duration::from_secs(20);
 
+/// How often it is looked whether an owner that has not answered yet is still up.
+const HEALTH_LOOK: Duration = Duration::from_millis(250);
+
 /// Longest silence between two pieces of an owner's body.
 const PIECE_WAIT: Duration = Duration::from_secs(20);
 
@@ -54,6 +57,9 @@ pub enum OwnerError {
     /// No answer in time.
     #[error("the owner did not answer in {}s", HEAD_WAIT.as_secs())]
     Timeout,
+    /// It is known to be down since.
+    #[error("the owner is gone")]
+    Gone,
     /// It answered with what it had.
     #[error("the owner answered from its store, and that was not asked for")]
     NotAfterArrival,
@@ -95,7 +101,10 @@ pub async fn ask(
         return Err(OwnerError::Outside);
     }
     write_frame(&mut send, &message).await?;
-    let head = tokio::time::timeout(HEAD_WAIT, read_frame(&mut recv, HEAD_BYTES_MAX)).await;
+    let head = tokio::select! {
+        head = tokio::time::timeout(HEAD_WAIT, read_frame(&mut recv, HEAD_BYTES_MAX)) => head,
+        () = gone(shared, owner) => return Err(OwnerError::Gone),
+    };
     let answered = Answered::decode(head.map_err(|_| OwnerError::Timeout)??)?;
     if matches!(answered.status.as_u16(), 502..=504 | 421 | 400) {
         return Err(OwnerError::Failed(answered.status));
@@ -112,12 +121,20 @@ pub async fn ask(
     Ok(Fetched {
         response,
         stamp: stamp(made, at_start, covered),
+        made,
         confirmed_ms: confirmed(made, began_ms),
         stale: answered.stale,
         request_unix_ms,
         response_unix_ms: clock::unix_ms(),
         through: Some(owner.clone()),
     })
+}
+
+/// Waits until the fleet's health says that a node is down: long before its silence would be noticed here.
+async fn gone(shared: &Shared, node: &NodeId) {
+    while shared.health.node_up(node) {
+        tokio::time::sleep(HEALTH_LOOK).await;
+    }
 }
 
 fn length_of(fields: &HeaderMap) -> Option<u64> {

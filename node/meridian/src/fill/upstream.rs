@@ -34,6 +34,8 @@ pub struct Fetched {
     pub response: Response<UpstreamBody>,
     /// The position that the fetch began at, in this node's order.
     pub stamp: Position,
+    /// Where it was made.
+    pub made: Made,
     /// When the origin was asked, by this node or for it, by the clock of leases; 0 if another node had it.
     pub confirmed_ms: u64,
     /// Whether another node serves it though it is stale.
@@ -145,6 +147,7 @@ async fn from_origin(shared: &Shared, wanted: &Wanted, headers: HeaderMap) -> Re
     Ok(Fetched {
         response: Response::from_parts(parts, UpstreamBody::Origin(body)),
         stamp: stamp(Made::AtOrigin, at_start, at_start),
+        made: Made::AtOrigin,
         confirmed_ms: confirmed(Made::AtOrigin, began_ms),
         stale: false,
         request_unix_ms: answer.request_unix_ms,
