@@ -1,9 +1,13 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::AtomicU64},
+};
 
 use region_config::{NodeId, SiteId};
 use rules::purge::{
-    Apply, Cursor, Delta, Event, Limits, Marks, Mode, Position, PurgeKey, Saved, SiteFloors, Source, Terms, Witness,
+    Apply, Cursor, Delta, Event, Limits, Marks, Mode, Position, PurgeKey, Saved, SiteFloors, Source, Standing, Terms,
+    Witness,
 };
 
 use super::*;
@@ -36,7 +40,11 @@ struct Realm {
 
 impl Realm {
     fn start(disk: &FaultyDisk) -> (Self, Past) {
-        let Opened { file, life, mut saved, past } = open(disk);
+        Self::try_start(disk).unwrap()
+    }
+
+    fn try_start(disk: &FaultyDisk) -> Result<(Self, Past), LedgerError> {
+        let Opened { file, life, mut saved, past } = LedgerFile::open(disk, NAME, chance())?;
         let witness = match saved.witness.take() {
             Some(saved) => Witness::restored(saved, 0, 1, 1000),
             None => Witness::without_past(9, 0, 1, 1000),
@@ -55,8 +63,8 @@ impl Realm {
         }
         apply.open_gate();
         let mut realm = Self { apply, witness, file };
-        realm.write().unwrap();
-        (realm, past)
+        realm.write()?;
+        Ok((realm, past))
     }
 
     fn write(&mut self) -> Result<(), LedgerError> {
@@ -267,4 +275,55 @@ async fn the_writer_answers_when_it_is_on_disk() {
     assert_eq!(open(&disk).saved.floor, Position(7));
     let delta = Delta { floor: Some(Position(8)), ..Delta::default() };
     assert!(writer.commit(delta).await.is_err());
+}
+
+/// The power fails at every single write and sync, one after the other: of opening an empty disk, of purging, of opening
+/// again and purging on. Each time it is drawn anew what survives of the unsynced writes.
+#[test]
+fn the_power_may_fail_at_each_write_in_turn() {
+    let mut points = 0;
+    for tear in 1..=4 {
+        let whole = (0..).find(|at| {
+            points += 1;
+            power_fails(*at, tear)
+        });
+        assert!(whole.is_some_and(|at| at > 30), "{whole:?}");
+    }
+    eprintln!("{points} points at which the power failed");
+}
+
+/// Whether the script came to its end before the disk's operation number `at`.
+fn power_fails(at: u64, tear: u64) -> bool {
+    let disk = FaultyDisk::new();
+    disk.fail_after(at);
+    // what was acknowledged, with the stamp of an object that was stored just before
+    let mut acknowledged = Vec::new();
+    let whole = script(&disk, &mut acknowledged).is_ok();
+    disk.crash(at * 31 + tear);
+    disk.heal();
+    let (mut realm, past) = Realm::start(&disk);
+    let case = format!("operation {at}, tear {tear}: {past:?}");
+    assert!(past == Past::Kept || acknowledged.is_empty(), "{case}");
+    let guard = realm.apply.guard(&site());
+    for (number, stamp) in acknowledged {
+        let again = realm.witness.handle_event(&event(number));
+        assert!(matches!(again, rules::purge::Append::At { new: false, .. }), "{case}: {number} is not in the log");
+        assert!(realm.applied(&event(number)), "{case}: {number} is not applied");
+        let keys = guard.keys("h", "/", None, Some(&[&format!("t{number}")]));
+        let standing = guard.standing(stamp, &AtomicU64::new(0), &keys);
+        assert_eq!(standing, Standing::Stale, "{case}: what {number} purged is back");
+    }
+    whole
+}
+
+fn script(disk: &FaultyDisk, acknowledged: &mut Vec<(u64, Position)>) -> Result<(), LedgerError> {
+    for numbers in [1..5, 5..9] {
+        let (mut realm, _) = Realm::try_start(disk)?;
+        for number in numbers {
+            let stamp = realm.apply.position();
+            realm.purge(&event(number))?;
+            acknowledged.push((number, stamp));
+        }
+    }
+    Ok(())
 }
