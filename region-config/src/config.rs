@@ -7,6 +7,7 @@ use std::{
     sync::Arc,
 };
 
+use crate::stream::Stream;
 use crate::ids::{JurisdictionId, NodeId, RealmId, RegionId, SiteId, TenantId};
 pub use crate::policy::{
     CacheMode, Class, KeyRules, NegativeTtl, Normalise, Policy, QueryNames, QueryRules, VARIANTS_MAX,
@@ -35,6 +36,8 @@ pub struct Config {
     pub sites: Vec<Arc<Site>>,
     /// Witness sets that the operator named; a realm that is not here gets the default ones.
     pub witnesses: Vec<(RealmId, Vec<NodeId>)>,
+    /// Streams that realms have instead of witnesses.
+    pub streams: Vec<Stream>,
     /// blake3 over the fleet's part (everything but `node`), in canonical form: nodes with the same one agree.
     pub fingerprint: [u8; 32],
 }

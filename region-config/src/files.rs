@@ -139,6 +139,7 @@ fn merge(before: Root, after: Root, gatherer: &mut Gatherer) -> Root {
         sites: joined(before.sites, after.sites),
         tenants: joined(before.tenants, after.tenants),
         witnesses: joined(before.witnesses, after.witnesses),
+        streams: joined(before.streams, after.streams),
     }
 }
 

@@ -18,6 +18,7 @@ mod follow;
 mod outlet;
 mod realm;
 mod serve;
+mod stream;
 
 use std::{collections::BTreeMap, io, sync::Arc};
 
@@ -25,6 +26,7 @@ use region_config::{Config, JurisdictionId, NodeId, RealmId};
 use rules::residency;
 use store::ledger::{Disk, RealDisk};
 
+pub(crate) use self::stream::server::credentials_fault;
 pub use self::realm::{Purge, PurgeFault, Realm};
 use self::{carrier::Carrier, serve::Door};
 use crate::{

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io::ErrorKind,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -27,6 +28,7 @@ use super::{
     core::Core,
     follow,
     outlet::{self, Outlet},
+    stream::{self, StreamLine},
 };
 use crate::{clock, tasks::Tasks};
 
@@ -94,6 +96,8 @@ pub struct Realm {
     life: [u8; 16],
     log: Log,
     outlets: Vec<Arc<Outlet>>,
+    /// The way to the stream that is the realm's log, if it has no witnesses.
+    stream: Option<Arc<StreamLine>>,
     sites: RwLock<BTreeSet<SiteId>>,
 }
 
@@ -107,7 +111,7 @@ impl Realm {
         carrier: Option<&Carrier>,
         tasks: &Tasks,
     ) -> Result<Arc<Self>, LedgersFault> {
-        let file_name = format!("{name}.ledger");
+        let file_name = file_name(disk, config, &name)?;
         let fault = |source| LedgersFault::File { realm: name.clone(), source };
         let luck = Chance { life: chance()?, secret: chance()?, boot_min: boot_min(clock::unix_ms()) };
         let opened = LedgerFile::open(disk, &file_name, luck).map_err(fault)?;
@@ -116,6 +120,7 @@ impl Realm {
         let (core, file) = core(config, &name, opened)?;
         let writer = Writer::start(file, name.as_str()).map_err(fault)?;
         let outlets = outlets(config, &name, &core, carrier.is_some());
+        let stream = stream_line(config, &name, &core);
         let realm = Arc::new(Self {
             own: core.own,
             witnesses: witnesses(config, &name),
@@ -124,6 +129,7 @@ impl Realm {
             life,
             log: writer.log(),
             outlets,
+            stream,
             sites: RwLock::default(),
             core: Mutex::new(core),
             written: watch::Sender::new(Written { change: 0, stopped: None }),
@@ -142,12 +148,16 @@ impl Realm {
     fn start(self: &Arc<Self>, writer: Writer, carrier: Option<&Carrier>) {
         self.tasks.spawn_until_stopped("ledger-commits", commits::run(Arc::clone(self), writer));
         self.urgent.notify_one();
+        if let Some(line) = &self.stream {
+            self.tasks.spawn_until_stopped("ledger-stream", stream::run(Arc::clone(self), Arc::clone(line)));
+        }
         let Some(carrier) = carrier else { return };
         for outlet in &self.outlets {
             let run = outlet::run(Arc::clone(self), Arc::clone(outlet), carrier.clone());
             self.tasks.spawn_until_stopped("ledger-outlet", run);
         }
-        for (index, witness) in self.witnesses.iter().enumerate().filter(|(index, _)| Some(*index) != self.own) {
+        let witnesses = if self.stream.is_some() { &[] } else { self.witnesses.as_slice() };
+        for (index, witness) in witnesses.iter().enumerate().filter(|(index, _)| Some(*index) != self.own) {
             let run = follow::run(Arc::clone(self), index, witness.clone(), carrier.clone());
             self.tasks.spawn_until_stopped("ledger-follow", run);
         }
@@ -216,6 +226,9 @@ impl Realm {
         self.urgent.notify_one();
         for outlet in &self.outlets {
             outlet.push(Arc::clone(&event));
+        }
+        if let Some(stream) = &self.stream {
+            stream.push(Arc::clone(&event));
         }
         let waiting = async {
             match wait {
@@ -408,6 +421,34 @@ fn core(config: &Config, realm: &RealmId, opened: Opened) -> Result<(Core, Ledge
         core.take(event);
     }
     Ok((core, file))
+}
+
+/// A realm's file, by what keeps its log. The one of the other kind is set aside: what it has read says nothing about
+/// the purges since, so a node whose realm changes begins anew, with everything stored before counting as purged.
+fn file_name(disk: &dyn Disk, config: &Config, realm: &RealmId) -> Result<String, LedgersFault> {
+    let (witnesses, stream) = (format!("{realm}.ledger"), format!("{realm}.stream.ledger"));
+    let (name, other) = match config.streams.iter().any(|it| it.realm == *realm) {
+        true => (stream, witnesses),
+        false => (witnesses, stream),
+    };
+    match disk.set_aside(&other) {
+        Ok(()) => tracing::warn!(%realm, file = other, "the realm's log is kept by others than before; what they had told is set aside"),
+        Err(fault) if fault.kind() == ErrorKind::NotFound => {}
+        Err(fault) => {
+            let source = LedgerError::Open { name: other, why: format!("setting it aside: {fault}") };
+            return Err(LedgersFault::File { realm: realm.clone(), source });
+        }
+    }
+    Ok(name)
+}
+
+/// The way to the realm's stream; what was in the outbox goes out again.
+fn stream_line(config: &Config, realm: &RealmId, core: &Core) -> Option<Arc<StreamLine>> {
+    let stream = config.streams.iter().find(|stream| stream.realm == *realm)?;
+    let witness = witnesses(config, realm).into_iter().next()?;
+    let line = StreamLine::new(stream.clone(), config.node.name.clone(), witness);
+    core.outbox.values().flatten().for_each(|event| line.push(Arc::clone(event)));
+    Some(Arc::new(line))
 }
 
 /// The ways to the other members; what was in the outbox goes out again.

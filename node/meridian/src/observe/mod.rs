@@ -257,6 +257,7 @@ pub(crate) mod tests {
             tenants: Vec::new(),
             sites: sites.into_iter().map(Arc::new).collect(),
             witnesses: Vec::new(),
+            streams: Vec::new(),
             fingerprint: [0; 32],
         }
     }

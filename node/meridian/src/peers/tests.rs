@@ -132,6 +132,7 @@ fn config(addresses: &[SocketAddr]) -> Config {
         tenants: vec![],
         sites: vec![],
         witnesses: vec![],
+        streams: vec![],
         fingerprint: [7; 32],
     }
 }

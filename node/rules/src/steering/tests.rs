@@ -53,6 +53,7 @@ fn config(regions: usize) -> Config {
         tenants: vec![],
         sites: vec![],
         witnesses: vec![],
+        streams: vec![],
         fingerprint: [0; 32],
     }
 }

@@ -24,14 +24,18 @@
 //!          1  5 head                    COMPACTED: cannot read on from there
 //!          1  6 seq(8)                  HELD     a witness that reads -> witness: on disk here, too
 //!
+//! batch    1  nonce(8) [event]          one message of a stream
+//!
 //! have     1  run(8) position(8) [witness:text epoch(8) seq(8)] [id(16)]
 //! ```
 
+mod batch;
 mod event;
 mod have;
 mod ledger;
 mod tail;
 
+pub use batch::{decode_batch, encode_batch};
 pub use event::{decode_event, decode_record, encode_event, encode_record, event_bytes};
 pub use have::{decode_have, encode_have};
 pub use ledger::{

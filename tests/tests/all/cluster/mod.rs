@@ -5,6 +5,7 @@ mod owner;
 mod purging;
 mod residency;
 mod steering;
+mod stream;
 
 use crate::harness::fleet::{CALIFORNIAN, FREE, Fleet, GERMAN};
 use std::time::Duration;

@@ -74,18 +74,25 @@ pub(crate) struct Fleet {
 impl Fleet {
     /// Starts so many nodes in each of the three regions, and waits until all are ready.
     pub(crate) async fn start(per_region: u8) -> Self {
+        let mut fleet = Self::prepare(per_region, "");
+        for node in &mut fleet.nodes {
+            node.start();
+        }
+        fleet.all_ready().await;
+        fleet
+    }
+
+    /// Writes all that such a fleet needs, with `more` in the part of the config that all share, and starts no node.
+    pub(crate) fn prepare(per_region: u8, more: &str) -> Self {
         let alone = quiet::alone();
         let dir = TempDir::new().unwrap();
         let origin = Origin::start();
         let nodes = members(dir.path(), per_region);
         write_shared(dir.path(), &nodes, &origin);
-        let mut fleet = Self { nodes, origin, dir, _alone: alone };
+        fleet_more(dir.path(), more);
+        let fleet = Self { nodes, origin, dir, _alone: alone };
         fleet.certify();
-        for node in &mut fleet.nodes {
-            node.write_config();
-            node.start();
-        }
-        fleet.all_ready().await;
+        fleet.nodes.iter().for_each(Member::write_config);
         fleet
     }
 
@@ -113,6 +120,11 @@ impl Fleet {
     #[track_caller]
     pub(crate) fn run(&self, arguments: &[&str]) -> super::Ended {
         run(self.dir.path(), arguments, Duration::from_secs(20))
+    }
+
+    /// Where everything of the fleet is.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
     }
 
     /// Waits until every node that runs is ready.
@@ -286,6 +298,11 @@ fn members(dir: &Path, per_region: u8) -> Vec<Member> {
         }
     }
     nodes
+}
+
+/// Replaces what a test has added to the part that all share.
+pub(crate) fn fleet_more(dir: &Path, more: &str) {
+    fs::write(dir.join("fleet").join("more.toml"), more).unwrap();
 }
 
 /// The part of the config that all nodes share.

@@ -98,6 +98,7 @@ fn config(sites: Vec<Site>) -> Config {
         tenants: Vec::new(),
         sites: sites.into_iter().map(Arc::new).collect(),
         witnesses: Vec::new(),
+        streams: Vec::new(),
         fingerprint: [0; 32],
     }
 }

@@ -75,6 +75,7 @@ fn config(me: &str, fleet: &[(&str, &str)]) -> Config {
         tenants: vec![],
         sites: vec![site(None), site(Some("eu"))],
         witnesses: vec![],
+        streams: vec![],
         fingerprint: [0; 32],
     }
 }

@@ -235,6 +235,7 @@ pub(super) fn config(origins: Vec<Origin>) -> Config {
         tenants: vec![region_config::Tenant::new(tenant)],
         sites: vec![Arc::new(site)],
         witnesses: Vec::new(),
+        streams: Vec::new(),
         fingerprint: [0; 32],
     }
 }

@@ -46,6 +46,7 @@ fn config(regions: usize, nodes: usize, here: (usize, usize)) -> Config {
         tenants: vec![],
         sites: vec![],
         witnesses: vec![],
+        streams: vec![],
         fingerprint: [0; 32],
     }
 }

@@ -1,0 +1,150 @@
+//! A realm's log in a stream of NATS JetStream, instead of witnesses: for the machines it is one witness that is always
+//! there, `stream`, and "stored" is the acknowledgement of the stream's servers.
+//!
+//! ```text
+//! submit ──> StreamLine ──> publish ──┐ PubAck: stored                 publish: in batches, some at a time
+//!                                     ├──> the servers                 poll:    a beat, and all before it is heard
+//! Core <──── read <───────────────────┘                                read:    pages, checked for holes
+//! ```
+//!
+//! A session lasts as long as all three go well. It begins with finding its place: the last message that was read must
+//! still be the one it was, else everything stored counts as purged, and reading goes on behind a mark of our own.
+
+mod fault;
+mod log;
+mod publish;
+mod read;
+pub(crate) mod server;
+
+use std::{sync::Arc, time::Duration};
+
+use region_config::{NodeId, Stream};
+use rules::purge::{Cursor, LogHead};
+use tokio::sync::watch;
+
+use self::{
+    fault::StreamFault,
+    log::{Held, Letter, StreamLog},
+};
+pub(super) use publish::StreamLine;
+use super::{outlet::jittered, realm::Realm};
+
+/// The stream's place among the witnesses: it is the only one.
+const WITNESS: usize = 0;
+/// Time between two beats.
+const POLL: Duration = Duration::from_secs(1);
+/// How long it may take until a beat that was acknowledged is read.
+const HEARD: Duration = Duration::from_secs(10);
+/// Pauses after failures, in ms: the first and the longest.
+const PAUSE_MS: (u64, u64) = (100, 2_000);
+
+/// Keeps a realm and its stream together until the node stops.
+pub(super) async fn run(realm: Arc<Realm>, line: Arc<StreamLine>) {
+    let (mut pause, mut told) = (PAUSE_MS.0, String::new());
+    loop {
+        let mut good = false;
+        let Err(fault) = session(&realm, &line, &mut good).await;
+        let (realm, stream, why) = (&realm.name, &line.config.name, fault.to_string());
+        if good || why != told {
+            tracing::warn!(%realm, %stream, fault = %why, "the stream of the realm's purges cannot be used; it is tried again");
+        }
+        pause = if good { PAUSE_MS.0 } else { (pause * 2).min(PAUSE_MS.1) };
+        told = why;
+        tokio::time::sleep(jittered(pause)).await;
+    }
+}
+
+/// Once: from connecting to the first failure. `good` is set when the node has heard everything.
+async fn session(
+    realm: &Arc<Realm>,
+    line: &Arc<StreamLine>,
+    good: &mut bool,
+) -> Result<std::convert::Infallible, StreamFault> {
+    let config = &line.config;
+    server::see_that_it_syncs(config, &line.node).await?;
+    let client = server::connect(config, config.credentials.as_deref(), &line.node).await?;
+    let log = StreamLog::open(&client, config, &line.node).await?;
+    let from = place(realm, &log).await?;
+    let (heard, hearing) = watch::channel(from.seq);
+    let reader = read::Reader::open(&log, from).await?;
+    line.begin();
+    tokio::select! {
+        fault = reader.run(realm, &log, line, heard) => Err(fault),
+        fault = poll(realm, &log, hearing, good) => Err(fault),
+        fault = publish::run(realm, &log, line) => Err(fault),
+    }
+}
+
+/// Where to read on. If that is not where reading ended, everything that was stored counts as purged.
+async fn place(realm: &Arc<Realm>, log: &StreamLog) -> Result<Cursor, StreamFault> {
+    let read = realm.core.lock().apply.cursor(WITNESS);
+    let why = match read {
+        None => "this node joins the stream",
+        Some(cursor) if cursor.epoch != log.epoch => "the stream is another one than it was",
+        Some(cursor) => {
+            let after = log.beat().await?;
+            match log.held(cursor, after).await? {
+                Held::Same => return Ok(cursor),
+                Held::Gone => "the stream has dropped what was to be read next",
+                Held::SetBack => {
+                    log.renew().await?;
+                    return Err(StreamFault::SetBack);
+                }
+            }
+        }
+    };
+    // its place is told by a majority of the servers, and stays, unlike a beat's
+    let mark = log.publish(&Letter::new(&[])?).await?;
+    let head = head(mark);
+    let mut core = realm.core.lock();
+    core.head(WITNESS, head, false);
+    drop(core);
+    tracing::warn!(realm = %realm.name, why, "what was stored before counts as purged");
+    realm.lazy.notify_one();
+    Ok(mark)
+}
+
+/// What the stream is to a reader that has read it up to `read`.
+fn head(read: Cursor) -> LogHead {
+    let Cursor { epoch, seq, chain } = read;
+    LogHead { epoch, base: seq + 1, base_chain: chain, seq, chain, voting: true }
+}
+
+/// Asks again and again how far the stream is, and notes when everything up to there was heard.
+async fn poll(
+    realm: &Arc<Realm>,
+    log: &StreamLog,
+    mut heard: watch::Receiver<u64>,
+    good: &mut bool,
+) -> StreamFault {
+    loop {
+        if let Err(fault) = ask(realm, log, &mut heard).await {
+            return fault;
+        }
+        if !*good {
+            tracing::info!(realm = %realm.name, "the stream was read up to its end");
+        }
+        *good = true;
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// One question. When it is answered, this node has heard everything that was acknowledged before it was asked.
+async fn ask(realm: &Arc<Realm>, log: &StreamLog, heard: &mut watch::Receiver<u64>) -> Result<(), StreamFault> {
+    let beat = log.beat().await?;
+    let read = async { heard.wait_for(|seq| *seq >= beat).await.map(drop) };
+    match tokio::time::timeout(HEARD, read).await {
+        Ok(Ok(())) => {}
+        Ok(Err(_)) => return Err(StreamFault::Reading("its reader ended".to_owned())),
+        Err(_) => return Err(StreamFault::Reading(format!("a beat is not read within {HEARD:?}"))),
+    }
+    // another stream under the same name may have given the same places
+    if !log.same().await? {
+        return Err(StreamFault::Replaced);
+    }
+    let mut core = realm.core.lock();
+    if let Some(cursor) = core.apply.cursor(WITNESS) {
+        core.head(WITNESS, head(cursor), true);
+    }
+    Ok(())
+}

@@ -1,0 +1,38 @@
+//! What one message of a stream holds: the events of one node that went out together.
+
+use std::sync::Arc;
+
+use rules::purge::Event;
+
+use super::{
+    VERSION,
+    event::{encode_event, take_event},
+    ledger::{BATCH_EVENTS_MAX, sized},
+};
+use crate::message::{MessageFault, put_count};
+
+/// Writes a message. `nonce` is random: two messages are never the same, even with the same events. One without events
+/// is a mark that only takes a place.
+#[must_use]
+pub fn encode_batch(nonce: u64, events: &[Arc<Event>]) -> Vec<u8> {
+    let mut out = vec![VERSION];
+    out.extend_from_slice(&nonce.to_be_bytes());
+    put_count(&mut out, events.len());
+    for event in events {
+        encode_event(event, &mut out);
+    }
+    out
+}
+
+/// Reads a message.
+///
+/// # Errors
+/// [`MessageFault`] if it is none, or breaks a limit.
+pub fn decode_batch(bytes: &[u8]) -> Result<Vec<Arc<Event>>, MessageFault> {
+    let mut reader = sized(bytes)?;
+    reader.u64("nonce")?;
+    let count = reader.count("events", BATCH_EVENTS_MAX)?;
+    let events = (0..count).map(|_| take_event(&mut reader).map(Arc::new)).collect::<Result<_, _>>()?;
+    reader.end()?;
+    Ok(events)
+}
