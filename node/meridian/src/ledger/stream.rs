@@ -16,7 +16,7 @@ mod publish;
 mod read;
 pub(crate) mod server;
 
-use std::{sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use region_config::{NodeId, Stream};
 use rules::purge::{Cursor, LogHead};
@@ -59,37 +59,51 @@ async fn session(
     realm: &Arc<Realm>,
     line: &Arc<StreamLine>,
     good: &mut bool,
-) -> Result<std::convert::Infallible, StreamFault> {
+) -> Result<Infallible, StreamFault> {
     let config = &line.config;
     server::see_that_it_syncs(config, &line.node).await?;
-    let client = server::connect(config, config.credentials.as_deref(), &line.node).await?;
-    let log = StreamLog::open(&client, config, &line.node).await?;
-    let from = place(realm, &log).await?;
+    let connection = server::connect(config, config.credentials.as_deref(), &line.node).await?;
+    let log = StreamLog::open(&connection.client, config, &line.node).await?;
+    let ended = tokio::select! {
+        ended = follow(realm, line, &log, good) => ended,
+        () = connection.lost.notified() => Err(StreamFault::Reading("the connection is lost".to_owned())),
+    };
+    if let Err(StreamFault::SetBack) = ended {
+        log.renew().await?;
+    }
+    ended
+}
+
+/// Finds the place in the stream, and goes on from there to the first failure.
+async fn follow(
+    realm: &Arc<Realm>,
+    line: &Arc<StreamLine>,
+    log: &StreamLog,
+    good: &mut bool,
+) -> Result<Infallible, StreamFault> {
+    let from = place(realm, line, log).await?;
     let (heard, hearing) = watch::channel(from.seq);
-    let reader = read::Reader::open(&log, from).await?;
+    let reader = read::Reader::open(log, from).await?;
     line.begin();
     tokio::select! {
-        fault = reader.run(realm, &log, line, heard) => Err(fault),
-        fault = poll(realm, &log, hearing, good) => Err(fault),
-        fault = publish::run(realm, &log, line) => Err(fault),
+        fault = reader.run(realm, log, line, heard) => Err(fault),
+        fault = poll(realm, line, log, hearing, good) => Err(fault),
+        fault = publish::run(realm, log, line) => Err(fault),
     }
 }
 
 /// Where to read on. If that is not where reading ended, everything that was stored counts as purged.
-async fn place(realm: &Arc<Realm>, log: &StreamLog) -> Result<Cursor, StreamFault> {
+async fn place(realm: &Arc<Realm>, line: &StreamLine, log: &StreamLog) -> Result<Cursor, StreamFault> {
     let read = realm.core.lock().apply.cursor(WITNESS);
     let why = match read {
         None => "this node joins the stream",
         Some(cursor) if cursor.epoch != log.epoch => "the stream is another one than it was",
         Some(cursor) => {
-            let after = log.beat().await?;
+            let after = line.beat(log).await?;
             match log.held(cursor, after).await? {
                 Held::Same => return Ok(cursor),
                 Held::Gone => "the stream has dropped what was to be read next",
-                Held::SetBack => {
-                    log.renew().await?;
-                    return Err(StreamFault::SetBack);
-                }
+                Held::SetBack => return Err(StreamFault::SetBack),
             }
         }
     };
@@ -113,12 +127,13 @@ fn head(read: Cursor) -> LogHead {
 /// Asks again and again how far the stream is, and notes when everything up to there was heard.
 async fn poll(
     realm: &Arc<Realm>,
+    line: &StreamLine,
     log: &StreamLog,
     mut heard: watch::Receiver<u64>,
     good: &mut bool,
 ) -> StreamFault {
     loop {
-        if let Err(fault) = ask(realm, log, &mut heard).await {
+        if let Err(fault) = ask(realm, line, log, &mut heard).await {
             return fault;
         }
         if !*good {
@@ -130,8 +145,13 @@ async fn poll(
 }
 
 /// One question. When it is answered, this node has heard everything that was acknowledged before it was asked.
-async fn ask(realm: &Arc<Realm>, log: &StreamLog, heard: &mut watch::Receiver<u64>) -> Result<(), StreamFault> {
-    let beat = log.beat().await?;
+async fn ask(
+    realm: &Arc<Realm>,
+    line: &StreamLine,
+    log: &StreamLog,
+    heard: &mut watch::Receiver<u64>,
+) -> Result<(), StreamFault> {
+    let beat = line.beat(log).await?;
     let read = async { heard.wait_for(|seq| *seq >= beat).await.map(drop) };
     match tokio::time::timeout(HEARD, read).await {
         Ok(Ok(())) => {}

@@ -38,7 +38,7 @@ fn write_credentials(dir: &Path) {
 }
 
 /// A node in each of three regions, with so many servers.
-async fn started(servers: usize) -> (Fleet, Nats) {
+pub(super) async fn started(servers: usize) -> (Fleet, Nats) {
     let mut fleet = Fleet::prepare(1, "");
     let nats = Nats::start(fleet.dir(), servers, Sync::Always).await;
     fleet_more(fleet.dir(), &streams(&nats, "system_credentials = \"nats.admin\""));
@@ -259,7 +259,7 @@ async fn a_config_whose_stream_could_lose_purges_is_refused() {
     let fleet = Fleet::prepare(1, "[[streams]]\nrealm = \"global\"\nservers = \"nats://192.0.2.1\"\n");
     let dir = fleet.nodes[0].dir.clone();
     let ended = fleet.run(&["check", "--config", dir.to_str().unwrap()]);
-    assert_eq!(ended.code, Some(2), "{}", ended.output);
+    assert_eq!(ended.code, Some(3), "{}", ended.output);
     for said in ["sync_interval: always", "is spoken to in clear text"] {
         assert!(ended.output.contains(said), "{}", ended.output);
     }

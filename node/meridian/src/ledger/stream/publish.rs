@@ -34,6 +34,8 @@ pub(crate) struct StreamLine {
     /// What the stream is called in receipts.
     pub(super) witness: NodeId,
     queue: Mutex<Queue>,
+    /// The last place of the stream that its servers have told of, and in which of its lives.
+    last: Mutex<(u64, u64)>,
     filled: Notify,
 }
 
@@ -47,7 +49,7 @@ struct Queue {
 
 impl StreamLine {
     pub(crate) fn new(config: Stream, node: NodeId, witness: NodeId) -> Self {
-        Self { config, node, witness, queue: Mutex::default(), filled: Notify::new() }
+        Self { config, node, witness, queue: Mutex::default(), last: Mutex::default(), filled: Notify::new() }
     }
 
     /// Puts an event into the queue. There are never more than wait for an acknowledgement; should there be, the oldest
@@ -69,6 +71,24 @@ impl StreamLine {
         sent.into_values().rev().flatten().for_each(|event| queue.waiting.push_front(event));
         drop(queue);
         self.filled.notify_one();
+    }
+
+    /// Publishes a beat; returns its place.
+    pub(super) async fn beat(&self, log: &StreamLog) -> Result<u64, StreamFault> {
+        let before = *self.last.lock();
+        let beat = log.beat().await?;
+        if before.0 == log.epoch && beat <= before.1 {
+            return Err(StreamFault::SetBack);
+        }
+        self.told(log, beat);
+        Ok(beat)
+    }
+
+    /// The servers have told of a place. Answers may come in another order than the places.
+    fn told(&self, log: &StreamLog, seq: u64) {
+        let mut last = self.last.lock();
+        let before = if last.0 == log.epoch { last.1 } else { 0 };
+        *last = (log.epoch, before.max(seq));
     }
 
     /// The next batch, with its number.
@@ -104,7 +124,7 @@ pub(super) async fn run(realm: &Arc<Realm>, log: &StreamLog, line: &StreamLine) 
             && let Some((number, events)) = line.batch()
         {
             match Letter::new(&events) {
-                Ok(letter) => letters.push(deliver(realm, log, letter, number, events)),
+                Ok(letter) => letters.push(deliver(realm, line, log, letter, number, events)),
                 Err(fault) => return fault,
             }
         }
@@ -124,6 +144,7 @@ pub(super) async fn run(realm: &Arc<Realm>, log: &StreamLog, line: &StreamLine) 
 /// Sends one message, the same one again and again, until it is acknowledged.
 async fn deliver(
     realm: &Realm,
+    line: &StreamLine,
     log: &StreamLog,
     letter: Letter,
     number: u64,
@@ -132,7 +153,10 @@ async fn deliver(
     let mut pause = PAUSE_MS.0;
     loop {
         match log.publish(&letter).await {
-            Ok(_) => return (number, events),
+            Ok(place) => {
+                line.told(log, place.seq);
+                return (number, events);
+            }
             Err(fault) => tracing::debug!(realm = %realm.name, %fault, "purges go to the stream again"),
         }
         tokio::time::sleep(jittered(pause)).await;

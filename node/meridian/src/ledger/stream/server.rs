@@ -1,11 +1,12 @@
 //! The way to the servers: those that the config names, and no others.
 
-use std::{fmt::Write as _, path::Path, time::Duration};
+use std::{fmt::Write as _, path::Path, sync::Arc, time::Duration};
 
-use async_nats::{Client, ConnectOptions, ServerAddr};
+use async_nats::{Client, ConnectOptions, Event, ServerAddr};
 use futures_util::StreamExt as _;
 use region_config::{NodeId, Stream};
 use serde::Deserialize;
+use tokio::sync::Notify;
 
 use super::fault::StreamFault;
 
@@ -20,12 +21,22 @@ const CREDENTIALS_BYTES_MAX: usize = 64 * 1024;
 /// The beginning of a file with JWT and seed.
 const JWT: &str = "-----BEGIN NATS USER JWT-----";
 
-/// Connects as the user that `credentials` names. The client connects again by itself, to the same servers.
+/// A connection, and what is told when it is lost. The client would connect again by itself, but what it was reading is
+/// gone by then more often than not.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) client: Client,
+    pub(super) lost: Arc<Notify>,
+}
+
+/// Connects as the user that `credentials` names.
 pub(super) async fn connect(
     stream: &Stream,
     credentials: Option<&Path>,
     node: &NodeId,
-) -> Result<Client, StreamFault> {
+) -> Result<Connection, StreamFault> {
+    let lost = Arc::new(Notify::new());
+    let losing = Arc::clone(&lost);
     let servers = listed(stream);
     let fault = |why: &dyn std::fmt::Display| StreamFault::Connect { servers: servers.clone(), why: why.to_string() };
     let addresses = stream.servers.iter().map(|server| server.to_string().parse::<ServerAddr>());
@@ -34,6 +45,15 @@ pub(super) async fn connect(
         .name(format!("meridian {node}"))
         // a server may know of others, in other places: nothing of the realm goes there
         .ignore_discovered_servers()
+        .event_callback(move |event| {
+            let losing = Arc::clone(&losing);
+            async move {
+                tracing::debug!(%event, "the connection to the stream's servers");
+                if matches!(event, Event::Disconnected | Event::Closed) {
+                    losing.notify_one();
+                }
+            }
+        })
         .connection_timeout(ANSWER)
         .request_timeout(Some(ANSWER));
     if let Some(path) = credentials {
@@ -47,7 +67,7 @@ pub(super) async fn connect(
     }
     let connected = tokio::time::timeout(ANSWER * 2, options.connect(addresses)).await;
     match connected {
-        Ok(Ok(client)) => Ok(client),
+        Ok(Ok(client)) => Ok(Connection { client, lost }),
         Ok(Err(why)) => Err(fault(&with_causes(&why))),
         Err(_) => Err(fault(&"no answer in time")),
     }
@@ -150,7 +170,7 @@ struct JetStreamConfig {
 /// the operator's word counts.
 pub(super) async fn see_that_it_syncs(stream: &Stream, node: &NodeId) -> Result<(), StreamFault> {
     let Some(credentials) = &stream.system_credentials else { return Ok(()) };
-    let client = connect(stream, Some(credentials), node).await?;
+    let Connection { client, .. } = connect(stream, Some(credentials), node).await?;
     let fault = StreamFault::asked("asking the servers how they sync");
     let inbox = client.new_inbox();
     let mut answers = client.subscribe(inbox.clone()).await.map_err(|why| fault(&why))?;
