@@ -153,6 +153,7 @@ fn policy(sum: &mut Sum, it: &Policy) {
     let Policy {
         cache,
         class,
+        max_staleness_ms,
         default_ttl_s,
         ttl_min_s,
         ttl_max_s,
@@ -173,6 +174,7 @@ fn policy(sum: &mut Sum, it: &Policy) {
         CacheMode::Off => "off",
     });
     sum.text(class.as_str());
+    sum.optional(max_staleness_ms.as_ref(), |sum, ms| sum.number(*ms));
     for seconds in
         [default_ttl_s, ttl_max_s, ttl_s, &negative.not_found_s, &negative.client_error_s, &negative.server_error_s]
     {

@@ -88,7 +88,7 @@ pub(super) fn realm(context: &Context, site: &Site) -> Result<Arc<Realm>, Refusa
 /// What the ledger refuses or cannot do.
 pub(super) async fn purge(realm: &Realm, work: Work) -> Result<Purge, Refusal> {
     let order = ledger::Purge {
-        site: work.site.name.clone(),
+        site: Some(work.site.name.clone()),
         keys: work.keys,
         mode: work.mode,
         idempotency_key: work.idempotency_key,
@@ -96,6 +96,7 @@ pub(super) async fn purge(realm: &Realm, work: Work) -> Result<Purge, Refusal> {
     let wait = match work.wait {
         PurgeWait::Local => Wait::Local,
         PurgeWait::Quorum => Wait::Quorum,
+        PurgeWait::Region => Wait::Region,
         PurgeWait::All => Wait::All,
     };
     realm.submit(order, wait, work.timeout).await.map(shown).map_err(|fault| refusal(&fault))
@@ -136,7 +137,7 @@ fn shown(receipt: Receipt) -> Purge {
     let stored = |(node, after_ms): (NodeId, u32)| PurgeStored { node: node.to_string(), after_ms };
     Purge {
         id: receipt.id.to_string(),
-        site: receipt.site.to_string(),
+        site: receipt.site.map(|site| site.to_string()),
         scope: receipt.keys.into_iter().map(scope).collect(),
         mode: match receipt.mode {
             Mode::Hard => PurgeMode::Hard,
@@ -146,6 +147,7 @@ fn shown(receipt: Receipt) -> Purge {
         state: match receipt.state {
             Acknowledged::Accepted => PurgeState::Accepted,
             Acknowledged::Quorum => PurgeState::Quorum,
+            Acknowledged::Region => PurgeState::Region,
             Acknowledged::All => PurgeState::All,
         },
         stored: receipt.stored.into_iter().map(stored).collect(),
@@ -155,8 +157,12 @@ fn shown(receipt: Receipt) -> Purge {
             .map(|(node, region, state, after_ms)| PurgeNode {
                 node: node.to_string(),
                 region: region.to_string(),
+                position: match state {
+                    NodeReceipt::Applied { position } => Some(position.to_string()),
+                    NodeReceipt::Fenced | NodeReceipt::Pending => None,
+                },
                 state: match state {
-                    NodeReceipt::Applied => PurgeNodeState::Applied,
+                    NodeReceipt::Applied { .. } => PurgeNodeState::Applied,
                     NodeReceipt::Fenced => PurgeNodeState::Fenced,
                     NodeReceipt::Pending => PurgeNodeState::Pending,
                 },
@@ -170,6 +176,9 @@ fn scope(key: PurgeKey) -> PurgeScope {
     match key {
         PurgeKey::Url { host, target } => PurgeScope::Url { host, target },
         PurgeKey::Tag(tag) => PurgeScope::Tag { tag },
+        PurgeKey::Prefix { host, path } => PurgeScope::Prefix { host, path },
+        PurgeKey::Host(host) => PurgeScope::Host { host },
         PurgeKey::Site => PurgeScope::Everything,
+        PurgeKey::Realm => PurgeScope::Realm,
     }
 }

@@ -294,6 +294,8 @@ pub enum PurgeWait {
     /// On disk on a majority of the witnesses: it cannot be lost any more.
     #[default]
     Quorum,
+    /// In effect on every node of the realm in the region of the node that was asked, or the node is fenced.
+    Region,
     /// In effect on every node of the realm, or the node is fenced.
     All,
 }
@@ -303,8 +305,8 @@ pub enum PurgeWait {
 pub struct Purge {
     /// Its id, 32 hex digits.
     pub id: String,
-    /// The site.
-    pub site: String,
+    /// The site; none if it is about all of the realm.
+    pub site: Option<String>,
     /// What is purged.
     pub scope: Vec<PurgeScope>,
     /// Hard or soft.
@@ -335,8 +337,22 @@ pub enum PurgeScope {
         /// The tag.
         tag: String,
     },
+    /// A path and everything below it.
+    Prefix {
+        /// The host.
+        host: String,
+        /// The path, without `/` at its end.
+        path: String,
+    },
+    /// Everything of a host.
+    Host {
+        /// The host.
+        host: String,
+    },
     /// Everything of the site.
     Everything,
+    /// Everything of all sites of the realm.
+    Realm,
 }
 
 /// How far a purge has come.
@@ -347,6 +363,8 @@ pub enum PurgeState {
     Accepted,
     /// On disk on a majority of the witnesses.
     Quorum,
+    /// And in effect on every node of the realm in the region of the node that took it, or the node is fenced.
+    Region,
     /// In effect on every node of the realm, or the node is fenced.
     All,
 }
@@ -369,6 +387,8 @@ pub struct PurgeNode {
     pub region: String,
     /// What is known of it.
     pub state: PurgeNodeState,
+    /// Where in the node's own order it was applied, as `boot.count`.
+    pub position: Option<String>,
     /// After how many ms; none if not known.
     pub after_ms: Option<u32>,
 }

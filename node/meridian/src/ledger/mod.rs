@@ -14,6 +14,7 @@
 mod carrier;
 mod commits;
 mod core;
+mod figures;
 mod follow;
 mod outlet;
 mod realm;
@@ -27,8 +28,11 @@ use rules::residency;
 use store::ledger::{Disk, RealDisk};
 
 pub(crate) use self::stream::server::credentials_fault;
-pub use self::realm::{Purge, PurgeFault, Realm};
 use self::{carrier::Carrier, serve::Door};
+pub use self::{
+    figures::Figures,
+    realm::{Purge, PurgeFault, Realm, Standing},
+};
 use crate::{
     peers::{Kind, Mesh},
     tasks::Tasks,

@@ -1,7 +1,7 @@
 //! One realm on this node: what the rest of the node sees of the ledger.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     io::ErrorKind,
     sync::{
         Arc,
@@ -11,14 +11,15 @@ use std::{
 };
 
 use parking_lot::{Mutex, RwLock};
-use region_config::{Config, JurisdictionId, NodeId, RealmId, SiteId};
+use region_config::{CacheMode, Class, Config, JurisdictionId, NodeId, PathPattern, Policy, RealmId, Site, SiteId};
 use rules::purge::{
-    Acknowledged, Apply, Event, EventFault, LOG_KEEP, Limits, Mode, Position, PurgeId, PurgeKey, RECEIPTS_MAX, Receipt,
-    Receipts, Record, SiteGuard, Terms, Wait, Witness, members, witnesses,
+    ALWAYS, Acknowledged, Apply, Electorate, Event, EventFault, LOG_KEEP, Lease, Limits, Mode, Position, PurgeId,
+    PurgeKey, RECEIPTS_MAX, Receipt, Receipts, Record, SiteGuard, Terms, Wait, Witness, fill::Vouch, members,
+    witnesses,
 };
 use store::ledger::{Chance, Disk, LedgerError, LedgerFile, Log, Opened, Past, Writer};
 use tokio::sync::{Notify, watch};
-use wire::purge::{BATCH_BYTES, decode_have, encode_have};
+use wire::purge::{BATCH_BYTES, Sent, decode_have, encode_have};
 
 use super::{
     LedgersFault,
@@ -26,6 +27,7 @@ use super::{
     chance,
     commits::{self, Written},
     core::Core,
+    figures::Figures,
     follow,
     outlet::{self, Outlet},
     stream::{self, StreamLine},
@@ -35,8 +37,8 @@ use crate::{clock, tasks::Tasks};
 /// What an application wants to be purged.
 #[derive(Debug, Clone)]
 pub struct Purge {
-    /// Of which site.
-    pub site: SiteId,
+    /// Of which site; none for everything of the realm.
+    pub site: Option<SiteId>,
     /// What: 1 to 30 keys.
     pub keys: Vec<PurgeKey>,
     /// Hard or soft.
@@ -91,14 +93,42 @@ pub struct Realm {
     /// Something is to be written.
     pub(super) lazy: Notify,
     pub(super) tasks: Tasks,
+    pub(super) figures: Figures,
     position: Arc<AtomicU64>,
+    since: Arc<AtomicU64>,
+    /// Whether it is long ago that this node was sure to have heard everything.
+    unsure: AtomicBool,
     caught_up: AtomicBool,
     life: [u8; 16],
     log: Log,
     outlets: Vec<Arc<Outlet>>,
     /// The way to the stream that is the realm's log, if it has no witnesses.
     stream: Option<Arc<StreamLine>>,
-    sites: RwLock<BTreeSet<SiteId>>,
+    /// The sites, each with what its routes promise.
+    sites: RwLock<BTreeMap<SiteId, Option<u64>>>,
+    poll_ms: AtomicU64,
+}
+
+/// How often witnesses are asked: four times in the shortest bound of a route, within these, in ms.
+const POLL_MS: (u64, u64) = (250, 1_000);
+/// After so long without being sure to have heard everything, in ms, what is served says so.
+const UNSURE_MS: u64 = 5_000;
+/// How often it is looked at what the passing of time brings.
+const TICK: Duration = Duration::from_millis(100);
+
+/// How a realm stands on this node, for operators.
+#[derive(Debug, Clone)]
+pub struct Standing {
+    /// Its witnesses, each with how many ms ago this node was sure to have heard all that it had; none if never.
+    pub witnesses: Vec<(NodeId, Option<u64>)>,
+    /// How many ms ago this node was sure to have heard everything; none if it never was.
+    pub lease_age_ms: Option<u64>,
+    /// Purges taken here that no majority has yet.
+    pub waiting: usize,
+    /// Per other member: events that wait to be sent or answered.
+    pub backlog: Vec<(NodeId, usize)>,
+    /// Purged keys remembered.
+    pub marks: usize,
 }
 
 impl Realm {
@@ -122,6 +152,10 @@ impl Realm {
         let outlets = outlets(config, &name, &core, carrier.is_some());
         let stream = stream_line(config, &name, &core);
         let realm = Arc::new(Self {
+            since: Arc::clone(&core.since),
+            unsure: AtomicBool::new(false),
+            figures: Figures::new(),
+            poll_ms: AtomicU64::new(POLL_MS.1),
             own: core.own,
             witnesses: witnesses(config, &name),
             position: core.apply.published(),
@@ -147,6 +181,7 @@ impl Realm {
 
     fn start(self: &Arc<Self>, writer: Writer, carrier: Option<&Carrier>) {
         self.tasks.spawn_until_stopped("ledger-commits", commits::run(Arc::clone(self), writer));
+        self.tasks.spawn_until_stopped("ledger-ticks", ticks(Arc::clone(self)));
         self.urgent.notify_one();
         if let Some(line) = &self.stream {
             self.tasks.spawn_until_stopped("ledger-stream", stream::run(Arc::clone(self), Arc::clone(line)));
@@ -190,6 +225,72 @@ impl Realm {
         self.core.lock().apply.covered(peer, site, &have, at_start)
     }
 
+    /// What this node can vouch for towards a route with this bound, now.
+    #[must_use]
+    pub fn vouch(&self, bound_ms: Option<u64>) -> Vouch {
+        match bound_ms {
+            None => Vouch { bound_ms, since_ms: 0, now_ms: 0 },
+            // asked before the clock: what becomes sure in between is no matter
+            Some(_) => {
+                let since_ms = self.since.load(Ordering::Acquire);
+                Vouch { bound_ms, since_ms, now_ms: clock::monotonic_ms() }
+            }
+        }
+    }
+
+    /// Whether it is so long ago that this node was sure to have heard every purge that what it serves has to say so.
+    #[must_use]
+    pub fn unsure(&self) -> bool {
+        self.unsure.load(Ordering::Relaxed)
+    }
+
+    /// Whether a peer has heard of purges of a site that this node has not.
+    #[must_use]
+    pub fn behind(&self, site: &SiteId, have: &[u8]) -> bool {
+        let Ok(have) = decode_have(have) else { return false };
+        !have.ids.is_empty() && self.core.lock().apply.behind(site, &have)
+    }
+
+    /// What it counts of itself.
+    #[must_use]
+    pub fn figures(&self) -> &Figures {
+        &self.figures
+    }
+
+    /// How it stands.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        let now_ms = clock::monotonic_ms();
+        let ago = |since_ms: u64| if since_ms == ALWAYS { 0 } else { now_ms.saturating_sub(since_ms) };
+        let (heard, since, waiting, marks) = {
+            let core = self.core.lock();
+            let heard: Vec<_> = (0..self.witnesses.len()).map(|witness| core.lease.heard(witness)).collect();
+            (heard, self.since.load(Ordering::Acquire), core.receipts.waiting(), core.apply.marks())
+        };
+        let heard = heard.into_iter().enumerate();
+        let heard = heard.map(|(index, heard)| if Some(index) == self.own { Some(0) } else { heard.map(ago) });
+        Standing {
+            witnesses: self.witnesses.iter().cloned().zip(heard).collect(),
+            lease_age_ms: (since != 0).then(|| ago(since)),
+            waiting,
+            backlog: self.outlets.iter().map(|outlet| (outlet.node.clone(), outlet.backlog())).collect(),
+            marks,
+        }
+    }
+
+    /// How long until the witnesses are asked again.
+    pub(super) fn poll_pause(&self) -> Duration {
+        Duration::from_millis(self.poll_ms.load(Ordering::Relaxed))
+    }
+
+    /// Time has passed.
+    fn tick(&self) {
+        let now_ms = clock::monotonic_ms();
+        self.core.lock().tick(now_ms);
+        let since_ms = self.since.load(Ordering::Acquire);
+        self.unsure.store(now_ms > since_ms.saturating_add(UNSURE_MS), Ordering::Relaxed);
+    }
+
     /// Whether this node has heard, since it started, everything that was acknowledged before.
     #[must_use]
     pub fn caught_up(&self) -> bool {
@@ -223,17 +324,19 @@ impl Realm {
         let event = self.event(purge)?;
         let id = event.id();
         let (change, news) = self.take(&event)?;
-        self.urgent.notify_one();
+        let taken_unix_us = clock::unix_us();
         for outlet in &self.outlets {
-            outlet.push(Arc::clone(&event));
+            outlet.push(Sent { event: Arc::clone(&event), taken_unix_us });
         }
         if let Some(stream) = &self.stream {
             stream.push(Arc::clone(&event));
         }
+        self.urgent.notify_one();
         let waiting = async {
             match wait {
                 Wait::Local => self.on_disk(change).await,
                 Wait::Quorum => self.reached(id, Acknowledged::Quorum, &news).await,
+                Wait::Region => self.reached(id, Acknowledged::Region, &news).await,
                 Wait::All => self.reached(id, Acknowledged::All, &news).await,
             }
         };
@@ -246,8 +349,8 @@ impl Realm {
     }
 
     fn event(&self, purge: Purge) -> Result<Arc<Event>, PurgeFault> {
-        if !self.sites.read().contains(&purge.site) {
-            return Err(PurgeFault::UnknownSite { site: purge.site, realm: self.name.clone() });
+        if let Some(site) = purge.site.as_ref().filter(|site| !self.sites.read().contains_key(*site)) {
+            return Err(PurgeFault::UnknownSite { site: site.clone(), realm: self.name.clone() });
         }
         let idempotency = match purge.idempotency_key {
             Some(key) => key,
@@ -261,15 +364,25 @@ impl Realm {
         if let Some(stopped) = stopped {
             return Err(stopped.into());
         }
+        let bound_ms = self.bound_ms(event);
         let mut core = self.core.lock();
         if let Some(id) = core.apply.request(event).filter(|id| *id != event.id()) {
             return Err(PurgeFault::Conflict { id });
         }
-        if !core.take(event) {
+        if !core.take(event, bound_ms) {
             return Err(PurgeFault::Busy);
         }
         let news = Arc::clone(core.waiters.entry(event.id()).or_default());
         Ok((core.change, news))
+    }
+
+    /// What the routes promise that an event touches; none if one of them promises nothing.
+    fn bound_ms(&self, event: &Event) -> Option<u64> {
+        let sites = self.sites.read();
+        match event.site() {
+            Some(site) => sites.get(site).copied().flatten(),
+            None => sites.values().copied().try_fold(0, |most, bound_ms| Some(bound_ms?.max(most))),
+        }
     }
 
     fn leave(&self, id: PurgeId, news: Arc<Notify>) {
@@ -332,7 +445,13 @@ impl Realm {
     /// Takes the sites of a new config.
     pub(super) fn replace(&self, config: &Config) {
         let sites = config.sites.iter().filter(|site| site.realm() == self.name);
-        *self.sites.write() = sites.map(|site| site.name.clone()).collect();
+        let sites: BTreeMap<_, _> = sites.map(|site| (site.name.clone(), promised(site))).collect();
+        let of_realm = config.sites.iter().filter(|site| site.realm() == self.name);
+        let routes = of_realm.flat_map(|site| site.routes.iter());
+        let shortest = routes.filter_map(|route| route.policy.max_staleness_ms).min();
+        let poll_ms = shortest.map_or(POLL_MS.1, |bound_ms| (bound_ms / 4).clamp(POLL_MS.0, POLL_MS.1));
+        self.poll_ms.store(poll_ms, Ordering::Relaxed);
+        *self.sites.write() = sites;
     }
 
     /// Reads the own log from disk.
@@ -355,6 +474,24 @@ impl Realm {
         tracing::error!(realm = %self.name, "others have read more of this node's log than it has: its disk was set back");
         self.core.lock().set_back(u64::from_be_bytes(epoch));
         self.urgent.notify_one();
+    }
+}
+
+/// What all routes of a site promise that keep anything: the longest bound; none if one of them has none.
+fn promised(site: &Site) -> Option<u64> {
+    let keeps = |policy: &&Policy| policy.cache != CacheMode::Off && policy.class != Class::Live;
+    let all = site.routes.iter().any(|route| matches!(&route.path, PathPattern::Prefix(path) if path.is_empty()));
+    let elsewhere = Policy::default();
+    let rest = (!all).then_some(&elsewhere);
+    let policies = site.routes.iter().map(|route| &route.policy).chain(rest).filter(keeps);
+    policies.map(|policy| policy.max_staleness_ms).try_fold(0, |most, bound_ms| Some(bound_ms?.max(most)))
+}
+
+/// Looks from time to time at what its passing brings.
+async fn ticks(realm: Arc<Realm>) {
+    loop {
+        tokio::time::sleep(TICK).await;
+        realm.tick();
     }
 }
 
@@ -402,8 +539,13 @@ fn core(config: &Config, realm: &RealmId, opened: Opened) -> Result<(Core, Ledge
     if past != Past::Kept {
         apply.handle_no_past();
     }
-    let receipts = Receipts::new(witnesses.clone(), members(config, realm), RECEIPTS_MAX);
+    let electorate = Electorate::of(witnesses.len());
+    let of_realm = members(config, realm);
+    let receipts = Receipts::new(electorate.clone(), witnesses.clone(), of_realm, &me, RECEIPTS_MAX);
     let mut core = Core {
+        lease: Lease::new(electorate.clone(), own, witnesses.len()),
+        since: Arc::default(),
+        electorate,
         apply,
         witness,
         receipts,
@@ -418,7 +560,8 @@ fn core(config: &Config, realm: &RealmId, opened: Opened) -> Result<(Core, Ledge
         waiters: BTreeMap::new(),
     };
     for event in &outbox {
-        core.take(event);
+        // whoever waited for it is gone
+        core.take(event, None);
     }
     Ok((core, file))
 }
@@ -459,7 +602,7 @@ fn outlets(config: &Config, realm: &RealmId, core: &Core, carried: bool) -> Vec<
     let outlets = others.map(|node| Arc::new(Outlet::new(node.clone(), witnesses.contains(&node))));
     let outlets: Vec<_> = outlets.collect();
     for event in core.outbox.values().flatten() {
-        outlets.iter().for_each(|outlet| outlet.push(Arc::clone(event)));
+        outlets.iter().for_each(|outlet| outlet.push(Sent { event: Arc::clone(event), taken_unix_us: 0 }));
     }
     outlets
 }

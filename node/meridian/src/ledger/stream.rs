@@ -31,8 +31,6 @@ use super::{outlet::jittered, realm::Realm};
 
 /// The stream's place among the witnesses: it is the only one.
 const WITNESS: usize = 0;
-/// Time between two beats.
-const POLL: Duration = Duration::from_secs(1);
 /// How long it may take until a beat that was acknowledged is read.
 const HEARD: Duration = Duration::from_secs(10);
 /// Pauses after failures, in ms: the first and the longest.
@@ -44,6 +42,7 @@ pub(super) async fn run(realm: Arc<Realm>, line: Arc<StreamLine>) {
     loop {
         let mut good = false;
         let Err(fault) = session(&realm, &line, &mut good).await;
+        realm.core.lock().line_lost(WITNESS);
         let (realm, stream, why) = (&realm.name, &line.config.name, fault.to_string());
         if good || why != told {
             tracing::warn!(%realm, %stream, fault = %why, "the stream of the realm's purges cannot be used; it is tried again");
@@ -111,7 +110,7 @@ async fn place(realm: &Arc<Realm>, line: &StreamLine, log: &StreamLog) -> Result
     let mark = log.publish(&Letter::new(&[])?).await?;
     let head = head(mark);
     let mut core = realm.core.lock();
-    core.head(WITNESS, head, false);
+    core.head(WITNESS, 0, head, false);
     drop(core);
     tracing::warn!(realm = %realm.name, why, "what was stored before counts as purged");
     realm.lazy.notify_one();
@@ -132,15 +131,18 @@ async fn poll(
     mut heard: watch::Receiver<u64>,
     good: &mut bool,
 ) -> StreamFault {
+    let mut nonce = 0;
     loop {
-        if let Err(fault) = ask(realm, line, log, &mut heard).await {
+        nonce += 1;
+        let due = tokio::time::sleep(realm.poll_pause());
+        if let Err(fault) = ask(realm, line, log, &mut heard, nonce).await {
             return fault;
         }
         if !*good {
             tracing::info!(realm = %realm.name, "the stream was read up to its end");
         }
         *good = true;
-        tokio::time::sleep(POLL).await;
+        due.await;
     }
 }
 
@@ -150,7 +152,9 @@ async fn ask(
     line: &StreamLine,
     log: &StreamLog,
     heard: &mut watch::Receiver<u64>,
+    nonce: u64,
 ) -> Result<(), StreamFault> {
+    realm.core.lock().asked(WITNESS, nonce);
     let beat = line.beat(log).await?;
     let read = async { heard.wait_for(|seq| *seq >= beat).await.map(drop) };
     match tokio::time::timeout(HEARD, read).await {
@@ -164,7 +168,7 @@ async fn ask(
     }
     let mut core = realm.core.lock();
     if let Some(cursor) = core.apply.cursor(WITNESS) {
-        core.head(WITNESS, head(cursor), true);
+        core.head(WITNESS, nonce, head(cursor), true);
     }
     Ok(())
 }

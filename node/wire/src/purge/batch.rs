@@ -5,11 +5,13 @@ use std::sync::Arc;
 use rules::purge::Event;
 
 use super::{
-    VERSION,
     event::{encode_event, take_event},
-    ledger::{BATCH_EVENTS_MAX, sized},
+    ledger::BATCH_EVENTS_MAX,
 };
-use crate::message::{MessageFault, put_count};
+use crate::message::{MESSAGE_BYTES_MAX, MessageFault, Reader, put_count};
+
+/// The version of what is in streams; it stays there, whatever messages between nodes become.
+const VERSION: u8 = 1;
 
 /// Writes a message. `nonce` is random: two messages are never the same, even with the same events. One without events
 /// is a mark that only takes a place.
@@ -29,7 +31,14 @@ pub fn encode_batch(nonce: u64, events: &[Arc<Event>]) -> Vec<u8> {
 /// # Errors
 /// [`MessageFault`] if it is none, or breaks a limit.
 pub fn decode_batch(bytes: &[u8]) -> Result<Vec<Arc<Event>>, MessageFault> {
-    let mut reader = sized(bytes)?;
+    if bytes.len() > MESSAGE_BYTES_MAX {
+        return Err(MessageFault::Limit { what: "bytes", found: bytes.len(), max: MESSAGE_BYTES_MAX });
+    }
+    let mut reader = Reader::new(bytes);
+    match reader.u8("version")? {
+        VERSION => {}
+        other => return Err(MessageFault::Version(other)),
+    }
     reader.u64("nonce")?;
     let count = reader.count("events", BATCH_EVENTS_MAX)?;
     let events = (0..count).map(|_| take_event(&mut reader).map(Arc::new)).collect::<Result<_, _>>()?;

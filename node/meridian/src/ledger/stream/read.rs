@@ -100,7 +100,7 @@ impl Reader {
             Ok(events) => core.passage(read, &line.witness, &events),
             Err(fault) => {
                 // it may have been a purge of anything
-                core.head(WITNESS, head(read), false);
+                core.head(WITNESS, 0, head(read), false);
                 tracing::error!(realm = %realm.name, seq, %fault, "a message of the stream cannot be read: what was stored before counts as purged");
                 true
             }
