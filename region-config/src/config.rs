@@ -7,11 +7,11 @@ use std::{
     sync::Arc,
 };
 
-use crate::stream::Stream;
 use crate::ids::{JurisdictionId, NodeId, RealmId, RegionId, SiteId, TenantId};
 pub use crate::policy::{
     CacheMode, Class, KeyRules, NegativeTtl, Normalise, Policy, QueryNames, QueryRules, VARIANTS_MAX,
 };
+use crate::stream::Stream;
 
 /// Most regions a fleet may have: one bit each in a [`RegionMask`].
 pub const REGIONS_MAX: usize = 64;

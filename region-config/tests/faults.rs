@@ -550,11 +550,14 @@ fn a_stream_keeps_what_it_acknowledges_and_stays_where_its_realm_is() {
         ),
         (
             format!("[[witnesses]]\nrealm = \"global\"\nnodes = \"a\"\n{}", stream("global", good)),
-            "f.toml:4:1: stream of realm `global`: the realm has witnesses, too, at f.toml:2:9; expected either `[[witnesses]]` or `[[streams]]`",
+            "f.toml:4:1: stream of realm `global`: the realm has witnesses, too, at f.toml:2; expected either `[[witnesses]]` or `[[streams]]`",
         ),
         (
-            format!("{fine}{}", stream("us", "servers = \"tls://n1.test\"\nsync_always = true\njurisdiction = \"us\"\n")),
-            "f.toml:8:11: `tls://n1.test:4222` stands in jurisdiction `us` here, and in `eu` at f.toml:5:16; expected one jurisdiction for each server",
+            format!(
+                "{fine}{}",
+                stream("us", "servers = \"tls://n1.test\"\nsync_always = true\njurisdiction = \"us\"\n")
+            ),
+            "f.toml:8:11: `tls://n1.test:4222` stands in jurisdiction `us` here, and in `eu` at f.toml:5; expected one jurisdiction for each server",
         ),
     ];
     for (text, expected) in cases {

@@ -63,7 +63,8 @@ fn promises(section: &At<StreamSection>, about: &str, gatherer: &mut Gatherer) {
         let place = declared.map_or(section.place, |it| it.place);
         let found = "nothing says that the servers sync each message to disk before they acknowledge it, and \
                      JetStream does not by itself: a purge that was acknowledged could be lost";
-        let expected = "`sync_interval: always` in the `jetstream` block of every server, and `sync_always = true` here";
+        let expected =
+            "`sync_interval: always` in the `jetstream` block of every server, and `sync_always = true` here";
         gatherer.error(place, about, found, expected);
     }
     if let Some(replicas) = section.value.replicas.as_ref().filter(|it| ![1, 3, 5].contains(&it.value.0)) {

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    io::ErrorKind,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -141,7 +140,7 @@ impl Realm {
         carrier: Option<&Carrier>,
         tasks: &Tasks,
     ) -> Result<Arc<Self>, LedgersFault> {
-        let file_name = file_name(disk, config, &name)?;
+        let file_name = stream::file_name(disk, config, &name)?;
         let fault = |source| LedgersFault::File { realm: name.clone(), source };
         let luck = Chance { life: chance()?, secret: chance()?, boot_min: boot_min(clock::unix_ms()) };
         let opened = LedgerFile::open(disk, &file_name, luck).map_err(fault)?;
@@ -150,7 +149,7 @@ impl Realm {
         let (core, file) = core(config, &name, opened)?;
         let writer = Writer::start(file, name.as_str()).map_err(fault)?;
         let outlets = outlets(config, &name, &core, carrier.is_some());
-        let stream = stream_line(config, &name, &core);
+        let stream = stream::line(config, &name, &core);
         let realm = Arc::new(Self {
             since: Arc::clone(&core.since),
             unsure: AtomicBool::new(false),
@@ -564,34 +563,6 @@ fn core(config: &Config, realm: &RealmId, opened: Opened) -> Result<(Core, Ledge
         core.take(event, None);
     }
     Ok((core, file))
-}
-
-/// A realm's file, by what keeps its log. The one of the other kind is set aside: what it has read says nothing about
-/// the purges since, so a node whose realm changes begins anew, with everything stored before counting as purged.
-fn file_name(disk: &dyn Disk, config: &Config, realm: &RealmId) -> Result<String, LedgersFault> {
-    let (witnesses, stream) = (format!("{realm}.ledger"), format!("{realm}.stream.ledger"));
-    let (name, other) = match config.streams.iter().any(|it| it.realm == *realm) {
-        true => (stream, witnesses),
-        false => (witnesses, stream),
-    };
-    match disk.set_aside(&other) {
-        Ok(()) => tracing::warn!(%realm, file = other, "the realm's log is kept by others than before; what they had told is set aside"),
-        Err(fault) if fault.kind() == ErrorKind::NotFound => {}
-        Err(fault) => {
-            let source = LedgerError::Open { name: other, why: format!("setting it aside: {fault}") };
-            return Err(LedgersFault::File { realm: realm.clone(), source });
-        }
-    }
-    Ok(name)
-}
-
-/// The way to the realm's stream; what was in the outbox goes out again.
-fn stream_line(config: &Config, realm: &RealmId, core: &Core) -> Option<Arc<StreamLine>> {
-    let stream = config.streams.iter().find(|stream| stream.realm == *realm)?;
-    let witness = witnesses(config, realm).into_iter().next()?;
-    let line = StreamLine::new(stream.clone(), config.node.name.clone(), witness);
-    core.outbox.values().flatten().for_each(|event| line.push(Arc::clone(event)));
-    Some(Arc::new(line))
 }
 
 /// The ways to the other members; what was in the outbox goes out again.

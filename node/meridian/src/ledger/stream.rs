@@ -16,18 +16,19 @@ mod publish;
 mod read;
 pub(crate) mod server;
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, io::ErrorKind, sync::Arc, time::Duration};
 
-use region_config::{NodeId, Stream};
-use rules::purge::{Cursor, LogHead};
+use region_config::{Config, NodeId, RealmId, Stream};
+use rules::purge::{Cursor, LogHead, witnesses};
+use store::ledger::{Disk, LedgerError};
 use tokio::sync::watch;
 
 use self::{
     fault::StreamFault,
     log::{Held, Letter, StreamLog},
 };
+use super::{LedgersFault, core::Core, outlet::jittered, realm::Realm};
 pub(super) use publish::StreamLine;
-use super::{outlet::jittered, realm::Realm};
 
 /// The stream's place among the witnesses: it is the only one.
 const WITNESS: usize = 0;
@@ -35,6 +36,36 @@ const WITNESS: usize = 0;
 const HEARD: Duration = Duration::from_secs(10);
 /// Pauses after failures, in ms: the first and the longest.
 const PAUSE_MS: (u64, u64) = (100, 2_000);
+
+/// A realm's file, by what keeps its log. The one of the other kind is set aside: what it has read says nothing about
+/// the purges since, so a node whose realm changes begins anew, with everything stored before counting as purged.
+pub(super) fn file_name(disk: &dyn Disk, config: &Config, realm: &RealmId) -> Result<String, LedgersFault> {
+    let (witnesses, stream) = (format!("{realm}.ledger"), format!("{realm}.stream.ledger"));
+    let (name, other) = match config.streams.iter().any(|it| it.realm == *realm) {
+        true => (stream, witnesses),
+        false => (witnesses, stream),
+    };
+    match disk.set_aside(&other) {
+        Ok(()) => {
+            tracing::warn!(%realm, file = other, "the realm's log is kept by others than before; what they had told is set aside")
+        }
+        Err(fault) if fault.kind() == ErrorKind::NotFound => {}
+        Err(fault) => {
+            let source = LedgerError::Open { name: other, why: format!("setting it aside: {fault}") };
+            return Err(LedgersFault::File { realm: realm.clone(), source });
+        }
+    }
+    Ok(name)
+}
+
+/// The way to the realm's stream; what was in the outbox goes out again.
+pub(super) fn line(config: &Config, realm: &RealmId, core: &Core) -> Option<Arc<StreamLine>> {
+    let stream = config.streams.iter().find(|stream| stream.realm == *realm)?;
+    let witness = witnesses(config, realm).into_iter().next()?;
+    let line = StreamLine::new(stream.clone(), config.node.name.clone(), witness);
+    core.outbox.values().flatten().for_each(|event| line.push(Arc::clone(event)));
+    Some(Arc::new(line))
+}
 
 /// Keeps a realm and its stream together until the node stops.
 pub(super) async fn run(realm: Arc<Realm>, line: Arc<StreamLine>) {
@@ -54,11 +85,7 @@ pub(super) async fn run(realm: Arc<Realm>, line: Arc<StreamLine>) {
 }
 
 /// Once: from connecting to the first failure. `good` is set when the node has heard everything.
-async fn session(
-    realm: &Arc<Realm>,
-    line: &Arc<StreamLine>,
-    good: &mut bool,
-) -> Result<Infallible, StreamFault> {
+async fn session(realm: &Arc<Realm>, line: &Arc<StreamLine>, good: &mut bool) -> Result<Infallible, StreamFault> {
     let config = &line.config;
     server::see_that_it_syncs(config, &line.node).await?;
     let connection = server::connect(config, config.credentials.as_deref(), &line.node).await?;

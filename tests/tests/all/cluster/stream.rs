@@ -55,7 +55,10 @@ fn by_tag(site: &str, tag: &str, wait: &str) -> Value {
 /// Purges, and returns the receipt of what has come so far.
 async fn purged(node: &Member, order: &Value, state: &str) -> Value {
     let (status, receipt) = node.purge(order).await.unwrap_or_else(|error| panic!("{order} at {}: {error}", node.name));
-    assert_eq!((status, receipt["state"].as_str()), (200, Some(state)), "{order} at {}: {receipt}", node.name);
+    // it may have come further than was waited for
+    let reached = |state: &str| ["accepted", "quorum", "region", "all"].iter().position(|it| *it == state);
+    let seen = receipt["state"].as_str().and_then(reached);
+    assert!(status == 200 && seen >= reached(state), "{order} at {}: {status} {receipt}", node.name);
     receipt
 }
 
@@ -78,15 +81,16 @@ async fn comes_to(node: &Member, target: &str, expected: u64) {
 async fn a_purge_is_stored_by_the_stream_and_in_effect_everywhere() {
     let (fleet, _nats) = started(1).await;
     let object = "/o/2000/streamed";
-    for round in 1..=5u64 {
+    for round in 1..=5usize {
         for node in &fleet.nodes {
-            assert_eq!(version(node, FREE, object).await, round);
+            assert_eq!(version(node, FREE, object).await, round as u64);
             assert!(node.get(FREE, object).await.is_hit());
         }
         fleet.origin.publish();
-        let through = &fleet.nodes[round as usize % 2];
+        let through = &fleet.nodes[round % 2];
         let receipt = purged(through, &by_tag(FREE_SITE, "all", "all"), "all").await;
-        let stored: Vec<_> = receipt["stored"].as_array().unwrap().iter().map(|it| it["node"].as_str().unwrap()).collect();
+        let stored: Vec<_> =
+            receipt["stored"].as_array().unwrap().iter().map(|it| it["node"].as_str().unwrap()).collect();
         assert_eq!(stored, ["stream"], "{receipt}");
         assert_eq!(receipt["nodes"].as_array().unwrap().len(), 3, "{receipt}");
     }
@@ -133,14 +137,15 @@ async fn servers_that_are_killed_lose_no_purge_that_was_acknowledged() {
         purged(&fleet.nodes[0], &by_tag(FREE_SITE, "all", "quorum"), "quorum").await;
         nats.servers[0].kill();
         // what is taken meanwhile is on disk here, and acknowledged when the servers are back
-        let order = json!({ "site": FREE_SITE, "tags": [format!("later-{round}")], "wait": "quorum", "timeout_ms": 1_500 });
+        let order =
+            json!({ "site": FREE_SITE, "tags": [format!("later-{round}")], "wait": "quorum", "timeout_ms": 1_500 });
         let (status, receipt) = fleet.nodes[1].purge(&order).await.unwrap();
         assert_eq!((status, receipt["state"].as_str()), (202, Some("accepted")), "{receipt}");
         nats.servers[0].start();
         let id = receipt["id"].as_str().unwrap();
         until_some("it is acknowledged", PATIENCE, async || {
             let reply = fleet.nodes[1].admin(&format!("/api/v1/purges/{id}")).await.text();
-            if reply.contains("\"state\":\"quorum\"") { Ok(()) } else { Err(reply) }
+            if !reply.contains("\"state\":\"accepted\"") { Ok(()) } else { Err(reply) }
         })
         .await;
         fleet.nodes[2].start();

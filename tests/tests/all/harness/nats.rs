@@ -81,9 +81,9 @@ impl Nats {
                 dir.join("store").display(),
             );
             if count > 1 {
-                let _ = write!(
+                let _ = writeln!(
                     config,
-                    "cluster {{ name: test, listen: \"{}\", routes: [{}] }}\n",
+                    "cluster {{ name: test, listen: \"{}\", routes: [{}] }}",
                     addresses[3 + index],
                     routes.join(", ")
                 );
@@ -115,8 +115,7 @@ impl Nats {
 
     /// The `servers` of a stream in a config.
     pub(crate) fn listed(&self) -> String {
-        let servers: Vec<_> =
-            self.servers.iter().map(|server| format!("\"nats://{}\"", server.address)).collect();
+        let servers: Vec<_> = self.servers.iter().map(|server| format!("\"nats://{}\"", server.address)).collect();
         format!("[{}]", servers.join(", "))
     }
 }

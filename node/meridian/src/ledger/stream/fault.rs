@@ -29,7 +29,9 @@ pub(super) enum StreamFault {
     #[error("the stream is read anew: {0}")]
     Reading(String),
     /// The stream has lost what was read from it.
-    #[error("the stream was set back: what it had acknowledged is gone; it has a new life now, and all nodes drop what they have stored")]
+    #[error(
+        "the stream was set back: what it had acknowledged is gone; it has a new life now, and all nodes drop what they have stored"
+    )]
     SetBack,
     /// The stream was deleted and made anew.
     #[error("the stream is another one than it was")]

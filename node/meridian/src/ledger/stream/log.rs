@@ -18,11 +18,7 @@ use region_config::{NodeId, Stream as Written};
 use rules::purge::{Cursor, Event, LOG_KEEP};
 use wire::purge::{BATCH_BYTES, encode_batch};
 
-use super::{
-    super::chance,
-    fault::StreamFault,
-    server::ANSWER,
-};
+use super::{super::chance, fault::StreamFault, server::ANSWER};
 
 /// Where a stream keeps the name of its present life, among what its config says of it.
 const LIFE: &str = "meridian-life";
@@ -102,10 +98,8 @@ impl StreamLog {
 
     /// Appends a message. When this returns, a majority of the stream's servers has it on disk.
     pub(super) async fn publish(&self, letter: &Letter) -> Result<Cursor, StreamFault> {
-        let message = PublishMessage::build()
-            .payload(letter.bytes.clone())
-            .message_id(&letter.id)
-            .expected_stream(&*self.name);
+        let message =
+            PublishMessage::build().payload(letter.bytes.clone()).message_id(&letter.id).expected_stream(&*self.name);
         let seq = self.send(&self.purges, message, "publishing purges").await?;
         Ok(self.place(seq, &letter.bytes))
     }
@@ -188,9 +182,7 @@ async fn found_or_made(context: &Context, written: &Written) -> Result<Info, Str
         Err(why) => {
             // another node may have made it at the same moment
             let stream = context.get_stream(&written.name).await;
-            stream
-                .map(|stream| stream.cached_info().clone())
-                .map_err(|_| StreamFault::asked("making the stream")(&why))
+            stream.map(|stream| stream.cached_info().clone()).map_err(|_| StreamFault::asked("making the stream")(&why))
         }
     }
 }
@@ -247,10 +239,19 @@ fn faults(config: &Config, written: &Written) -> Vec<String> {
     want(config.storage == StorageType::File, "its storage is memory; expected file".to_owned());
     want(replicas >= written.replicas, format!("it has {replicas} replicas; expected {}", written.replicas));
     want(config.retention == RetentionPolicy::Limits, "its retention is not `limits`".to_owned());
-    want(config.discard == DiscardPolicy::Old, "it discards what is new when it is full; expected what is old".to_owned());
+    want(
+        config.discard == DiscardPolicy::Old,
+        "it discards what is new when it is full; expected what is old".to_owned(),
+    );
     want(found == expected, format!("its subjects are {found:?}; expected {expected:?}"));
-    want(config.persist_mode != Some(PersistenceMode::Async), "it acknowledges before it stores (`persist_mode`)".to_owned());
-    want(config.deny_delete && config.deny_purge, "messages can be deleted; expected `deny_delete` and `deny_purge`".to_owned());
+    want(
+        config.persist_mode != Some(PersistenceMode::Async),
+        "it acknowledges before it stores (`persist_mode`)".to_owned(),
+    );
+    want(
+        config.deny_delete && config.deny_purge,
+        "messages can be deleted; expected `deny_delete` and `deny_purge`".to_owned(),
+    );
     want(config.allow_message_ttl, "messages cannot have a lifetime; expected `allow_msg_ttl`".to_owned());
     want(config.max_messages_per_subject <= 0, "it has `max_msgs_per_subject`, which drops purges".to_owned());
     want(!config.no_ack && !config.sealed, "it does not acknowledge (`no_ack`), or is sealed".to_owned());

@@ -11,14 +11,7 @@ use rules::purge::Cursor;
 use tokio::sync::watch;
 use wire::purge::decode_batch;
 
-use super::{
-    super::realm::Realm,
-    WITNESS,
-    fault::StreamFault,
-    head,
-    log::StreamLog,
-    publish::StreamLine,
-};
+use super::{super::realm::Realm, WITNESS, fault::StreamFault, head, log::StreamLog, publish::StreamLine};
 
 /// Messages in one page. The next is asked for when half of it is read, so no more than this waits in memory.
 const PAGE: usize = 64;

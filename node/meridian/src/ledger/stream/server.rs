@@ -97,9 +97,9 @@ async fn who(options: ConnectOptions, path: &Path) -> Result<ConnectOptions, Str
     let fault = |why: String| StreamFault::Credentials(format!("the credentials in {shown} {why}"));
     let text = tokio::fs::read_to_string(path).await.map_err(|why| fault(format!("cannot be read: {why}")))?;
     match credentials(&text).map_err(fault)? {
-        Credentials::Jwt(text) => {
-            options.credentials(text).map_err(|_| StreamFault::Credentials(format!("{shown} holds no JWT with its seed")))
-        }
+        Credentials::Jwt(text) => options
+            .credentials(text)
+            .map_err(|_| StreamFault::Credentials(format!("{shown} holds no JWT with its seed"))),
         Credentials::Password(user, password) => Ok(options.user_and_password(user.to_owned(), password.to_owned())),
     }
 }
@@ -193,11 +193,14 @@ fn judge(about: Vec<About>) -> Result<(), String> {
     let jetstream = about.into_iter().filter_map(|about| Some((about.server.name, about.data?.jetstream.config?)));
     let jetstream: Vec<_> = jetstream.collect();
     if jetstream.is_empty() {
-        return Err("no server says how it syncs, though `system_credentials` are there: expected those of the system \
+        return Err(
+            "no server says how it syncs, though `system_credentials` are there: expected those of the system \
                     account"
-            .to_owned());
+                .to_owned(),
+        );
     }
-    let lazy: Vec<_> = jetstream.iter().filter(|(_, config)| !config.sync_always).map(|(name, _)| name.as_str()).collect();
+    let lazy: Vec<_> =
+        jetstream.iter().filter(|(_, config)| !config.sync_always).map(|(name, _)| name.as_str()).collect();
     if lazy.is_empty() {
         return Ok(());
     }
