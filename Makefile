@@ -3,6 +3,7 @@
 #   make demo     three regions on this machine, in front of a real origin; Ctrl-C stops it
 #                 (make demo ARGS='--network 1' if other programs have its addresses)
 #   make test     all tests: of the crates, of whole nodes, of the admin interface
+#   make model    every state of the purge protocol's larger models (docs/purge-protocol.md); about half an hour, 2 GB
 #   make lint     formatting, clippy, dependencies, types of the admin interface
 #   make bench    Meridian beside nginx's proxy_cache on one core; `make bench-hot` for single functions
 #   make build    the admin interface, and the binary with it in it: target/release/meridian
@@ -18,7 +19,7 @@ UI := admin-ui/dist/index.html
 UI_SOURCES := $(shell find admin-ui/src admin-ui/public -type f) $(wildcard admin-ui/*.html admin-ui/*.json admin-ui/*.js admin-ui/*.ts)
 say = @printf '==> %s\n'
 
-.PHONY: help build demo test lint bench bench-hot tools binary
+.PHONY: help build demo test model lint bench bench-hot tools binary
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -33,6 +34,12 @@ test: tools-test $(UI) binary $(patsubst %/package-lock.json,%/node_modules/.pac
 	@cargo test --workspace
 	$(say) 'testing the admin interface'
 	@npm --prefix admin-ui run --silent test
+
+model: tools-model
+	$(say) 'looking at every state of every configuration'
+	@cargo run --release --quiet -p purge-model
+	$(say) 'leaving out every guard'
+	@cargo run --release --quiet -p purge-model mutants
 
 lint: tools-lint admin-ui/node_modules/.package-lock.json
 	$(say) 'formatting'

@@ -545,5 +545,6 @@ impl Known {
     }
 }
 
+mod fork;
 #[cfg(test)]
 mod tests;
