@@ -141,7 +141,8 @@ fn read_all(bytes: &[u8]) {
 #[test]
 fn a_batch_of_a_stream_is_read_as_it_was_written_and_never_the_same_twice() {
     let site = SiteId::parse("shop").unwrap();
-    let event = |key: &str| Arc::new(Event::new(site.clone(), Mode::Soft, vec![PurgeKey::Site], key.into()).unwrap());
+    let event =
+        |key: &str| Arc::new(Event::new(Some(site.clone()), Mode::Soft, vec![PurgeKey::Site], key.into()).unwrap());
     for events in [vec![], vec![event("a")], vec![event("a"), event("b")]] {
         let bytes = encode_batch(7, &events);
         assert_eq!(decode_batch(&bytes).unwrap(), events);
