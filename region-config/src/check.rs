@@ -5,6 +5,7 @@
 mod fleet;
 mod node;
 mod site;
+mod stream;
 mod tenant;
 mod token;
 
@@ -21,6 +22,7 @@ use crate::{
 pub(crate) fn all(root: &Root, gatherer: &mut Gatherer) {
     let known = Known::new(root, gatherer);
     fleet::check(root, &known, gatherer);
+    stream::check(root, &known, gatherer);
     node::check(root, &known, gatherer);
     site::check(root, &known, gatherer);
     tenant::check(root, gatherer);

@@ -11,6 +11,7 @@ use crate::ids::{JurisdictionId, NodeId, RealmId, RegionId, SiteId, TenantId};
 pub use crate::policy::{
     CacheMode, Class, KeyRules, NegativeTtl, Normalise, Policy, QueryNames, QueryRules, VARIANTS_MAX,
 };
+use crate::stream::Stream;
 pub use crate::token::{Digest, PURGES_PER_SECOND, Token, Verb};
 
 /// Most regions a fleet may have: one bit each in a [`RegionMask`].
@@ -38,6 +39,8 @@ pub struct Config {
     pub tokens: Vec<Arc<Token>>,
     /// Witness sets that the operator named; a realm that is not here gets the default ones.
     pub witnesses: Vec<(RealmId, Vec<NodeId>)>,
+    /// Streams that realms have instead of witnesses.
+    pub streams: Vec<Stream>,
     /// blake3 over the fleet's part (everything but `node`), in canonical form: nodes with the same one agree.
     pub fingerprint: [u8; 32],
 }

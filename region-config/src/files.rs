@@ -141,6 +141,7 @@ fn merge(before: Root, after: Root, gatherer: &mut Gatherer) -> Root {
         tenants: joined(before.tenants, after.tenants),
         tokens: joined(before.tokens, after.tokens),
         witnesses: joined(before.witnesses, after.witnesses),
+        streams: joined(before.streams, after.streams),
     }
 }
 

@@ -1,4 +1,5 @@
-//! A sum over the fleet's part of a config: nodes with the same one agree on regions, zones, sites and witnesses.
+//! A sum over the fleet's part of a config: nodes with the same one agree on regions, zones, sites,
+//! witnesses and streams.
 //!
 //! Canonical form: every text and every list with its length in front, numbers little-endian, sites by name, an absent
 //! value as one zero byte. What each node keeps for itself (`[node]`, listeners, where certificates lie) is not in it.
@@ -30,6 +31,14 @@ pub(crate) fn of(config: &Config) -> [u8; 32] {
     let mut tokens: Vec<&Token> = config.tokens.iter().map(AsRef::as_ref).collect();
     tokens.sort_by(|a, b| a.name.cmp(&b.name));
     sum.list(&tokens, |sum, it| token(sum, it));
+    sum.list(&config.streams, |sum, stream| {
+        sum.text(&stream.realm);
+        sum.text(&stream.name);
+        sum.list(&stream.servers, |sum, server| sum.text(server));
+        sum.optional(stream.jurisdiction.as_ref(), |sum, jurisdiction| sum.text(jurisdiction));
+        sum.number(stream.replicas as u64);
+        sum.number(stream.size_max_bytes);
+    });
     *sum.0.finalize().as_bytes()
 }
 

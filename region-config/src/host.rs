@@ -6,7 +6,11 @@ use crate::{
     config::{HostPattern, PathPattern},
     leaf::PATH_BYTES_MAX,
     shape::Text,
+    stream::StreamServer,
 };
+
+/// Where NATS servers listen unless they are told otherwise.
+const NATS_PORT: u16 = 4222;
 
 /// A host name: lower case, no last dot.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -162,6 +166,30 @@ impl Text for OriginUrl {
         let (host, port) = host_and_port(authority)?;
         let port =
             port.map_or(Ok(if tls { 443 } else { 80 }), |port| port.parse::<u16>().map_err(|_| String::new()))?;
+        if port == 0 {
+            return Err("a port is from 1 to 65535".to_owned());
+        }
+        Ok(Self { tls, host, port })
+    }
+}
+
+impl Text for StreamServer {
+    fn expected() -> String {
+        "a NATS server, such as \"tls://nats-1.example.net:4222\"".to_owned()
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let (tls, rest) = match text.split_once("://") {
+            Some(("nats", rest)) => (false, rest),
+            Some(("tls", rest)) => (true, rest),
+            Some(_) | None => return Err("it begins with `tls://`, or with `nats://` on this machine".to_owned()),
+        };
+        let authority = rest.strip_suffix('/').unwrap_or(rest);
+        if authority.contains('@') {
+            return Err("without user and password: those are in the file that `credentials` names".to_owned());
+        }
+        let (host, port) = host_and_port(authority)?;
+        let port = port.map_or(Ok(NATS_PORT), |port| port.parse::<u16>().map_err(|_| String::new()))?;
         if port == 0 {
             return Err("a port is from 1 to 65535".to_owned());
         }

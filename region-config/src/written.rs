@@ -9,6 +9,7 @@ use crate::{
     ids::{JurisdictionId, NodeId, RealmId, RegionId, SiteId, TenantId, TokenId},
     leaf::{CookieName, Country, Degrees, FieldName, FilePath, Language, Percent, QueryName, Size, Time, Whole, Words},
     shape::section,
+    stream::StreamServer,
 };
 
 const S: u64 = 1_000;
@@ -20,7 +21,7 @@ const TIB: u64 = 1 << 40;
 
 section! {
     /// Meridian's configuration: one file, or all files of a folder together. What is the same on every node (jurisdictions,
-    /// regions, zones, sites, witnesses) may stand in a folder of its own that each node's `shared` names.
+    /// regions, zones, sites, witnesses, streams) may stand in a folder of its own that each node's `shared` names.
     Root {
         /// A folder with the files that all nodes share.
         may shared: FilePath,
@@ -58,6 +59,8 @@ section! {
         many tokens: TokenSection,
         /// The nodes that keep the durable log of purges, for realms that shall not have the default ones.
         many witnesses: WitnessSection,
+        /// Streams of NATS JetStream that keep the durable log of purges for realms that shall have no witnesses.
+        many streams: StreamSection,
     }
 }
 
@@ -470,5 +473,33 @@ section! {
         need realm: RealmId,
         /// 1, 3 or 5 of the realm's nodes.
         some nodes: NodeId,
+    }
+}
+
+section! {
+    /// A stream of NATS JetStream that keeps a realm's durable log of purges instead of witnesses; for large fleets.
+    StreamSection("stream of realm" by "realm") {
+        /// `global` for sites that are not pinned, or a jurisdiction.
+        need realm: RealmId,
+        /// The servers; no others are talked to, even if these name some.
+        some servers: StreamServer,
+        /// The jurisdiction that all these servers stand in; for a pinned realm it has to be written, and to be the realm's.
+        may jurisdiction: JurisdictionId,
+        /// Its name at the servers; `meridian-<realm>` if left out. Fleets that share servers need different ones.
+        may name: RealmId,
+        /// Copies of it, each on another server: 1, 3 or 5; 3 if left out.
+        may replicas: Whole<1, 5>,
+        /// Declares that every server has `sync_interval: always` in its `jetstream` block, without which a purge could be acknowledged and lost; has to be `true`.
+        may sync_always: bool,
+        /// Most that it holds; over that, the oldest purges go, and a node that has not read them drops what it has stored; 1GiB if left out.
+        may size_max: Size<MIB, TIB>,
+        /// A file by which the servers know this node: JWT and seed (`.creds`), or one line `user:password`.
+        may credentials: FilePath,
+        /// The same for the servers' system account; with it, the node itself looks whether they sync.
+        may system_credentials: FilePath,
+        /// CA certificates to trust for the servers, PEM; the system's if left out.
+        may ca: FilePath,
+        /// The certificate that the servers are shown, where they want one, with its key.
+        may identity: TlsSection,
     }
 }

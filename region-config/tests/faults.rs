@@ -50,6 +50,10 @@ fn good(files: &[(&str, &str)]) -> Checked {
     check(files).unwrap_or_else(|faults| panic!("{faults}"))
 }
 
+fn good_config(files: &[(&str, &str)]) -> region_config::Config {
+    good(files).config
+}
+
 #[test]
 fn what_these_tests_start_from_is_right() {
     assert!(good(&[("n.toml", NODE), ("s.toml", SITE)]).warnings.is_empty());
@@ -107,7 +111,7 @@ fn syntax_keys_and_types_are_pointed_at() {
         (
             "[limit]",
             "f.toml:1:2: unknown key `limit`; expected one of `shared`, `node`, `http`, `https`, `dns`, `admin`, `purge`, `peer`, \
-             `cache`, `geo`, `limits`, `jurisdictions`, `regions`, `zones`, `sites`, `tenants`, `tokens`, `witnesses`; did you mean `limits`?",
+             `cache`, `geo`, `limits`, `jurisdictions`, `regions`, `zones`, `sites`, `tenants`, `tokens`, `witnesses`, `streams`; did you mean `limits`?",
         ),
         (
             "[cache]\nmemoy = \"1GiB\"",
@@ -505,4 +509,58 @@ fn a_folder_that_is_not_there_is_drawn_too() {
     let faults = load(Path::new("/nowhere")).unwrap_err();
     let drawn = draw(faults.list(), Style::Plain, 100);
     assert!(drawn.contains("/nowhere") && drawn.contains("expected a folder"), "{drawn}");
+}
+
+#[test]
+fn a_stream_keeps_what_it_acknowledges_and_stays_where_its_realm_is() {
+    const FLEET: &[(&str, &str)] = &[("n.toml", NODE), ("p.toml", PEER), ("r.toml", REGIONS), ("s.toml", SITE)];
+    let stream = |realm: &str, rest: &str| format!("[[streams]]\nrealm = \"{realm}\"\n{rest}");
+    let good = "servers = [\"tls://n1.test\", \"tls://n2.test:4223\"]\nsync_always = true\n";
+    let fine = stream("eu", &format!("{good}jurisdiction = \"eu\"\n"));
+    let mut files = FLEET.to_vec();
+    files.push(("f.toml", &fine));
+    let config = good_config(&files);
+    assert_eq!(config.streams[0].name, "meridian-eu");
+    assert_eq!(config.streams[0].replicas, 3);
+    assert_eq!(config.streams[0].servers[0].to_string(), "tls://n1.test:4222");
+    let cases = [
+        (
+            stream("global", "servers = \"tls://n1.test\"\n"),
+            "f.toml:1:1: stream of realm `global`: nothing says that the servers sync each message to disk before they acknowledge it, and JetStream does not by itself: a purge that was acknowledged could be lost; expected `sync_interval: always` in the `jetstream` block of every server, and `sync_always = true` here",
+        ),
+        (
+            stream("global", "servers = \"nats://n1.test\"\nsync_always = true\n"),
+            "f.toml:3:11: stream of realm `global`: `nats://n1.test:4222` is spoken to in clear text; expected `tls://`; `nats://` is for servers on this machine",
+        ),
+        (
+            stream("global", "servers = \"tls://u:p@n1.test\"\nsync_always = true\n"),
+            "f.toml:3:11: stream of realm `global`: `servers` is `\"tls://u:p@n1.test\"`; expected a NATS server, such as \"tls://nats-1.example.net:4222\"; without user and password: those are in the file that `credentials` names",
+        ),
+        (
+            stream("global", &format!("{good}replicas = 2\n")),
+            "f.toml:5:12: stream of realm `global`: `replicas` is 2; expected 1, 3 or 5, so that a majority is one",
+        ),
+        (
+            stream("eu", good),
+            "f.toml:1:1: stream of realm `eu`: nothing says where its servers stand; expected servers in `eu`, and `jurisdiction = \"eu\"`",
+        ),
+        (
+            stream("eu", &format!("{good}jurisdiction = \"us\"\n")),
+            "f.toml:5:16: stream of realm `eu`: its servers stand in jurisdiction `us`; expected servers in `eu`: no other may hear of the realm's purges",
+        ),
+        (
+            format!("[[witnesses]]\nrealm = \"global\"\nnodes = \"a\"\n{}", stream("global", good)),
+            "f.toml:4:1: stream of realm `global`: the realm has witnesses, too, at f.toml:2; expected either `[[witnesses]]` or `[[streams]]`",
+        ),
+        (
+            format!(
+                "{fine}{}",
+                stream("us", "servers = \"tls://n1.test\"\nsync_always = true\njurisdiction = \"us\"\n")
+            ),
+            "f.toml:8:11: `tls://n1.test:4222` stands in jurisdiction `us` here, and in `eu` at f.toml:5; expected one jurisdiction for each server",
+        ),
+    ];
+    for (text, expected) in cases {
+        one(FLEET, &text, expected);
+    }
 }

@@ -276,7 +276,7 @@ proptest! {
     fn no_value_in_any_place_panics(key in "[a-z_]{1,10}", section in 0usize..17, value in "[a-z0-9:/.*\\-]{0,20}", quoted in any::<bool>()) {
         let sections = ["[node]", "[http]", "[peer]", "[cache]", "[geo]", "[limits]", "[[jurisdictions]]", "[[regions]]",
             "[[regions.nodes]]", "[[zones]]", "[[zones.name_servers]]", "[[sites]]", "[[sites.origins]]", "[[sites.routes]]",
-            "[sites.tls]", "[[witnesses]]", "[dns]"];
+            "[sites.tls]", "[[witnesses]]", "[[streams]]", "[dns]"];
         let keys = ["name", "listen", "hosts", "origin", "url", "path", "pin", "memory", "countries", "latitude", "realm", &key];
         for key in keys {
             let value = if quoted { format!("\"{value}\"") } else { value.clone() };

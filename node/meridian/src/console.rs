@@ -22,7 +22,8 @@ pub fn parts(shared: &Arc<Shared>) -> Parts {
     let shared = Arc::clone(shared);
     Arc::new(move || {
         let caught_up = shared.ledgers.caught_up();
-        let waiting = "reading what was purged while this node was away, from a majority of the witnesses";
+        let waiting =
+            "reading what was purged while this node was away, from a majority of the witnesses, or from the stream";
         vec![
             Part { part: "config".into(), ready: true, detail: None },
             Part { part: "listeners".into(), ready: true, detail: None },

@@ -46,6 +46,13 @@ fn shown(config: &Config) -> Value {
         "witnesses": config.witnesses.iter().map(|(realm, nodes)| json!({
             "realm": realm, "nodes": nodes,
         })).collect::<Vec<_>>(),
+        "streams": config.streams.iter().map(|stream| json!({
+            "realm": stream.realm,
+            "name": stream.name,
+            "servers": stream.servers.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "jurisdiction": stream.jurisdiction,
+            "replicas": stream.replicas,
+        })).collect::<Vec<_>>(),
     })
 }
 

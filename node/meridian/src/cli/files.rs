@@ -10,7 +10,7 @@ use rustls::{
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::output::with_causes;
-use crate::{clock, peers::LoadedIdentity};
+use crate::{clock, ledger::credentials_fault, peers::LoadedIdentity};
 
 /// Everything that is wrong with the files, a sentence each; those of a site name the site.
 pub(super) fn check(config: &Config) -> Vec<String> {
@@ -24,6 +24,15 @@ pub(super) fn check(config: &Config) -> Vec<String> {
         && let Err(why) = geo(path)
     {
         faults.push(format!("[geo]: `{}` {why}; expected a MaxMind-format file (.mmdb)", path.display()));
+    }
+    for stream in &config.streams {
+        let credentials = [&stream.credentials, &stream.system_credentials].into_iter().flatten();
+        let mut found: Vec<_> = credentials.map(|path| login(path)).collect();
+        found.extend(stream.ca.as_ref().map(|path| chain(path).map(drop)));
+        found.extend(stream.identity.as_ref().map(certificate));
+        for why in found.into_iter().filter_map(Result::err) {
+            faults.push(format!("stream of realm `{}`: {why}", stream.realm));
+        }
     }
     let mut seen = BTreeSet::new();
     for site in &config.sites {
@@ -48,6 +57,14 @@ pub(super) fn check(config: &Config) -> Vec<String> {
         }
     }
     faults
+}
+
+fn login(path: &Path) -> Result<(), String> {
+    let text = read(path)?;
+    match credentials_fault(&String::from_utf8_lossy(&text)) {
+        Some(why) => Err(format!("the credentials in `{}` {why}", path.display())),
+        None => Ok(()),
+    }
 }
 
 fn geo(path: &Path) -> Result<(), String> {

@@ -26,7 +26,7 @@ pub(super) fn run(dir: &Path, output: Output) -> Exit {
 /// Sends events to standard error; `MERIDIAN_LOG` chooses which, in the manner of `info,meridian::peers=debug`.
 fn log() {
     let filter = EnvFilter::try_from_env("MERIDIAN_LOG")
-        .unwrap_or_else(|_| EnvFilter::new("info,foyer=warn,foyer_storage=warn,chitchat=warn"));
+        .unwrap_or_else(|_| EnvFilter::new("info,foyer=warn,foyer_storage=warn,chitchat=warn,async_nats=warn"));
     // a second one in the same process (tests) keeps the first
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)

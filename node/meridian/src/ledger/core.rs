@@ -202,6 +202,21 @@ impl Core {
         true
     }
 
+    /// What the stream holds at one place, everything before being read. False if it does not follow.
+    pub(super) fn passage(&mut self, read: Cursor, name: &NodeId, events: &[Arc<Event>]) -> bool {
+        let now = clock::monotonic_ms();
+        if !self.apply.handle_passage(0, read, events, now) {
+            return false;
+        }
+        for event in events {
+            // what is in the stream was acknowledged by a majority of its servers
+            let reached = self.receipts.handle_stored(event.id(), name, now);
+            self.reached(event.id(), reached);
+        }
+        self.change += 1;
+        true
+    }
+
     /// A witness's log was read up to the cursor.
     fn read(&mut self, witness: usize) {
         if let Some(cursor) = self.apply.cursor(witness) {

@@ -19,6 +19,7 @@ mod follow;
 mod outlet;
 mod realm;
 mod serve;
+mod stream;
 
 use std::{collections::BTreeMap, io, sync::Arc};
 
@@ -26,6 +27,7 @@ use region_config::{Config, JurisdictionId, NodeId, RealmId};
 use rules::residency;
 use store::ledger::{Disk, RealDisk};
 
+pub(crate) use self::stream::server::credentials_fault;
 use self::{carrier::Carrier, serve::Door};
 pub use self::{
     figures::Figures,

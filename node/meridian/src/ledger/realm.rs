@@ -29,6 +29,7 @@ use super::{
     figures::Figures,
     follow,
     outlet::{self, Outlet},
+    stream::{self, StreamLine},
 };
 use crate::{clock, tasks::Tasks};
 
@@ -100,6 +101,8 @@ pub struct Realm {
     life: [u8; 16],
     log: Log,
     outlets: Vec<Arc<Outlet>>,
+    /// The way to the stream that is the realm's log, if it has no witnesses.
+    stream: Option<Arc<StreamLine>>,
     /// The sites, each with what its routes promise.
     sites: RwLock<BTreeMap<SiteId, Option<u64>>>,
     poll_ms: AtomicU64,
@@ -137,7 +140,7 @@ impl Realm {
         carrier: Option<&Carrier>,
         tasks: &Tasks,
     ) -> Result<Arc<Self>, LedgersFault> {
-        let file_name = format!("{name}.ledger");
+        let file_name = stream::file_name(disk, config, &name)?;
         let fault = |source| LedgersFault::File { realm: name.clone(), source };
         let luck = Chance { life: chance()?, secret: chance()?, boot_min: boot_min(clock::unix_ms()) };
         let opened = LedgerFile::open(disk, &file_name, luck).map_err(fault)?;
@@ -146,6 +149,7 @@ impl Realm {
         let (core, file) = core(config, &name, opened)?;
         let writer = Writer::start(file, name.as_str()).map_err(fault)?;
         let outlets = outlets(config, &name, &core, carrier.is_some());
+        let stream = stream::line(config, &name, &core);
         let realm = Arc::new(Self {
             since: Arc::clone(&core.since),
             unsure: AtomicBool::new(false),
@@ -158,6 +162,7 @@ impl Realm {
             life,
             log: writer.log(),
             outlets,
+            stream,
             sites: RwLock::default(),
             core: Mutex::new(core),
             written: watch::Sender::new(Written { change: 0, stopped: None }),
@@ -177,12 +182,16 @@ impl Realm {
         self.tasks.spawn_until_stopped("ledger-commits", commits::run(Arc::clone(self), writer));
         self.tasks.spawn_until_stopped("ledger-ticks", ticks(Arc::clone(self)));
         self.urgent.notify_one();
+        if let Some(line) = &self.stream {
+            self.tasks.spawn_until_stopped("ledger-stream", stream::run(Arc::clone(self), Arc::clone(line)));
+        }
         let Some(carrier) = carrier else { return };
         for outlet in &self.outlets {
             let run = outlet::run(Arc::clone(self), Arc::clone(outlet), carrier.clone());
             self.tasks.spawn_until_stopped("ledger-outlet", run);
         }
-        for (index, witness) in self.witnesses.iter().enumerate().filter(|(index, _)| Some(*index) != self.own) {
+        let witnesses = if self.stream.is_some() { &[] } else { self.witnesses.as_slice() };
+        for (index, witness) in witnesses.iter().enumerate().filter(|(index, _)| Some(*index) != self.own) {
             let run = follow::run(Arc::clone(self), index, witness.clone(), carrier.clone());
             self.tasks.spawn_until_stopped("ledger-follow", run);
         }
@@ -326,6 +335,9 @@ impl Realm {
             let taken_unix_us = clock::unix_us();
             for outlet in &self.outlets {
                 outlet.push(Sent { event: Arc::clone(&event), taken_unix_us });
+            }
+            if let Some(stream) = &self.stream {
+                stream.push(Arc::clone(&event));
             }
             self.urgent.notify_one();
         }

@@ -260,6 +260,7 @@ pub(crate) mod tests {
             sites: sites.into_iter().map(Arc::new).collect(),
             tokens: Vec::new(),
             witnesses: Vec::new(),
+            streams: Vec::new(),
             fingerprint: [0; 32],
         }
     }

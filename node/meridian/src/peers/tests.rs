@@ -134,6 +134,7 @@ fn config(addresses: &[SocketAddr]) -> Config {
         sites: vec![],
         tokens: Vec::new(),
         witnesses: vec![],
+        streams: vec![],
         fingerprint: [7; 32],
     }
 }

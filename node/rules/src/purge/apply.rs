@@ -235,6 +235,19 @@ impl Apply {
         Heard::Consumed { new }
     }
 
+    /// What a stream, whose places have holes, holds at `read`: these events, everything before being read. False if that
+    /// is not after what was read, or of another life of the stream.
+    pub fn handle_passage(&mut self, witness: usize, read: Cursor, events: &[Arc<Event>], now_ms: u64) -> bool {
+        if !self.cursors[witness].is_some_and(|cursor| cursor.epoch == read.epoch && cursor.seq < read.seq) {
+            return false;
+        }
+        for event in events {
+            self.handle_event(event, Source::Log { witness, seq: read.seq }, now_ms);
+        }
+        self.set_cursor(witness, read);
+        true
+    }
+
     /// The own log grew to `cursor`, every record of it being applied. Not saved: the log itself is.
     pub fn handle_own_log(&mut self, cursor: Cursor) {
         if let Some(own) = self.terms.own {

@@ -1,6 +1,6 @@
 //! Who belongs to a realm, and which of them keep its log.
 
-use region_config::{Config, NodeId, RealmId, RegionId};
+use region_config::{Config, NodeId, RealmId, RegionId, STREAM_WITNESS};
 
 use crate::residency;
 
@@ -19,9 +19,13 @@ pub fn members(config: &Config, realm: &RealmId) -> Vec<(NodeId, RegionId)> {
 }
 
 /// The witnesses of a realm: those the operator named, or all members if there are at most three, or three in
-/// regions as different as can be. The same on every node with the same config.
+/// regions as different as can be. Where the log is a stream, that is the one witness, and no node is one. The same
+/// on every node with the same config.
 #[must_use]
 pub fn witnesses(config: &Config, realm: &RealmId) -> Vec<NodeId> {
+    if config.streams.iter().any(|stream| stream.realm == *realm) {
+        return NodeId::parse(STREAM_WITNESS).into_iter().collect();
+    }
     let members = members(config, realm);
     if let Some((_, named)) = config.witnesses.iter().find(|(name, _)| name == realm) {
         let inside = named.iter().filter(|node| members.iter().any(|(name, _)| name == *node));
@@ -85,6 +89,7 @@ mod tests {
             sites: vec![],
             tokens: Vec::new(),
             witnesses: vec![],
+            streams: vec![],
             fingerprint: [0; 32],
         }
     }

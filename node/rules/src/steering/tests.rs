@@ -55,6 +55,7 @@ fn config(regions: usize) -> Config {
         sites: vec![],
         tokens: Vec::new(),
         witnesses: vec![],
+        streams: vec![],
         fingerprint: [0; 32],
     }
 }

@@ -129,8 +129,8 @@ impl Disk for FaultyDisk {
     }
 
     fn set_aside(&self, name: &str) -> io::Result<()> {
-        self.lose(name);
-        Ok(())
+        let gone = self.0.files.lock().remove(name);
+        gone.map(drop).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 }
 

@@ -25,14 +25,18 @@
 //!          2  6 seq(8)                  HELD     a witness that reads -> witness: on disk here, too
 //!          2  7 nonce(8)                POLL     reader -> witness: where does the log end now?
 //!
+//! batch    1  nonce(8) [event]          one message of a stream, where it stays
+//!
 //! have     2  run(8) position(8) [witness:text epoch(8) seq(8)] [id(16)]
 //! ```
 
+mod batch;
 mod event;
 mod have;
 mod ledger;
 mod tail;
 
+pub use batch::{decode_batch, encode_batch};
 pub use event::{decode_event, decode_record, encode_event, encode_record, event_bytes};
 pub use have::{decode_have, encode_have};
 pub use ledger::{

@@ -135,7 +135,20 @@ proptest! {
 
 fn read_all(bytes: &[u8]) {
     let _fine = (decode_event(bytes), decode_record(bytes), decode_request(bytes));
-    let _fine = (decode_answer(bytes), decode_tail(bytes), decode_have(bytes));
+    let _fine = (decode_answer(bytes), decode_tail(bytes), decode_have(bytes), decode_batch(bytes));
+}
+
+#[test]
+fn a_batch_of_a_stream_is_read_as_it_was_written_and_never_the_same_twice() {
+    let site = SiteId::parse("shop").unwrap();
+    let event =
+        |key: &str| Arc::new(Event::new(Some(site.clone()), Mode::Soft, vec![PurgeKey::Site], key.into()).unwrap());
+    for events in [vec![], vec![event("a")], vec![event("a"), event("b")]] {
+        let bytes = encode_batch(7, &events);
+        assert_eq!(decode_batch(&bytes).unwrap(), events);
+        assert_ne!(bytes, encode_batch(8, &events));
+        assert!(decode_batch(&bytes[..bytes.len() - 1]).is_err());
+    }
 }
 
 #[test]

@@ -1,11 +1,13 @@
 //! The main job: six nodes in three regions serve, route, purge, survive, and keep pinned data where it belongs.
 
 mod crash;
+mod engines;
 mod owner;
 mod purging;
 mod receipts;
 mod residency;
 mod steering;
+mod stream;
 
 use crate::harness::fleet::{CALIFORNIAN, FREE, Fleet, GERMAN};
 use std::time::Duration;

@@ -105,19 +105,30 @@ impl Fleet {
 
     /// Starts a fleet as planned, and waits until all nodes are ready.
     pub(crate) async fn planned(plan: Plan) -> Self {
+        let mut fleet = Self::prepared(plan, "");
+        for node in &mut fleet.nodes {
+            node.start();
+        }
+        fleet.all_ready().await;
+        fleet
+    }
+
+    /// Writes all that such a fleet needs, with `more` in the part of the config that all share, and starts no node.
+    pub(crate) fn prepare(per_region: u8, more: &str) -> Self {
+        Self::prepared(Plan { per_region, ..Plan::default() }, more)
+    }
+
+    fn prepared(plan: Plan, more: &str) -> Self {
         let alone = quiet::alone();
         let dir = TempDir::new().unwrap();
         let origin = Origin::start();
         let mut nodes = members(dir.path(), plan.per_region);
         let shim = plan.shim.then(|| shim(&mut nodes));
         write_shared(dir.path(), &nodes, &origin, plan.routes);
-        let mut fleet = Self { nodes, origin, shim, dir, _alone: alone };
+        fleet_more(dir.path(), more);
+        let fleet = Self { nodes, origin, shim, dir, _alone: alone };
         fleet.certify();
-        for node in &mut fleet.nodes {
-            node.write_config();
-            node.start();
-        }
-        fleet.all_ready().await;
+        fleet.nodes.iter().for_each(Member::write_config);
         fleet
     }
 
@@ -150,6 +161,11 @@ impl Fleet {
     #[track_caller]
     pub(crate) fn run(&self, arguments: &[&str]) -> super::Ended {
         run(self.dir.path(), arguments, Duration::from_secs(20))
+    }
+
+    /// Where everything of the fleet is.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
     }
 
     /// Waits until every node that runs is ready.
@@ -353,6 +369,11 @@ fn shim(nodes: &mut [Member]) -> Shim {
     let shim = Shim::between(&listening);
     nodes.iter_mut().enumerate().for_each(|(number, node)| node.peer = shim.front(number));
     shim
+}
+
+/// Replaces what a test has added to the part that all share.
+pub(crate) fn fleet_more(dir: &Path, more: &str) {
+    fs::write(dir.join("fleet").join("more.toml"), more).unwrap();
 }
 
 /// The part of the config that all nodes share.

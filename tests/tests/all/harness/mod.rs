@@ -7,6 +7,7 @@ pub(crate) mod client;
 pub(crate) mod disk;
 pub(crate) mod dns;
 pub(crate) mod fleet;
+pub(crate) mod nats;
 mod node;
 pub(crate) mod orders;
 pub(crate) mod origin;

@@ -100,6 +100,7 @@ fn config(sites: Vec<Site>) -> Config {
         sites: sites.into_iter().map(Arc::new).collect(),
         tokens: Vec::new(),
         witnesses: Vec::new(),
+        streams: Vec::new(),
         fingerprint: [0; 32],
     }
 }

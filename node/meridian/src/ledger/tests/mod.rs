@@ -86,6 +86,7 @@ fn config(me: &str, fleet: &[(&str, &str)]) -> Config {
         sites: vec![site(None), site(Some("eu")), prices()],
         tokens: Vec::new(),
         witnesses: vec![],
+        streams: vec![],
         fingerprint: [0; 32],
     }
 }

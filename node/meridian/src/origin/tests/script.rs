@@ -237,6 +237,7 @@ pub(super) fn config(origins: Vec<Origin>) -> Config {
         sites: vec![Arc::new(site)],
         tokens: Vec::new(),
         witnesses: Vec::new(),
+        streams: Vec::new(),
         fingerprint: [0; 32],
     }
 }

@@ -48,6 +48,7 @@ fn config(regions: usize, nodes: usize, here: (usize, usize)) -> Config {
         sites: vec![],
         tokens: Vec::new(),
         witnesses: vec![],
+        streams: vec![],
         fingerprint: [0; 32],
     }
 }
