@@ -6,6 +6,10 @@ use std::time::{Duration, Instant, SystemTime};
 /// Wall clock: milliseconds since the Unix epoch. 0 if the clock stands before it.
 #[must_use]
 pub fn unix_ms() -> u64 {
+    #[cfg(feature = "simulation")]
+    if let Some(world) = crate::simulation::world() {
+        return world.unix_ms();
+    }
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
@@ -27,12 +31,20 @@ pub fn http_date_of(unix_ms: u64) -> String {
 /// Monotonic clock, for deadlines and durations.
 #[must_use]
 pub fn instant() -> Instant {
+    #[cfg(feature = "simulation")]
+    if crate::simulation::world().is_some() {
+        return tokio::time::Instant::now().into_std();
+    }
     Instant::now()
 }
 
 /// Milliseconds by the monotonic clock since the process first asked: a plain number for pure code.
 #[must_use]
 pub fn monotonic_ms() -> u64 {
+    #[cfg(feature = "simulation")]
+    if let Some(world) = crate::simulation::world() {
+        return world.monotonic_ms();
+    }
     static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
     let elapsed = START.get_or_init(Instant::now).elapsed();
     u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)

@@ -17,6 +17,7 @@ use wire::purge::{Answer, BATCH_BYTES, Request, decode_answer, encode_request, e
 
 use super::{
     carrier::{Carrier, CarryFault},
+    chance,
     realm::Realm,
 };
 
@@ -88,10 +89,9 @@ impl Outlet {
 
 /// Between half and all of it.
 pub(super) fn jittered(pause_ms: u64) -> Duration {
-    let mut chance = [0];
     // without random numbers the pause is merely not jittered
-    let _none = getrandom::fill(&mut chance);
-    Duration::from_millis(pause_ms / 2 + pause_ms * u64::from(chance[0]) / 510)
+    let [chance] = chance().unwrap_or([0]);
+    Duration::from_millis(pause_ms / 2 + pause_ms * u64::from(chance) / 510)
 }
 
 /// Sends until the node stops.
@@ -125,6 +125,8 @@ pub(super) async fn run(realm: Arc<Realm>, outlet: Arc<Outlet>, carrier: Carrier
 async fn send(realm: &Arc<Realm>, outlet: &Outlet, carrier: &Carrier, events: Vec<Arc<Event>>) {
     let request = Request { realm: realm.name.clone(), store: outlet.store, events };
     let bytes = encode_request(&request);
+    #[cfg(feature = "simulation")]
+    crate::simulation::pause(crate::simulation::Place::Send).await;
     let called = carrier.call(&outlet.node, &realm.name, &bytes, ANSWER).await;
     let answer = called.and_then(|bytes| decode_answer(&bytes).map_err(CarryFault::from));
     let mut core = realm.core.lock();

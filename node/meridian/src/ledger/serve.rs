@@ -105,6 +105,7 @@ async fn tail(ledgers: &Ledgers, peer: &Peer, line: Line, first: &Bytes) -> Resu
     let Line { send, recv } = line;
     let (starts, heeded) = mpsc::channel(STARTS_MAX);
     tokio::select! {
+        biased;
         ended = listen(realm, recv, index, starts) => ended,
         ended = speak(realm, send, heeded) => ended,
     }
@@ -134,7 +135,7 @@ async fn listen(
 
 /// Says what the log has, and sends what is new on disk.
 async fn speak(realm: &Realm, mut send: Sending, mut starts: mpsc::Receiver<TailStart>) -> Result<(), CarryFault> {
-    let mut written = realm.written.subscribe();
+    let mut seen = realm.written.read(|written| written.change);
     let mut beat = tokio::time::interval(BEAT);
     // up to where the reader has got, and of which life of the log
     let mut place: Option<(u64, u64)> = None;
@@ -145,13 +146,15 @@ async fn speak(realm: &Realm, mut send: Sending, mut starts: mpsc::Receiver<Tail
             said = news;
             speak_head(realm, &mut send, TailFrame::Head).await?;
         }
+        let changed = realm.written.until(|written| (written.change != seen).then_some(written.change));
         tokio::select! {
+            biased;
             _ = beat.tick() => speak_head(realm, &mut send, TailFrame::Head).await?,
             start = starts.recv() => {
                 let start = start.ok_or(CarryFault::Ended)?;
                 place = begin(realm, &mut send, &start).await?;
             }
-            changed = written.changed() => changed.map_err(|_| CarryFault::Ended)?,
+            change = changed => seen = change,
         }
         if let Some((epoch, after)) = &mut place
             && !speak_records(realm, &mut send, *epoch, after).await?

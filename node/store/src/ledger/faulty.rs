@@ -181,8 +181,13 @@ impl StorageBackend for Opened {
 
     fn sync_data(&self) -> io::Result<()> {
         self.with(true, |platter| {
-            platter.pending.clear();
-            platter.synced.clone_from(&platter.seen);
+            // only what was written since: the disk may be large, and is synced often
+            for pending in platter.pending.drain(..) {
+                match pending {
+                    Pending::Length(len) => platter.synced.resize(len, 0),
+                    Pending::Write(at, data) => put(&mut platter.synced, at, &data),
+                }
+            }
             Ok(())
         })
     }
