@@ -88,7 +88,7 @@ pub(super) fn realm(context: &Context, site: &Site) -> Result<Arc<Realm>, Refusa
 /// What the ledger refuses or cannot do.
 pub(super) async fn purge(realm: &Realm, work: Work) -> Result<Purge, Refusal> {
     let order = ledger::Purge {
-        site: work.site.name.clone(),
+        site: Some(work.site.name.clone()),
         keys: work.keys,
         mode: work.mode,
         idempotency_key: work.idempotency_key,
@@ -136,7 +136,7 @@ fn shown(receipt: Receipt) -> Purge {
     let stored = |(node, after_ms): (NodeId, u32)| PurgeStored { node: node.to_string(), after_ms };
     Purge {
         id: receipt.id.to_string(),
-        site: receipt.site.to_string(),
+        site: receipt.site.map(|site| site.to_string()),
         scope: receipt.keys.into_iter().map(scope).collect(),
         mode: match receipt.mode {
             Mode::Hard => PurgeMode::Hard,
@@ -170,6 +170,9 @@ fn scope(key: PurgeKey) -> PurgeScope {
     match key {
         PurgeKey::Url { host, target } => PurgeScope::Url { host, target },
         PurgeKey::Tag(tag) => PurgeScope::Tag { tag },
+        PurgeKey::Prefix { host, path } => PurgeScope::Prefix { host, path },
+        PurgeKey::Host(host) => PurgeScope::Host { host },
         PurgeKey::Site => PurgeScope::Everything,
+        PurgeKey::Realm => PurgeScope::Realm,
     }
 }

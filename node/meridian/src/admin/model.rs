@@ -303,8 +303,8 @@ pub enum PurgeWait {
 pub struct Purge {
     /// Its id, 32 hex digits.
     pub id: String,
-    /// The site.
-    pub site: String,
+    /// The site; none if it is about all of the realm.
+    pub site: Option<String>,
     /// What is purged.
     pub scope: Vec<PurgeScope>,
     /// Hard or soft.
@@ -335,8 +335,22 @@ pub enum PurgeScope {
         /// The tag.
         tag: String,
     },
+    /// A path and everything below it.
+    Prefix {
+        /// The host.
+        host: String,
+        /// The path, without `/` at its end.
+        path: String,
+    },
+    /// Everything of a host.
+    Host {
+        /// The host.
+        host: String,
+    },
     /// Everything of the site.
     Everything,
+    /// Everything of all sites of the realm.
+    Realm,
 }
 
 /// How far a purge has come.

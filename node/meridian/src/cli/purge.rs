@@ -102,7 +102,7 @@ fn text(purge: &Purge) -> String {
         PurgeState::Quorum => "on disk on a majority of the witnesses",
         PurgeState::All => "in effect on every node",
     };
-    let mut text = format!("purge {} of site {}: {}\n{state}\n\n", purge.id, purge.site, printable(&scope.join(", ")));
+    let mut text = format!("purge {} of {}: {}\n{state}\n\n", purge.id, about(purge), printable(&scope.join(", ")));
     let rows: Vec<[String; 5]> = purge
         .nodes
         .iter()
@@ -127,9 +127,16 @@ fn text(purge: &Purge) -> String {
     text
 }
 
+fn about(purge: &Purge) -> String {
+    purge.site.as_ref().map_or_else(|| "the whole realm".to_owned(), |site| format!("site {site}"))
+}
+
 fn scope(scope: &PurgeScope) -> String {
     match scope {
         PurgeScope::Url { host, target } => format!("{host}{target}"),
+        PurgeScope::Prefix { host, path } => format!("{host}{path} and below"),
+        PurgeScope::Host { host } => format!("host {host}"),
+        PurgeScope::Realm => "everything of all sites".to_owned(),
         PurgeScope::Tag { tag } => format!("tag {tag}"),
         PurgeScope::Everything => "everything".to_owned(),
     }

@@ -244,7 +244,8 @@ pub async fn alone(
 async fn invalidate(served: &Arc<Served>, keys: Vec<PurgeKey>) {
     let site = &served.site;
     for keys in keys.chunks(KEYS_MAX) {
-        let purge = Purge { site: site.name.clone(), keys: keys.to_vec(), mode: Mode::Hard, idempotency_key: None };
+        let purge =
+            Purge { site: Some(site.name.clone()), keys: keys.to_vec(), mode: Mode::Hard, idempotency_key: None };
         if let Err(error) = served.realm.submit(purge, Wait::Local, INVALIDATION_PATIENCE).await {
             tracing::warn!(site = %site.name, %error, "an unsafe request's invalidation was not spread");
         }

@@ -66,7 +66,7 @@ pub(super) async fn shelf(
 
 /// What a purge names this URL by: what is stored for others and served for it must stand that, too.
 pub(super) fn presented(served: &Served, asked: &Asked<'_>) -> Box<[u64]> {
-    served.guard.keys(asked.host, &asked.target.path, asked.target.query.as_deref(), &[])
+    Box::new([served.guard.url_key(asked.host, &asked.target.path, asked.target.query.as_deref())])
 }
 
 fn keys<'a>(

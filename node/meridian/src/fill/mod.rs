@@ -397,7 +397,7 @@ fn renew(shared: &Shared, job: &Job, key: Key, stale: &Arc<Object>, fetched: &Fe
         Storing::Refuse { reason, .. } => (Freshness { lifetime_s: 0, ..stale.freshness }, Err(reason)),
     };
     let headers = stored_headers(&fresh);
-    let purge_keys = purge_keys(&job.wanted, &headers).unwrap_or_else(|_| stale.purge_keys.clone());
+    let purge_keys = purge_keys(&job.wanted, &headers);
     let object = Arc::new(Object {
         status: stale.status,
         headers,
@@ -424,21 +424,25 @@ fn renew(shared: &Shared, job: &Job, key: Key, stale: &Arc<Object>, fetched: &Fe
     Outcome::Renewed { object, key }
 }
 
-/// What a purge would name this response by; refused if its tags are too many or too long to be kept.
-fn purge_keys(wanted: &Wanted, headers: &HeaderMap) -> Result<Box<[u64]>, Reason> {
-    let keys = |tags: &[&str]| wanted.served.guard.keys(&wanted.host, &wanted.path, wanted.query.as_deref(), tags);
-    match (surrogate_tags(headers), caching::groups(wanted.https, &wanted.authority, headers)) {
+/// What a purge would name this response by. One with more or longer tags than are kept falls to every purge by a tag.
+fn purge_keys(wanted: &Wanted, headers: &HeaderMap) -> Box<[u64]> {
+    let guard = &wanted.served.guard;
+    let (host, path, query) = (&*wanted.host, &*wanted.path, wanted.query.as_deref());
+    let groups = caching::groups(wanted.https, &wanted.authority, headers);
+    let keys = match (surrogate_tags(headers), &groups) {
         (Tags::Listed(mut tags), Groups::Listed(groups)) => {
             tags.extend(groups.iter().map(String::as_str));
-            let mut keys = keys(&tags).into_vec();
-            // also by what all URLs have in common that are one by No-Vary-Search
-            if let Some(variance) = SearchVariance::of(headers) {
-                let query = variance.canonical(wanted.query.as_deref());
-                keys.extend(wanted.served.guard.keys(&wanted.host, &wanted.path, query.as_deref(), &[]));
-            }
-            Ok(keys.into_boxed_slice())
+            guard.keys(host, path, query, Some(&tags))
         }
-        (Tags::Oversize, _) | (_, Groups::Oversize) => Err(Reason::TagsOversize),
+        (Tags::Oversize, _) | (_, Groups::Oversize) => guard.keys(host, path, query, None),
+    };
+    match SearchVariance::of(headers) {
+        None => keys,
+        // also by what all URLs have in common that are one by No-Vary-Search
+        Some(variance) => {
+            let common = guard.url_key(host, path, variance.canonical(query).as_deref());
+            std::iter::once(common).chain(keys).collect()
+        }
     }
 }
 
@@ -448,13 +452,9 @@ fn standing(served: &Served, stamp: Position, purge_keys: &[u64]) -> Standing {
 
 /// What a purge would name this response by, and whether it may be stored: none came since its fetch began.
 fn purge_keys_and_standing(wanted: &Wanted, headers: &HeaderMap, stamp: Position) -> (Box<[u64]>, Result<(), Reason>) {
-    match purge_keys(wanted, headers) {
-        Ok(keys) if standing(&wanted.served, stamp, &keys) == Standing::Valid => (keys, Ok(())),
-        Ok(keys) => (keys, Err(Reason::PurgedDuringFill)),
-        Err(reason) => {
-            (wanted.served.guard.keys(&wanted.host, &wanted.path, wanted.query.as_deref(), &[]), Err(reason))
-        }
-    }
+    let keys = purge_keys(wanted, headers);
+    let valid = standing(&wanted.served, stamp, &keys) == Standing::Valid;
+    (keys, if valid { Ok(()) } else { Err(Reason::PurgedDuringFill) })
 }
 
 /// A response for all: announces it, streams it, stores it.

@@ -90,7 +90,9 @@ impl Core {
     /// Events from the node that took them. They are applied in any case; the answer, if it is a promise, may be
     /// given when the change is on disk.
     pub(super) fn receive(&mut self, events: &[Arc<Event>], store: bool) -> Result<Vec<(PurgeId, u64)>, Refusal> {
-        if self.apply.sites() >= SITES_MAX && events.iter().any(|event| !self.apply.knows(event.site())) {
+        if self.apply.sites() >= SITES_MAX
+            && events.iter().filter_map(|event| event.site()).any(|site| !self.apply.knows(site))
+        {
             return Err(Refusal::Full);
         }
         let places: Vec<_> = events.iter().map(|event| (event.id(), self.append(event))).collect();

@@ -34,8 +34,8 @@ use crate::{clock, tasks::Tasks};
 /// What an application wants to be purged.
 #[derive(Debug, Clone)]
 pub struct Purge {
-    /// Of which site.
-    pub site: SiteId,
+    /// Of which site; none for everything of the realm.
+    pub site: Option<SiteId>,
     /// What: 1 to 30 keys.
     pub keys: Vec<PurgeKey>,
     /// Hard or soft.
@@ -234,8 +234,8 @@ impl Realm {
     }
 
     fn event(&self, purge: Purge) -> Result<Arc<Event>, PurgeFault> {
-        if !self.sites.read().contains(&purge.site) {
-            return Err(PurgeFault::UnknownSite { site: purge.site, realm: self.name.clone() });
+        if let Some(site) = purge.site.as_ref().filter(|site| !self.sites.read().contains(*site)) {
+            return Err(PurgeFault::UnknownSite { site: site.clone(), realm: self.name.clone() });
         }
         let idempotency = match purge.idempotency_key {
             Some(key) => key,

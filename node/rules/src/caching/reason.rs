@@ -131,7 +131,7 @@ reasons! {
         "Look at the origin: it answered a condition that it was not asked, or a range."
     44 TooLarge "too-large" "The response is larger than the objects that are kept."
         "If it should be kept, raise `limits.object_size`; large files are kept in slices if the origin answers ranges."
-    45 TagsOversize "tags-oversize" "The response carries more or longer tags than are kept, so that a purge could miss it."
+    45 TagsOversize "tags-oversize" "The response carries more or longer tags than are kept, so that it falls to every purge by a tag of its site."
         "Let the origin send fewer or shorter tags; a tag that all of a site have is not needed to purge everything."
     46 Incomplete "incomplete" "The response broke off before its end."
         "Look at the origin and the way to it: it announced more than it sent, or the connection broke."

@@ -55,7 +55,7 @@ pub enum Storing {
         freshness: Freshness,
         /// The request fields that it varies by.
         vary: Option<VarySpec>,
-        /// Why its lifetime is not the one that it names, if it is not.
+        /// Why its lifetime is not the one that it names, or why it falls to purges that do not name it, if so.
         shaped: Option<Reason>,
     },
     /// Do not.
@@ -92,11 +92,6 @@ fn keep(exchange: &Exchange<'_>) -> Result<Storing, Reason> {
     if content_length(exchange.response).is_some_and(|length| length > exchange.object_bytes_max) {
         return Err(Reason::TooLarge);
     }
-    let oversize = matches!(surrogate_tags(exchange.response), Tags::Oversize)
-        || matches!(groups(true, "", exchange.response), Groups::Oversize);
-    if oversize {
-        return Err(Reason::TagsOversize);
-    }
     let (mut freshness, has_lifetime) = Freshness::of(exchange, &directives, targeted.is_some());
     let storable = has_lifetime || directives.public || cacheable_by_default(exchange.status);
     if !storable {
@@ -105,7 +100,13 @@ fn keep(exchange: &Exchange<'_>) -> Result<Storing, Reason> {
     let shaped = lifetime::bound(exchange.policy, exchange.status, &mut freshness, has_lifetime);
     is_what_it_seems(exchange, &directives, targeted.is_some(), shaped)?;
     worth_keeping(exchange, &freshness, has_lifetime)?;
+    let shaped = shaped.or_else(|| oversize(exchange.response).then_some(Reason::TagsOversize));
     Ok(Storing::Keep { freshness, vary, shaped })
+}
+
+/// Whether it has more or longer tags than are kept: then it falls to every purge by a tag.
+fn oversize(response: &HeaderMap) -> bool {
+    matches!(surrogate_tags(response), Tags::Oversize) || matches!(groups(true, "", response), Groups::Oversize)
 }
 
 /// What may be a private page under a file's name is not kept, unless the origin itself gave it its lifetime. On a static
@@ -218,8 +219,7 @@ const fn hit_for_miss_s(reason: Reason) -> u32 {
         | Reason::MustUnderstand
         | Reason::Status
         | Reason::DeceptivePath
-        | Reason::ContentMismatch
-        | Reason::TagsOversize => UNKEPT_S,
+        | Reason::ContentMismatch => UNKEPT_S,
         _ => 0,
     }
 }
@@ -348,12 +348,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_large_or_could_escape_a_purge_is_not_kept() {
+    fn what_is_too_large_is_not_kept() {
         let fresh = ("cache-control", "max-age=60");
         check(&[], 200, &[fresh, ("content-length", "1000")], Ok(()));
         check(&[], 200, &[fresh, ("content-length", "1001")], Err(Reason::TooLarge));
+        // what has too many tags falls to every purge by a tag instead
         let tags = "x ".repeat(300) + &"y".repeat(300);
-        check(&[], 200, &[fresh, ("surrogate-key", &tags)], Err(Reason::TagsOversize));
+        check(&[], 200, &[fresh, ("surrogate-key", &tags)], Ok(()));
     }
 
     #[test]

@@ -105,9 +105,13 @@ pub struct Apply {
     /// `position`, as fills read it.
     published: Arc<AtomicU64>,
     floor: Position,
+    /// What was stored before it is softly purged, whatever its site.
+    floor_soft: Position,
     gate: Arc<Gate>,
     sites: BTreeMap<SiteId, Site>,
     marks: usize,
+    /// The newest events about all of the realm.
+    newest: VecDeque<(u64, PurgeId)>,
     known: Known,
     unseen: BTreeMap<PurgeId, Arc<Event>>,
     ring: Ring,
@@ -143,9 +147,11 @@ impl Apply {
             position: start,
             published: Arc::new(AtomicU64::new(start.0)),
             floor: saved.floor,
+            floor_soft: saved.floor_soft,
             gate,
             sites: BTreeMap::new(),
             marks: 0,
+            newest: VecDeque::new(),
             unseen: BTreeMap::new(),
             cursors,
             delta: Delta::default(),
@@ -293,9 +299,10 @@ impl Apply {
         let cursors = self.terms.witnesses.iter().zip(&self.cursors);
         let cursors =
             cursors.filter_map(|(name, cursor)| cursor.map(|cursor| (name.clone(), cursor.epoch, cursor.seq)));
-        let newest = self.sites.get(site).map(|site| site.newest.iter().rev());
-        let young = newest.into_iter().flatten().take_while(|(at_ms, _)| now_ms.saturating_sub(*at_ms) <= HAVE_IDS_MS);
-        let ids = young.map(|(_, id)| *id).collect();
+        let young = |(at_ms, _): &&(u64, PurgeId)| now_ms.saturating_sub(*at_ms) <= HAVE_IDS_MS;
+        let of_site = self.sites.get(site).map(|site| site.newest.iter().rev()).into_iter().flatten();
+        let ids = of_site.take_while(young).chain(self.newest.iter().rev().take_while(young));
+        let ids = ids.map(|(_, id)| *id).take(HAVE_IDS_MAX).collect();
         Have { run: self.terms.run, position: self.position, cursors: cursors.collect(), ids }
     }
 
@@ -328,7 +335,7 @@ impl Apply {
         if let Some(site) = self.sites.get(site) {
             return Arc::clone(&site.guard);
         }
-        self.restore_site(site, SiteFloors { hard: self.floor, soft: Position::ZERO })
+        self.restore_site(site, SiteFloors { hard: self.floor, soft: self.floor_soft })
     }
 
     /// What changed since this was last asked.
@@ -337,8 +344,8 @@ impl Apply {
     }
 
     fn restore_site(&mut self, site: &SiteId, floors: SiteFloors) -> Arc<SiteGuard> {
-        let floors = SiteFloors { hard: floors.hard.max(self.floor), soft: floors.soft };
-        let start = self.start.max(self.floor);
+        let floors = SiteFloors { hard: floors.hard.max(self.floor), soft: floors.soft.max(self.floor_soft) };
+        let start = self.start.max(self.floor).max(self.floor_soft);
         let guard = Arc::new(SiteGuard::restored(self.terms.secret, site, start, floors, Arc::clone(&self.gate)));
         self.sites.insert(site.clone(), Site { guard: Arc::clone(&guard), newest: VecDeque::new() });
         guard
@@ -348,22 +355,20 @@ impl Apply {
     /// the new position is stamped with it, and whatever is older is already stale.
     fn apply(&mut self, event: &Arc<Event>, now_ms: u64) -> Position {
         let position = self.position.next();
-        let guard = self.guard(event.site());
-        let hashes: Vec<u64> = event.keys().iter().filter_map(|key| guard.hashes().hash(key)).collect();
-        self.marks += guard.mark(position, event.mode(), &hashes, |key, marks| {
-            self.delta.marks.push((event.site().clone(), key, marks));
-        });
-        if event.keys().contains(&PurgeKey::Site) {
-            self.marks -= guard.raise(event.mode(), position);
-            self.delta.floors.insert(event.site().clone(), guard.floors());
+        match event.site() {
+            Some(site) => self.mark(event, site, position),
+            None => self.raise(event.mode(), position),
         }
-        guard.publish(position);
-        self.ring.push(event.site().clone(), event.id());
-        if let Some(site) = self.sites.get_mut(event.site()) {
-            while site.newest.len() >= HAVE_IDS_MAX {
-                site.newest.pop_front();
+        self.ring.push(event.site().cloned(), event.id());
+        let newest = match event.site() {
+            Some(site) => self.sites.get_mut(site).map(|site| &mut site.newest),
+            None => Some(&mut self.newest),
+        };
+        if let Some(newest) = newest {
+            while newest.len() >= HAVE_IDS_MAX {
+                newest.pop_front();
             }
-            site.newest.push_back((now_ms, event.id()));
+            newest.push_back((now_ms, event.id()));
         }
         self.delta.known.push((position, event.request(), event.id()));
         if let Some(forgotten) = self.known.insert(position, event.request(), event.id()) {
@@ -372,6 +377,40 @@ impl Apply {
         self.advance(position);
         self.shed();
         position
+    }
+
+    /// Tells the guard of a site.
+    fn mark(&mut self, event: &Event, site: &SiteId, position: Position) {
+        let guard = self.guard(site);
+        let hashes: Vec<u64> = event.keys().iter().filter_map(|key| guard.hashes().hash(key)).collect();
+        let tagged = event.keys().iter().any(|key| matches!(key, PurgeKey::Tag(_)));
+        self.marks += guard.mark(position, event.mode(), &hashes, tagged, |key, marks| {
+            self.delta.marks.push((site.clone(), key, marks));
+        });
+        if event.keys().contains(&PurgeKey::Site) {
+            self.marks -= guard.raise(event.mode(), position);
+            self.delta.floors.insert(site.clone(), guard.floors());
+        }
+        guard.publish(position);
+    }
+
+    /// Everything of the realm so far is stale, or softly so.
+    fn raise(&mut self, mode: Mode, position: Position) {
+        for site in self.sites.values() {
+            self.marks -= site.guard.raise(mode, position);
+            site.guard.publish(position);
+        }
+        match mode {
+            Mode::Soft => {
+                self.floor_soft = position;
+                self.delta.floor_soft = Some(position);
+            }
+            Mode::Hard => {
+                self.floor = position;
+                self.delta.floor = Some(position);
+                self.delta.marks.clear();
+            }
+        }
     }
 
     /// Keeps the marks under their limit.
@@ -410,13 +449,7 @@ impl Apply {
     /// Everything so far is stale.
     fn raise_floor(&mut self) {
         let position = self.position.next();
-        self.floor = position;
-        for site in self.sites.values() {
-            self.marks -= site.guard.raise(Mode::Hard, position);
-            site.guard.publish(position);
-        }
-        self.delta.floor = Some(position);
-        self.delta.marks.clear();
+        self.raise(Mode::Hard, position);
         self.advance(position);
     }
 

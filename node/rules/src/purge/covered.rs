@@ -31,7 +31,8 @@ pub struct Have {
 /// An applied event, as translation needs it.
 #[derive(Debug)]
 struct Entry {
-    site: SiteId,
+    /// None if it is about all of the realm.
+    site: Option<SiteId>,
     id: PurgeId,
     /// Its place in each witness's log, where known; 0 is not known.
     seqs: [u64; WITNESSES_MAX],
@@ -73,7 +74,7 @@ impl Ring {
     }
 
     /// The next event in local order.
-    pub(super) fn push(&mut self, site: SiteId, id: PurgeId) {
+    pub(super) fn push(&mut self, site: Option<SiteId>, id: PurgeId) {
         if self.entries.len() == self.max {
             self.retire();
         }
@@ -154,7 +155,7 @@ impl Ring {
         };
         let covered = self.walk(from, until, |entry| {
             let logged = entry.seqs.iter().zip(seqs).any(|(seq, heard)| *seq != 0 && *seq <= heard);
-            entry.site != *site || logged || have.ids.contains(&entry.id)
+            entry.site.as_ref().is_some_and(|other| other != site) || logged || have.ids.contains(&entry.id)
         });
         self.remember(key, Memo { run: have.run, theirs: have.position, ours: covered });
         covered

@@ -10,6 +10,8 @@ pub const KEYS_MAX: usize = 30;
 pub const HOST_BYTES_MAX: usize = 255;
 /// Bytes of a target (path and query) in a URL key, at most.
 pub const TARGET_BYTES_MAX: usize = 8 * 1024;
+/// Segments in the path of a prefix key, at most; an object is known by as many of its path.
+pub const PREFIX_SEGMENTS_MAX: usize = 16;
 /// Bytes of a tag, at most.
 pub const TAG_BYTES_MAX: usize = 256;
 /// Bytes of an idempotency key, at most.
@@ -45,10 +47,21 @@ pub enum PurgeKey {
         /// Path, with `?query` if there is one.
         target: String,
     },
+    /// A path and everything below it, by whole segments: `/a` covers `/a`, `/a/` and `/a/b`, and never `/ab`.
+    Prefix {
+        /// Host, lower case.
+        host: String,
+        /// Path without query and without `/` at its end, at most [`PREFIX_SEGMENTS_MAX`] segments.
+        path: String,
+    },
+    /// Everything of one host, lower case.
+    Host(String),
     /// Everything that carries a surrogate tag.
     Tag(String),
     /// The whole site.
     Site,
+    /// Everything of all sites of the realm.
+    Realm,
 }
 
 /// Why an event was refused.
@@ -63,6 +76,14 @@ pub enum EventFault {
     /// A target that is overlong or does not begin with `/`.
     #[error("the target of a purged URL begins with `/` and has at most {TARGET_BYTES_MAX} bytes; this one has {0}")]
     Target(usize),
+    /// A prefix that is no path, or too deep.
+    #[error(
+        "the path of a purged prefix begins with `/`, has no `?` and 1 to {PREFIX_SEGMENTS_MAX} segments; this one has {0}"
+    )]
+    Prefix(usize),
+    /// The whole realm beside other things, or for one site.
+    #[error("a purge of the whole realm names nothing else, and no site")]
+    Realm,
     /// An empty or overlong tag.
     #[error("a tag has 1 to {TAG_BYTES_MAX} bytes, and this one has {0}")]
     Tag(usize),
@@ -102,26 +123,36 @@ impl fmt::Debug for PurgeId {
 pub struct Event {
     id: PurgeId,
     request: u128,
-    site: SiteId,
+    site: Option<SiteId>,
     mode: Mode,
     keys: Vec<PurgeKey>,
     idempotency: String,
 }
 
 impl Event {
-    /// Checks an event and gives it its identity.
+    /// Checks an event about one site, or about all of the realm, and gives it its identity.
     ///
     /// # Errors
     /// [`EventFault`] if a limit is broken.
-    pub fn new(site: SiteId, mode: Mode, mut keys: Vec<PurgeKey>, idempotency: String) -> Result<Self, EventFault> {
+    pub fn new(
+        site: Option<SiteId>,
+        mode: Mode,
+        mut keys: Vec<PurgeKey>,
+        idempotency: String,
+    ) -> Result<Self, EventFault> {
         if keys.is_empty() || keys.len() > KEYS_MAX {
             return Err(EventFault::Keys(keys.len()));
         }
         if idempotency.is_empty() || idempotency.len() > IDEMPOTENCY_BYTES_MAX {
             return Err(EventFault::Idempotency(idempotency.len()));
         }
+        if site.is_none() != (keys == [PurgeKey::Realm]) || (site.is_some() && keys.contains(&PurgeKey::Realm)) {
+            return Err(EventFault::Realm);
+        }
         keys.iter_mut().try_for_each(check)?;
-        let request = digest("meridian 2026-11 purge request", [site.as_str().as_bytes(), idempotency.as_bytes()]);
+        // no site has an empty name
+        let about = site.as_ref().map_or("", SiteId::as_str);
+        let request = digest("meridian 2026-11 purge request", [about.as_bytes(), idempotency.as_bytes()]);
         let id = PurgeId(identity(request, mode, &keys));
         Ok(Self { id, request, site, mode, keys, idempotency })
     }
@@ -138,10 +169,10 @@ impl Event {
         self.request
     }
 
-    /// The site it is about.
+    /// The site it is about; none if it is about all of the realm.
     #[must_use]
-    pub fn site(&self) -> &SiteId {
-        &self.site
+    pub fn site(&self) -> Option<&SiteId> {
+        self.site.as_ref()
     }
 
     /// Hard or soft.
@@ -167,17 +198,36 @@ impl Event {
 fn check(key: &mut PurgeKey) -> Result<(), EventFault> {
     match key {
         PurgeKey::Url { host, target } => {
-            if host.is_empty() || host.len() > HOST_BYTES_MAX {
-                return Err(EventFault::Host(host.len()));
-            }
+            check_host(host)?;
             if !target.starts_with('/') || target.len() > TARGET_BYTES_MAX {
                 return Err(EventFault::Target(target.len()));
             }
-            host.make_ascii_lowercase();
         }
+        PurgeKey::Prefix { host, path } => {
+            check_host(host)?;
+            if path.len() > TARGET_BYTES_MAX {
+                return Err(EventFault::Target(path.len()));
+            }
+            if path.ends_with('/') {
+                path.pop();
+            }
+            let segments = path.bytes().filter(|byte| *byte == b'/').count();
+            if !path.starts_with('/') || path.contains('?') || segments > PREFIX_SEGMENTS_MAX {
+                return Err(EventFault::Prefix(segments));
+            }
+        }
+        PurgeKey::Host(host) => check_host(host)?,
         PurgeKey::Tag(tag) if tag.is_empty() || tag.len() > TAG_BYTES_MAX => return Err(EventFault::Tag(tag.len())),
-        PurgeKey::Tag(_) | PurgeKey::Site => {}
+        PurgeKey::Tag(_) | PurgeKey::Site | PurgeKey::Realm => {}
     }
+    Ok(())
+}
+
+fn check_host(host: &mut str) -> Result<(), EventFault> {
+    if host.is_empty() || host.len() > HOST_BYTES_MAX {
+        return Err(EventFault::Host(host.len()));
+    }
+    host.make_ascii_lowercase();
     Ok(())
 }
 
@@ -187,8 +237,11 @@ fn identity(request: u128, mode: Mode, keys: &[PurgeKey]) -> u128 {
     for key in keys {
         match key {
             PurgeKey::Url { host, target } => parts.extend([b"url".as_slice(), host.as_bytes(), target.as_bytes()]),
+            PurgeKey::Prefix { host, path } => parts.extend([b"prefix".as_slice(), host.as_bytes(), path.as_bytes()]),
+            PurgeKey::Host(host) => parts.extend([b"host".as_slice(), host.as_bytes()]),
             PurgeKey::Tag(tag) => parts.extend([b"tag".as_slice(), tag.as_bytes()]),
             PurgeKey::Site => parts.push(b"site"),
+            PurgeKey::Realm => parts.push(b"realm"),
         }
     }
     digest("meridian 2026-11 purge id", parts)
@@ -213,7 +266,7 @@ mod tests {
     use super::*;
 
     fn event(site: &str, keys: Vec<PurgeKey>, idempotency: &str) -> Result<Event, EventFault> {
-        Event::new(SiteId::parse(site).unwrap(), Mode::Hard, keys, idempotency.to_owned())
+        Event::new(Some(SiteId::parse(site).unwrap()), Mode::Hard, keys, idempotency.to_owned())
     }
 
     fn tag(text: &str) -> PurgeKey {
@@ -259,5 +312,13 @@ mod tests {
         assert_eq!(event("s", vec![tag("")], "k"), Err(EventFault::Tag(0)));
         let long = PurgeKey::Url { host: "h".into(), target: format!("/{}", "x".repeat(8192)) };
         assert_eq!(event("s", vec![long], "k"), Err(EventFault::Target(8193)));
+        let prefix = |path: &str| PurgeKey::Prefix { host: "h".into(), path: path.into() };
+        assert_eq!(event("s", vec![prefix("/")], "k"), Err(EventFault::Prefix(0)), "the root is the host");
+        assert_eq!(event("s", vec![prefix(&"/x".repeat(17))], "k"), Err(EventFault::Prefix(17)));
+        assert_eq!(event("s", vec![prefix("/a?b")], "k"), Err(EventFault::Prefix(1)));
+        assert_eq!(event("s", vec![prefix("/a/")], "k").unwrap().keys(), [prefix("/a")]);
+        assert_eq!(event("s", vec![PurgeKey::Realm], "k"), Err(EventFault::Realm));
+        assert_eq!(Event::new(None, Mode::Hard, vec![tag("a")], "k".into()), Err(EventFault::Realm));
+        assert!(Event::new(None, Mode::Hard, vec![PurgeKey::Realm], "k".into()).is_ok());
     }
 }

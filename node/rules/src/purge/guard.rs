@@ -17,7 +17,7 @@ use region_config::SiteId;
 
 use super::{
     event::Mode,
-    keys::{RealmSecret, SiteKeys, pack, unpack},
+    keys::{RealmSecret, SiteKeys, UNTAGGED, pack, unpack},
     position::Position,
 };
 
@@ -162,11 +162,20 @@ impl SiteGuard {
         self.judge(since, newest, verified, keys)
     }
 
-    /// The keys that an object falls under: its URL and its tags, hashed. The whole site needs none.
+    /// The keys that an object falls under: its URL, its host, its path and what is above it, and its tags, hashed. The
+    /// whole site needs none. Without `tags`, because nobody can list them, it falls to every purge by a tag.
     #[must_use]
-    pub fn keys(&self, host: &str, path: &str, query: Option<&str>, tags: &[&str]) -> Box<[u64]> {
-        let url = std::iter::once(self.keys.url(host, path, query));
-        url.chain(tags.iter().map(|tag| self.keys.tag(tag))).collect()
+    pub fn keys(&self, host: &str, path: &str, query: Option<&str>, tags: Option<&[&str]>) -> Box<[u64]> {
+        let place = [self.keys.url(host, path, query), self.keys.host(host)];
+        let place = place.into_iter().chain(self.keys.prefixes(host, path));
+        let untagged = tags.is_none().then_some(UNTAGGED);
+        place.chain(tags.unwrap_or_default().iter().map(|tag| self.keys.tag(tag))).chain(untagged).collect()
+    }
+
+    /// The key of a URL alone.
+    #[must_use]
+    pub fn url_key(&self, host: &str, path: &str, query: Option<&str>) -> u64 {
+        self.keys.url(host, path, query)
     }
 
     /// Something of the site was purged since the object was last judged: was it the object?
@@ -178,7 +187,9 @@ impl SiteGuard {
         if since < self.gate.0.load(Acquire) {
             return Standing::Stale;
         }
-        let marked = self.recent.find(since, newest, keys).unwrap_or_else(|| self.marked(since, keys));
+        // that a tag was purged is not among the recent keys
+        let recent = if keys.last() == Some(&UNTAGGED) { None } else { self.recent.find(since, newest, keys) };
+        let marked = recent.unwrap_or_else(|| self.marked(since, keys));
         if since < self.floor_hard.load(Acquire) {
             return Standing::Stale;
         }
@@ -205,16 +216,23 @@ impl SiteGuard {
         &self.keys
     }
 
-    /// Marks keys as purged at `position`, telling their new marks. Returns how many keys are new.
-    /// [`SiteGuard::publish`] makes it seen.
-    pub(super) fn mark(&self, position: Position, mode: Mode, keys: &[u64], mut told: impl FnMut(u64, Marks)) -> usize {
+    /// Marks keys as purged at `position`, telling their new marks; `tagged` if tags are among them. Returns how many
+    /// keys are new. [`SiteGuard::publish`] makes it seen.
+    pub(super) fn mark(
+        &self,
+        position: Position,
+        mode: Mode,
+        keys: &[u64],
+        tagged: bool,
+        mut told: impl FnMut(u64, Marks),
+    ) -> usize {
         if keys.is_empty() {
             return 0;
         }
         let bits = self.bits.get_or_init(|| (0..BITMAP_WORDS).map(|_| AtomicU64::new(0)).collect());
         let mut marks = self.marks.write().unwrap_or_else(PoisonError::into_inner);
         let before = marks.len();
-        for key in keys {
+        for key in keys.iter().chain(tagged.then_some(&UNTAGGED)) {
             let mark = marks.entry(*key).or_default();
             mark.raise(mode, position);
             told(*key, *mark);
@@ -233,7 +251,8 @@ impl SiteGuard {
         self.marks.write().unwrap_or_else(PoisonError::into_inner).insert(key, saved);
     }
 
-    /// Everything stamped before `position` is purged. Returns how many marks became needless and were dropped.
+    /// Everything stamped before `position`, which is newer than every mark, is purged. Returns how many marks became
+    /// needless and were dropped: in one piece, however many they were.
     pub(super) fn raise(&self, mode: Mode, position: Position) -> usize {
         match mode {
             Mode::Soft => {
@@ -242,7 +261,11 @@ impl SiteGuard {
             }
             Mode::Hard => {
                 self.floor_hard.fetch_max(position.0, Release);
-                self.drop_below(position.0)
+                let needless = std::mem::take(&mut *self.marks.write().unwrap_or_else(PoisonError::into_inner));
+                if let Some(bits) = self.bits.get() {
+                    bits.iter().for_each(|word| word.store(0, Relaxed));
+                }
+                needless.len()
             }
         }
     }
@@ -263,7 +286,8 @@ impl SiteGuard {
         }
         let middle = ages.len() / 2;
         let (_, floor, _) = ages.select_nth_unstable(middle);
-        self.raise(Mode::Hard, Position(*floor))
+        self.floor_hard.fetch_max(*floor, Release);
+        self.drop_below(*floor)
     }
 
     fn drop_below(&self, floor: u64) -> usize {

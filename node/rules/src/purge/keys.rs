@@ -8,7 +8,7 @@ use siphasher::{
     sip128::{Hasher128 as _, SipHasher24},
 };
 
-use super::event::{Mode, PurgeKey};
+use super::event::{Mode, PREFIX_SEGMENTS_MAX, PurgeKey};
 
 /// The node's secret for one realm. It lives and dies with the realm's ledger file: whoever loses it has lost the
 /// marks too, and then the floor covers every object that was hashed with it.
@@ -23,6 +23,10 @@ impl std::fmt::Debug for RealmSecret {
 
 /// Marks a key's hash in a ring slot as softly purged.
 const SOFT: u64 = 1;
+
+/// The key of objects whose tags nobody can list: they fall to every purge by a tag of their site. No hash is odd. It is
+/// the last of an object's keys.
+pub(super) const UNTAGGED: u64 = 1;
 
 /// Hashes the purge keys of one site: 64-bit SipHash of the scope and the length-prefixed text, under a key made of
 /// the realm's secret and the site's name. The lowest bit is always 0. A collision only purges too much.
@@ -61,7 +65,33 @@ impl SiteKeys {
         hasher.finish() & !SOFT
     }
 
-    /// The hash of an event's key; none for the whole site, which is a floor and no key.
+    /// The key of everything of a host.
+    #[must_use]
+    pub fn host(&self, host: &str) -> u64 {
+        let mut hasher = self.scope(b'h');
+        part(&mut hasher, host);
+        hasher.finish() & !SOFT
+    }
+
+    /// The key of a path and everything below it. `path` has no `/` at its end.
+    #[must_use]
+    pub fn prefix(&self, host: &str, path: &str) -> u64 {
+        let mut hasher = self.scope(b'p');
+        part(&mut hasher, host);
+        part(&mut hasher, path);
+        hasher.finish() & !SOFT
+    }
+
+    /// The keys of a path and all that are above it, at most [`PREFIX_SEGMENTS_MAX`].
+    pub fn prefixes<'a>(&'a self, host: &'a str, path: &'a str) -> impl Iterator<Item = u64> + 'a {
+        // `/a/b` is under `/a` and `/a/b`, `/a/` is under `/a`
+        let inner = path.bytes().enumerate().skip(1).filter(|(_, byte)| *byte == b'/').map(|(at, _)| at);
+        let whole = (path.len() > 1 && !path.ends_with('/')).then_some(path.len());
+        let ends = inner.chain(whole).take(PREFIX_SEGMENTS_MAX);
+        ends.filter_map(|end| path.get(..end)).map(|above| self.prefix(host, above))
+    }
+
+    /// The hash of an event's key; none for a whole site or realm, which is a floor and no key.
     #[must_use]
     pub fn hash(&self, key: &PurgeKey) -> Option<u64> {
         match key {
@@ -70,7 +100,9 @@ impl SiteKeys {
                 None => Some(self.url(host, target, None)),
             },
             PurgeKey::Tag(tag) => Some(self.tag(tag)),
-            PurgeKey::Site => None,
+            PurgeKey::Host(host) => Some(self.host(host)),
+            PurgeKey::Prefix { host, path } => Some(self.prefix(host, path)),
+            PurgeKey::Site | PurgeKey::Realm => None,
         }
     }
 
@@ -112,6 +144,23 @@ mod tests {
         assert_eq!(url("/x"), keys.url("a.test", "/x", None));
         assert_ne!(url("/x"), url("/x?"));
         assert_eq!(keys.hash(&PurgeKey::Tag("t".into())), Some(keys.tag("t")));
+    }
+
+    #[test]
+    fn a_prefix_is_made_of_whole_segments() {
+        let keys = SiteKeys::new(RealmSecret([7; 16]), &SiteId::parse("shop").unwrap());
+        let covers = |prefix: &str, path: &str| keys.prefixes("h", path).any(|key| key == keys.prefix("h", prefix));
+        for path in ["/a", "/a/", "/a/b", "/a/b/c.html", "/a//b"] {
+            assert!(covers("/a", path), "{path}");
+        }
+        for path in ["/", "/ab", "/ab/", "/b/a", "/A"] {
+            assert!(!covers("/a", path), "{path}");
+        }
+        assert!(covers("/a/b", "/a/b/") && !covers("/a/b", "/a/bc"));
+        let deep = "/x".repeat(40);
+        assert_eq!(keys.prefixes("h", &deep).count(), PREFIX_SEGMENTS_MAX);
+        assert!(covers(&"/x".repeat(16), &deep));
+        assert_eq!(keys.prefixes("h", "/").count(), 0);
     }
 
     #[test]

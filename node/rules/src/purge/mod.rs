@@ -6,7 +6,8 @@
 //! Event ──> Witness   append-only log, durable head, epochs          (one per witness)
 //!   │  └──> Receipts  who stored it, who applied it; outbox          (at the node that took it)
 //!   └─────> Apply     local order, dedup, cursors, floor, ring
-//!             └─────> SiteGuard   what a hit asks: `standing(stamp)` (one per site)
+//!             ├─────> SiteGuard   what a hit asks: `standing(stamp)` (one per site)
+//!             └─────> Lease       since when nothing acknowledged can be missing
 //! ```
 //!
 //! Two events with one idempotency key and different bodies are *different events* with different ids: where the
@@ -16,10 +17,13 @@
 mod apply;
 mod covered;
 mod event;
+pub mod fill;
 mod guard;
 mod keys;
+mod lease;
 mod members;
 mod position;
+mod quorum;
 mod receipt;
 mod saved;
 mod witness;
@@ -27,13 +31,15 @@ mod witness;
 pub use apply::{Apply, Heard, Limits, MARKS_MAX, Source, Terms, UIDS_MAX};
 pub use covered::{HAVE_IDS_MAX, Have, RING_MAX};
 pub use event::{
-    Event, EventFault, HOST_BYTES_MAX, IDEMPOTENCY_BYTES_MAX, KEYS_MAX, Mode, PurgeId, PurgeKey, TAG_BYTES_MAX,
-    TARGET_BYTES_MAX,
+    Event, EventFault, HOST_BYTES_MAX, IDEMPOTENCY_BYTES_MAX, KEYS_MAX, Mode, PREFIX_SEGMENTS_MAX, PurgeId, PurgeKey,
+    TAG_BYTES_MAX, TARGET_BYTES_MAX,
 };
 pub use guard::{Gate, Marks, SiteFloors, SiteGuard, Standing};
 pub use keys::{RealmSecret, SiteKeys};
+pub use lease::{ALWAYS, Lease, fenced_after, within};
 pub use members::{WITNESSES_MAX, majority, members, witnesses};
 pub use position::Position;
+pub use quorum::Electorate;
 pub use receipt::{Acknowledged, NodeReceipt, OUTBOX_MAX, RECEIPTS_MAX, Receipt, Receipts, Wait};
 pub use saved::{Delta, Saved, SavedWitness, WitnessState};
 pub use witness::{Append, Cursor, LOG_KEEP, LogHead, Reader, Record, Tail, TailStart, WINDOW_MAX, Witness};

@@ -79,8 +79,8 @@ impl NodeReceipt {
 pub struct Receipt {
     /// Its id.
     pub id: PurgeId,
-    /// The site it is about.
-    pub site: SiteId,
+    /// The site it is about; none if it is about all of the realm.
+    pub site: Option<SiteId>,
     /// Hard or soft.
     pub mode: Mode,
     /// What it is about.
@@ -176,7 +176,7 @@ impl Receipts {
         });
         Some(Receipt {
             id,
-            site: taken.event.site().clone(),
+            site: taken.event.site().cloned(),
             mode: taken.event.mode(),
             keys: taken.event.keys().to_vec(),
             taken_unix_ms: taken.unix_ms,
@@ -267,7 +267,7 @@ mod tests {
 
     fn event(key: usize) -> Arc<Event> {
         let site = SiteId::parse("shop").unwrap();
-        Arc::new(Event::new(site, Mode::Hard, vec![PurgeKey::Site], key.to_string()).unwrap())
+        Arc::new(Event::new(Some(site), Mode::Hard, vec![PurgeKey::Site], key.to_string()).unwrap())
     }
 
     #[test]

@@ -17,6 +17,8 @@ use super::{
 pub struct Saved {
     /// The realm's floor.
     pub floor: Position,
+    /// The realm's soft floor.
+    pub floor_soft: Position,
     /// Last purges per site and hashed key.
     pub marks: Vec<(SiteId, u64, Marks)>,
     /// Floors of sites.
@@ -62,6 +64,8 @@ pub struct WitnessState {
 pub struct Delta {
     /// The realm's floor rose: all marks at or below it are needless.
     pub floor: Option<Position>,
+    /// The realm's soft floor rose.
+    pub floor_soft: Option<Position>,
     /// New values of marks, the later ones counting.
     pub marks: Vec<(SiteId, u64, Marks)>,
     /// New floors of sites; marks at or below the hard one are needless.
@@ -87,6 +91,7 @@ impl Delta {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.floor.is_none()
+            && self.floor_soft.is_none()
             && self.marks.is_empty()
             && self.floors.is_empty()
             && self.known.is_empty()

@@ -163,7 +163,7 @@ impl Node {
 
     fn valid(&mut self, tag: usize, copy: &Copy) -> bool {
         let guard = self.apply.guard(&site());
-        let keys = guard.keys("h", "/", None, &[&super::simulation::tag(tag)]);
+        let keys = guard.keys("h", "/", None, Some(&[&super::simulation::tag(tag)]));
         self.caught_up && guard.standing(copy.stamp, &AtomicU64::new(0), &keys) == Standing::Valid
     }
 }
@@ -221,7 +221,7 @@ impl World {
         self.versions[tag] += 1;
         let number = self.events.len();
         let keys = vec![PurgeKey::Tag(super::simulation::tag(tag))];
-        let event = Arc::new(Event::new(site(), Mode::Hard, keys, number.to_string()).unwrap());
+        let event = Arc::new(Event::new(Some(site()), Mode::Hard, keys, number.to_string()).unwrap());
         self.events.push((tag, event));
         self.hear(node, number);
     }

@@ -1,7 +1,7 @@
 //! One realm's file.
 //!
 //! ```text
-//! meta     "version" "life" "secret" "boot" "floor" "witness" -> bytes
+//! meta     "version" "life" "secret" "boot" "floor" "floor_soft" "witness" -> bytes
 //! marks    (site, key hash)  -> (hard, soft)          positions of the last purges
 //! floors   site              -> (hard, soft)
 //! known    position          -> (request, id)         what was applied
@@ -211,6 +211,9 @@ fn write_marks(transaction: &WriteTransaction, delta: &Delta) -> Result<(), redb
     if let Some(floor) = delta.floor {
         transaction.open_table(META)?.insert("floor", floor.0.to_be_bytes().as_slice())?;
         transaction.delete_table(MARKS)?;
+    }
+    if let Some(floor) = delta.floor_soft {
+        transaction.open_table(META)?.insert("floor_soft", floor.0.to_be_bytes().as_slice())?;
     }
     let mut marks = transaction.open_table(MARKS)?;
     for (site, key, mark) in &delta.marks {

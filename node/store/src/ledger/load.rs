@@ -62,9 +62,9 @@ pub(super) fn begin(db: &Database, chance: Chance) -> Result<(Life, Saved, Past)
             }
         };
         meta.insert("boot", life.boot.to_be_bytes().as_slice())?;
-        let floor = number(&meta, "floor")?.unwrap_or(0);
+        let floors = (number(&meta, "floor")?.unwrap_or(0), number(&meta, "floor_soft")?.unwrap_or(0));
         let witness = meta.get("witness")?.map(|state| state.value().to_vec());
-        (life, saved(&transaction, Position(floor), witness)?, past)
+        (life, saved(&transaction, floors, witness)?, past)
     };
     transaction.commit()?;
     Ok((life, saved, past))
@@ -87,8 +87,9 @@ fn number(meta: &impl ReadableTable<&'static str, &'static [u8]>, key: &'static 
 }
 
 /// Opening the tables for writing makes those that are not there yet.
-fn saved(transaction: &WriteTransaction, floor: Position, witness: Option<Vec<u8>>) -> Result<Saved, Fault> {
-    let mut saved = Saved { floor, ..Saved::default() };
+fn saved(transaction: &WriteTransaction, floors: (u64, u64), witness: Option<Vec<u8>>) -> Result<Saved, Fault> {
+    let (floor, floor_soft) = (Position(floors.0), Position(floors.1));
+    let mut saved = Saved { floor, floor_soft, ..Saved::default() };
     for row in transaction.open_table(MARKS)?.iter()? {
         let (key, value) = row?;
         let ((name, key), (hard, soft)) = (key.value(), value.value());

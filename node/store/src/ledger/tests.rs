@@ -24,7 +24,7 @@ fn site() -> SiteId {
 
 fn event(number: u64) -> Arc<Event> {
     let keys = vec![PurgeKey::Tag(format!("t{number}")), PurgeKey::Url { host: "a.test".into(), target: "/".into() }];
-    Arc::new(Event::new(site(), Mode::Hard, keys, number.to_string()).unwrap())
+    Arc::new(Event::new(Some(site()), Mode::Hard, keys, number.to_string()).unwrap())
 }
 
 /// A realm of one node, as the node drives it: applies, logs and writes.

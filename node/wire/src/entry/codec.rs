@@ -18,7 +18,7 @@ use super::{
 };
 
 /// The format that this build writes, and the only one it reads. A cache is not worth a migration.
-const FORMAT: u8 = 3;
+const FORMAT: u8 = 4;
 /// The size of an entry's head, which is enough to know the size of the entry.
 pub const HEAD_BYTES: usize = 6;
 const CHECKSUM_BYTES: usize = 8;

@@ -15,7 +15,7 @@ pub fn encode_event(event: &Event, out: &mut Vec<u8>) {
         Mode::Soft => 0,
         Mode::Hard => 1,
     });
-    put_text(out, event.site().as_str());
+    put_text(out, event.site().map_or("", SiteId::as_str));
     put_text(out, event.idempotency());
     put_count(out, event.keys().len());
     for key in event.keys() {
@@ -30,6 +30,16 @@ pub fn encode_event(event: &Event, out: &mut Vec<u8>) {
                 put_text(out, tag);
             }
             PurgeKey::Site => out.push(3),
+            PurgeKey::Prefix { host, path } => {
+                out.push(4);
+                put_text(out, host);
+                put_text(out, path);
+            }
+            PurgeKey::Host(host) => {
+                out.push(5);
+                put_text(out, host);
+            }
+            PurgeKey::Realm => out.push(6),
         }
     }
 }
@@ -38,11 +48,13 @@ pub fn encode_event(event: &Event, out: &mut Vec<u8>) {
 #[must_use]
 pub fn event_bytes(event: &Event) -> usize {
     let key = |key: &PurgeKey| match key {
-        PurgeKey::Url { host, target } => 5 + host.len() + target.len(),
-        PurgeKey::Tag(tag) => 3 + tag.len(),
-        PurgeKey::Site => 1,
+        PurgeKey::Url { host, target: rest } | PurgeKey::Prefix { host, path: rest } => 5 + host.len() + rest.len(),
+        PurgeKey::Tag(text) | PurgeKey::Host(text) => 3 + text.len(),
+        PurgeKey::Site | PurgeKey::Realm => 1,
     };
-    8 + event.site().as_str().len() + event.idempotency().len() + event.keys().iter().map(key).sum::<usize>()
+    8 + event.site().map_or(0, |site| site.as_str().len())
+        + event.idempotency().len()
+        + event.keys().iter().map(key).sum::<usize>()
 }
 
 /// Reads an event that fills `bytes`.
@@ -86,7 +98,10 @@ pub(super) fn take_event(reader: &mut Reader<'_>) -> Result<Event, MessageFault>
         1 => Mode::Hard,
         other => return Err(MessageFault::Unknown { what: "mode", found: other.into() }),
     };
-    let site = SiteId::parse(reader.text("site")?).map_err(|_| MessageFault::Text("site"))?;
+    let site = match reader.text("site")? {
+        "" => None,
+        name => Some(SiteId::parse(name).map_err(|_| MessageFault::Text("site"))?),
+    };
     let idempotency = reader.text("idempotency key")?.to_owned();
     let count = reader.count("purge keys", KEYS_MAX)?;
     let keys = (0..count).map(|_| take_key(reader)).collect::<Result<_, _>>()?;
@@ -101,6 +116,12 @@ fn take_key(reader: &mut Reader<'_>) -> Result<PurgeKey, MessageFault> {
         }
         2 => Ok(PurgeKey::Tag(reader.text("tag")?.to_owned())),
         3 => Ok(PurgeKey::Site),
+        4 => {
+            let host = reader.text("host")?.to_owned();
+            Ok(PurgeKey::Prefix { host, path: reader.text("path")?.to_owned() })
+        }
+        5 => Ok(PurgeKey::Host(reader.text("host")?.to_owned())),
+        6 => Ok(PurgeKey::Realm),
         other => Err(MessageFault::Unknown { what: "scope", found: other.into() }),
     }
 }

@@ -5,8 +5,8 @@
 //! Ids are never sent with an event: whoever reads it computes them.
 //!
 //! ```text
-//! event    1  mode(1: 0 soft, 1 hard)  site:text  idempotency:text  [key]
-//! key      1 host:text target:text | 2 tag:text | 3 (site)                 the first byte is the scope
+//! event    1  mode(1: 0 soft, 1 hard)  site:text (empty: the realm)  idempotency:text  [key]
+//! key      1 host:text target:text | 2 tag:text | 3 (site) | 4 host:text path:text (prefix) | 5 host:text | 6 (realm)
 //! record   seq(8) chain(8) event
 //! cursor   epoch(8) seq(8) chain(8)
 //! head     epoch(8) base(8) base_chain(8) seq(8) chain(8) voting(1)

@@ -10,6 +10,8 @@ use super::*;
 fn key() -> impl Strategy<Value = PurgeKey> {
     prop_oneof![
         ("[a-z0-9.]{1,40}", "/.{0,60}").prop_map(|(host, target)| PurgeKey::Url { host, target }),
+        ("[a-z0-9.]{1,40}", "(/[a-z]{1,5}){1,16}").prop_map(|(host, path)| PurgeKey::Prefix { host, path }),
+        "[a-z0-9.]{1,40}".prop_map(PurgeKey::Host),
         ".{1,60}".prop_map(PurgeKey::Tag),
         Just(PurgeKey::Site),
     ]
@@ -17,9 +19,13 @@ fn key() -> impl Strategy<Value = PurgeKey> {
 
 fn event() -> impl Strategy<Value = Arc<Event>> {
     let mode = prop_oneof![Just(Mode::Soft), Just(Mode::Hard)];
-    ("[a-z][a-z0-9]{0,20}", mode, vec(key(), 1..30), ".{1,60}").prop_map(|(site, mode, keys, idempotency)| {
-        Arc::new(Event::new(SiteId::parse(&site).unwrap(), mode, keys, idempotency).unwrap())
-    })
+    let of_site = ("[a-z][a-z0-9]{0,20}", mode.clone(), vec(key(), 1..30), ".{1,60}");
+    let of_site = of_site.prop_map(|(site, mode, keys, idempotency)| {
+        Arc::new(Event::new(Some(SiteId::parse(&site).unwrap()), mode, keys, idempotency).unwrap())
+    });
+    let of_realm = (mode, ".{1,60}")
+        .prop_map(|(mode, idempotency)| Arc::new(Event::new(None, mode, vec![PurgeKey::Realm], idempotency).unwrap()));
+    prop_oneof![9 => of_site, 1 => of_realm]
 }
 
 fn record() -> impl Strategy<Value = Arc<Record>> {
@@ -152,7 +158,7 @@ fn another_version_is_told_apart() {
 fn the_largest_event_fits_into_a_message() {
     let url = PurgeKey::Url { host: "h".repeat(255), target: format!("/{}", "x".repeat(8191)) };
     let site = SiteId::parse(&"s".repeat(63)).unwrap();
-    let largest = Event::new(site, Mode::Hard, vec![url; 30], "k".repeat(256)).unwrap();
+    let largest = Event::new(Some(site), Mode::Hard, vec![url; 30], "k".repeat(256)).unwrap();
     assert!(BATCH_BYTES + event_bytes(&largest) + 1024 < crate::message::MESSAGE_BYTES_MAX);
     assert!(
         decode_request(&encode_request(&Request { realm: realm(), store: true, events: vec![Arc::new(largest)] }))

@@ -49,7 +49,7 @@ async fn a_purge_goes_over_the_mesh_onto_the_disks() {
     for (realm, object) in realms.iter().zip(&objects) {
         assert_eq!(standing(realm, object), Standing::Stale);
     }
-    let care = Purge { site: SiteId::parse("care").unwrap(), ..purge("t", None) };
+    let care = Purge { site: Some(SiteId::parse("care").unwrap()), ..purge("t", None) };
     let receipt = fleet[1].0.realm(&eu).unwrap().submit(care, Wait::All, SOON).await.unwrap();
     assert_eq!((receipt.state, receipt.nodes.len()), (Acknowledged::All, 2));
     let mut waiting = Vec::new();

@@ -147,7 +147,7 @@ impl Fleet {
 
 fn purge(tag: &str, key: Option<&str>) -> Purge {
     Purge {
-        site: SiteId::parse("shop").unwrap(),
+        site: Some(SiteId::parse("shop").unwrap()),
         keys: vec![PurgeKey::Tag(tag.to_owned())],
         mode: Mode::Hard,
         idempotency_key: key.map(str::to_owned),
@@ -166,7 +166,7 @@ fn shop() -> SiteId {
 
 /// Stores something whose fill began at `stamp`.
 fn stored(realm: &Realm, tag: &str, stamp: Position) -> Stored {
-    Stored { stamp, keys: realm.guard(&shop()).keys("h", "/", None, &[tag]) }
+    Stored { stamp, keys: realm.guard(&shop()).keys("h", "/", None, Some(&[tag])) }
 }
 
 fn standing(realm: &Realm, object: &Stored) -> Standing {
@@ -423,7 +423,7 @@ async fn the_same_request_is_the_same_purge_and_another_one_under_its_key_is_ref
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_purge_is_for_the_sites_of_its_realm() {
     let fleet = Fleet::three().await;
-    let care = Purge { site: SiteId::parse("care").unwrap(), ..purge("t", None) };
+    let care = Purge { site: Some(SiteId::parse("care").unwrap()), ..purge("t", None) };
     let fault = fleet.realm(0).submit(care, Wait::Local, SOON).await.unwrap_err();
     assert!(matches!(fault, PurgeFault::UnknownSite { .. }));
 }
@@ -434,7 +434,7 @@ async fn a_pinned_realm_stays_inside_and_refuses_those_outside() {
     let eu = RealmId::parse("eu").unwrap();
     let ledgers = |i: usize| &fleet.nodes[i].as_ref().unwrap().ledgers;
     assert!(ledgers(2).realm(&eu).is_none());
-    let care = Purge { site: SiteId::parse("care").unwrap(), ..purge("t", None) };
+    let care = Purge { site: Some(SiteId::parse("care").unwrap()), ..purge("t", None) };
     let receipt = ledgers(0).realm(&eu).unwrap().submit(care.clone(), Wait::All, SOON).await.unwrap();
     let inside: Vec<_> = receipt.nodes.iter().map(|(node, ..)| node.clone()).collect();
     assert_eq!(inside, [fleet.name(0), fleet.name(1)]);

@@ -14,7 +14,7 @@ fn node(index: usize) -> NodeId {
 
 fn event(tag: &str, idempotency: &str) -> Arc<Event> {
     let keys = vec![PurgeKey::Tag(tag.to_owned())];
-    Arc::new(Event::new(site(), Mode::Hard, keys, idempotency.to_owned()).unwrap())
+    Arc::new(Event::new(Some(site()), Mode::Hard, keys, idempotency.to_owned()).unwrap())
 }
 
 fn terms(boot: u32) -> Terms {
@@ -65,7 +65,7 @@ fn tail(apply: &mut Apply, witness: usize, log: &Witness) {
 
 fn standing(apply: &mut Apply, tag: &str, stamp: Position) -> Standing {
     let guard = apply.guard(&site());
-    let keys = guard.keys("h", "/", None, &[tag]);
+    let keys = guard.keys("h", "/", None, Some(&[tag]));
     guard.standing(stamp, &AtomicU64::new(0), &keys)
 }
 
@@ -148,7 +148,8 @@ fn a_peer_that_restarted_has_to_show_again_what_it_has_heard() {
 fn purges_of_other_sites_do_not_matter() {
     let mut edge = apply();
     let have = apply().have(&site(), 0);
-    let other = Event::new(SiteId::parse("other").unwrap(), Mode::Hard, vec![PurgeKey::Site], "1".into()).unwrap();
+    let other =
+        Event::new(Some(SiteId::parse("other").unwrap()), Mode::Hard, vec![PurgeKey::Site], "1".into()).unwrap();
     edge.handle_event(&Arc::new(other), Source::Direct, 0);
     let at_start = edge.position();
     assert_eq!(edge.covered(&node(1), &site(), &have, at_start), at_start);
@@ -316,4 +317,31 @@ fn what_runs_out_of_the_ring_and_is_in_no_log_is_covered_by_nobody() {
     }
     let at_start = edge.position();
     assert_eq!(edge.covered(&node(1), &site(), &shield.have(&site(), 0), at_start), Position::ZERO);
+}
+
+#[test]
+fn a_purge_of_the_realm_falls_on_every_site_also_on_those_not_met_yet() {
+    for mode in [Mode::Soft, Mode::Hard] {
+        let mut apply = apply();
+        apply.open_gate();
+        let before = apply.position();
+        let met = apply.guard(&site());
+        let all = Arc::new(Event::new(None, mode, vec![PurgeKey::Realm], "all".into()).unwrap());
+        assert!(apply.handle_event(&all, Source::Direct, 0));
+        let later = apply.guard(&SiteId::parse("later").unwrap());
+        let expected = if mode == Mode::Hard { Standing::Stale } else { Standing::Soft };
+        for guard in [met, later] {
+            let keys = guard.keys("h", "/", None, Some(&[]));
+            assert_eq!(guard.standing(before, &AtomicU64::new(0), &keys), expected);
+            assert_eq!(guard.standing(apply.position(), &AtomicU64::new(0), &keys), Standing::Valid);
+        }
+        let delta = apply.poll_delta();
+        let floors = if mode == Mode::Hard { delta.floor } else { delta.floor_soft };
+        assert_eq!(floors, Some(apply.position()));
+        // it concerns every site, in translation too
+        assert_eq!(apply.have(&SiteId::parse("other").unwrap(), 0).ids, [all.id()]);
+        let ignorant = Have { run: 9, ..Have::default() };
+        let peer = NodeId::parse("p1").unwrap();
+        assert!(apply.covered(&peer, &site(), &ignorant, apply.position()) < apply.position());
+    }
 }

@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 use super::*;
+use crate::purge::PurgeKey;
 
 fn site() -> SiteId {
     SiteId::parse("shop").unwrap()
@@ -12,7 +13,7 @@ fn guard() -> SiteGuard {
 /// Purges tags at a position, as the apply machine does.
 fn purge(guard: &SiteGuard, position: u64, mode: Mode, tags: &[&str]) {
     let keys: Vec<u64> = tags.iter().map(|tag| guard.hashes().tag(tag)).collect();
-    guard.mark(Position(position), mode, &keys, |_, _| ());
+    guard.mark(Position(position), mode, &keys, false, |_, _| ());
     guard.publish(Position(position));
 }
 
@@ -23,7 +24,7 @@ struct Stored {
 }
 
 fn stored(guard: &SiteGuard, stamp: u64, tags: &[&str]) -> Stored {
-    let keys = guard.keys("a.test", "/x", Some("q"), tags);
+    let keys = guard.keys("a.test", "/x", Some("q"), Some(tags));
     Stored { stamp: Position(stamp), verified: AtomicU64::new(0), keys }
 }
 
@@ -158,4 +159,42 @@ fn readers_never_miss_a_purge_that_was_published() {
     }
     writer.join().unwrap();
     assert!(rounds > 0);
+}
+
+#[test]
+fn what_has_tags_that_nobody_can_list_falls_to_every_purge_by_a_tag_and_to_nothing_else() {
+    let guard = guard();
+    let untagged =
+        || Stored { stamp: Position(1), verified: AtomicU64::new(0), keys: guard.keys("a.test", "/x", None, None) };
+    let url = guard.hashes().url("a.test", "/other", None);
+    guard.mark(Position(2), Mode::Hard, &[url], false, |_, _| ());
+    guard.publish(Position(2));
+    assert_eq!(standing(&guard, &untagged()), Standing::Valid);
+    let mut told = Vec::new();
+    guard.mark(Position(3), Mode::Hard, &[guard.hashes().tag("t")], true, |key, marks| told.push((key, marks.hard)));
+    guard.publish(Position(3));
+    assert_eq!(standing(&guard, &untagged()), Standing::Stale);
+    assert!(told.contains(&(UNTAGGED, Position(3))), "and it is remembered over a restart");
+    let listed = stored(&guard, 1, &["u"]);
+    assert_eq!(standing(&guard, &listed), Standing::Valid);
+}
+
+#[test]
+fn an_object_falls_to_its_host_and_to_the_prefixes_of_its_path() {
+    let keys = |guard: &SiteGuard, path| guard.keys("a.test", path, Some("q=1"), Some(&[]));
+    for (purged, path, falls) in [
+        (PurgeKey::Host("a.test".into()), "/x/y", true),
+        (PurgeKey::Host("b.test".into()), "/x/y", false),
+        (PurgeKey::Prefix { host: "a.test".into(), path: "/x".into() }, "/x/y", true),
+        (PurgeKey::Prefix { host: "a.test".into(), path: "/x".into() }, "/x", true),
+        (PurgeKey::Prefix { host: "a.test".into(), path: "/x".into() }, "/xy", false),
+        (PurgeKey::Prefix { host: "b.test".into(), path: "/x".into() }, "/x/y", false),
+    ] {
+        let guard = guard();
+        let key = guard.hashes().hash(&purged).unwrap();
+        guard.mark(Position(2), Mode::Soft, &[key], false, |_, _| ());
+        guard.publish(Position(2));
+        let expected = if falls { Standing::Soft } else { Standing::Valid };
+        assert_eq!(guard.standing(Position(1), &AtomicU64::new(0), &keys(&guard, path)), expected, "{purged:?} {path}");
+    }
 }

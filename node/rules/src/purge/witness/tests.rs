@@ -6,7 +6,7 @@ use crate::purge::{Mode, PurgeKey};
 
 fn event(key: u64) -> Arc<Event> {
     let site = SiteId::parse("shop").unwrap();
-    Arc::new(Event::new(site, Mode::Hard, vec![PurgeKey::Site], key.to_string()).unwrap())
+    Arc::new(Event::new(Some(site), Mode::Hard, vec![PurgeKey::Site], key.to_string()).unwrap())
 }
 
 /// A lone witness's log, which votes at once.
