@@ -9,7 +9,7 @@ use rules::purge::{Event as PurgeEvent, Mode, PurgeKey, Wait};
 use crate::{
     log::{DOCS, Event, Level, NODES},
     net::Incoming,
-    node::{Wish, site, tag_of, url_of},
+    node::{HOST, Wish, folder_of, site, tag_of, url_of},
     stage::Stage,
 };
 
@@ -85,10 +85,14 @@ impl Clients {
 
     fn publish(&mut self, stage: &Arc<Stage>, now_ms: u64) {
         let doc = self.rng.usize(0..DOCS);
-        let (key, docs): (PurgeKey, Vec<usize>) = match self.rng.u8(0..10) {
-            0..5 => (url_of(doc), vec![doc]),
-            5..9 => (PurgeKey::Tag(tag_of(doc)), (0..DOCS).filter(|other| tag_of(*other) == tag_of(doc)).collect()),
-            _ => (PurgeKey::Site, (0..DOCS).collect()),
+        let like = |of: &dyn Fn(usize) -> String| (0..DOCS).filter(|other| of(*other) == of(doc)).collect();
+        let (key, docs): (PurgeKey, Vec<usize>) = match self.rng.u8(0..20) {
+            0..8 => (url_of(doc), vec![doc]),
+            8..14 => (PurgeKey::Tag(tag_of(doc)), like(&tag_of)),
+            14..17 => (PurgeKey::Prefix { host: HOST.to_owned(), path: folder_of(doc) }, like(&folder_of)),
+            17 => (PurgeKey::Host(HOST.to_owned()), (0..DOCS).collect()),
+            18 => (PurgeKey::Site, (0..DOCS).collect()),
+            _ => (PurgeKey::Realm, (0..DOCS).collect()),
         };
         for doc in &docs {
             let mut versions = stage.versions.lock();
@@ -99,9 +103,10 @@ impl Clients {
         }
         self.count += 1;
         let (keys, idempotency) = (vec![key], format!("purge {}", self.count));
-        let event = PurgeEvent::new(site(), Mode::Hard, keys.clone(), idempotency.clone());
+        let site = (keys != [PurgeKey::Realm]).then(site);
+        let event = PurgeEvent::new(site.clone(), Mode::Hard, keys.clone(), idempotency.clone());
         let Ok(event) = event else { return };
-        let purge = Purge { site: site(), keys, mode: Mode::Hard, idempotency_key: Some(idempotency) };
+        let purge = Purge { site, keys, mode: Mode::Hard, idempotency_key: Some(idempotency) };
         let wish = Wish { id: event.id(), purge, docs, wait: Wait::All, timeout: Duration::ZERO, tries: 0 };
         self.campaigns.push(Campaign { wish, again_ms: now_ms });
     }

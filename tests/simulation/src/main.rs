@@ -3,11 +3,13 @@
 use std::{
     process::ExitCode,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
-    thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
-use simulation::run::{Plan, run};
+use simulation::run::{Plan, run, run_all};
+
+/// After so many seeds it says how far it is.
+const EVERY: u64 = 5_000;
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -36,36 +38,27 @@ fn one(seed: u64) -> ExitCode {
 }
 
 fn many(first: u64, count: u64) -> ExitCode {
-    let (next, failed) = (AtomicU64::new(first), AtomicU64::new(0));
+    let (done, failed) = (AtomicU64::new(0), AtomicU64::new(0));
     let totals: [AtomicU64; 5] = Default::default();
     let began = Instant::now();
-    let workers = thread::available_parallelism().map_or(1, usize::from);
-    thread::scope(|scope| {
-        for _ in 0..workers {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Relaxed);
-                    if seed >= first + count {
-                        return;
-                    }
-                    let outcome = run(Plan::of(seed));
-                    let tally = outcome.tally;
-                    let all = [tally.served, tally.hits, tally.purges, tally.kills, tally.failed];
-                    totals.iter().zip(all).for_each(|(total, one)| drop(total.fetch_add(one, Relaxed)));
-                    if let Some(breach) = outcome.breaches.first() {
-                        failed.fetch_add(1, Relaxed);
-                        println!("seed {seed}: {} (replay: make sim SEED={seed})", breach.what);
-                    }
-                }
-            });
+    run_all((first..first + count).map(Plan::of), |plan, outcome| {
+        let tally = outcome.tally;
+        let all = [tally.served, tally.hits, tally.purges, tally.kills, tally.failed];
+        totals.iter().zip(all).for_each(|(total, one)| drop(total.fetch_add(one, Relaxed)));
+        if let Some(breach) = outcome.breaches.first() {
+            failed.fetch_add(1, Relaxed);
+            println!("seed {}: {} (its trace: make sim SEED={})", plan.seed, breach.what, plan.seed);
         }
+        let done = done.fetch_add(1, Relaxed) + 1;
+        if done.is_multiple_of(EVERY) {
+            println!("{done} seeds, {} a second", done / began.elapsed().as_secs().max(1));
+        }
+        true
     });
     let seconds = began.elapsed().as_secs_f64();
     let [served, hits, purges, kills, fails] = totals.map(AtomicU64::into_inner);
-    println!(
-        "{count} seeds in {seconds:.1} s: {:.1} a second; {served} answers ({hits} from a cache, {fails} failed), {purges} purges, {kills} kills; {} seeds failed",
-        count as f64 / seconds,
-        failed.load(Relaxed)
-    );
-    ExitCode::from(u8::from(failed.into_inner() > 0))
+    let failed = failed.into_inner();
+    println!("{count} seeds in {seconds:.1} s, {:.1} a second; {failed} failed", Duration::from_secs(count).as_secs_f64() / seconds);
+    println!("{served} answers, {hits} of them from a cache; {fails} requests unanswered; {purges} purges; {kills} kills");
+    ExitCode::from(u8::from(failed > 0))
 }

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use fastrand::Rng;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use meridian::{
+    clock,
     ledger::{Ledgers, Purge, Realm},
     peers::Kind,
     simulation::{Ends, Links, inside},
@@ -23,7 +24,10 @@ use parking_lot::Mutex;
 use region_config::{NodeId, RealmId, SiteId};
 use rules::{
     key,
-    purge::{Acknowledged, NodeReceipt, Position, PurgeId, PurgeKey, SiteGuard, Standing, Wait},
+    purge::{
+        Acknowledged, NodeReceipt, Position, PurgeId, PurgeKey, SiteGuard, Standing, Wait,
+        fill::{self, Made, Vouch},
+    },
 };
 use tokio::{sync::Notify, time::sleep};
 use wire::fetch::{Answered, Ask};
@@ -67,6 +71,8 @@ pub struct Object {
     version: u64,
     pieces: Vec<String>,
     stamp: Position,
+    /// When the origin was last known to say so; 0 if another node said it.
+    confirmed_ms: u64,
     verified: AtomicU64,
     keys: Box<[u64]>,
 }
@@ -94,6 +100,8 @@ impl Shelf {
                         version: copy.version,
                         pieces: copy.pieces.clone(),
                         stamp: copy.stamp,
+                        // of a clock that began anew
+                        confirmed_ms: 0,
                         verified: AtomicU64::new(copy.stamp.0),
                         keys: copy.keys.clone(),
                     };
@@ -123,8 +131,10 @@ impl Shelf {
 }
 
 /// A fetch and all who wait for it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Flight {
+    made: Made,
+    began_ms: u64,
     /// Failed, or the head, which has everything but the certainty that the body comes.
     head: Mutex<Option<Option<Arc<Object>>>>,
     /// Whether the whole body came.
@@ -133,6 +143,10 @@ struct Flight {
 }
 
 impl Flight {
+    fn new(made: Made, began_ms: u64) -> Arc<Self> {
+        Arc::new(Self { made, began_ms, head: Mutex::default(), is_whole: Mutex::default(), news: Notify::new() })
+    }
+
     async fn until<T>(&self, look: impl Fn(&Self) -> Option<T>) -> T {
         loop {
             let news = self.news.notified();
@@ -156,6 +170,7 @@ impl Flight {
 struct Fetched {
     version: u64,
     stamp: Position,
+    confirmed_ms: u64,
     rest: Rest,
 }
 
@@ -178,8 +193,8 @@ enum Answer {
 struct Job {
     doc: usize,
     from_peer: bool,
-    /// Straight to the origin.
-    direct: bool,
+    /// Whether it has to be asked of the origin.
+    made: Made,
 }
 
 struct Node {
@@ -199,10 +214,25 @@ pub fn site() -> SiteId {
     SiteId::parse("shop").unwrap_or_else(|_| unreachable!("the name is a name"))
 }
 
+/// The host of all documents.
+pub const HOST: &str = "h";
+
+/// The folder of a document; others are in it, too.
+#[must_use]
+pub fn folder_of(doc: usize) -> String {
+    format!("/f{}", doc % 2)
+}
+
+/// The path of a document.
+#[must_use]
+pub fn path_of(doc: usize) -> String {
+    format!("{}/{doc}", folder_of(doc))
+}
+
 /// The keys of the purge that names a document.
 #[must_use]
 pub fn url_of(doc: usize) -> PurgeKey {
-    PurgeKey::Url { host: "h".into(), target: format!("/d{doc}") }
+    PurgeKey::Url { host: HOST.to_owned(), target: path_of(doc) }
 }
 
 /// The tag of a document; others have it, too.
@@ -327,7 +357,7 @@ impl Node {
     async fn reply(self: Arc<Self>, mut ends: Ends) {
         let Some(asked) = ends.into.recv().await else { return };
         let Ok(ask) = Ask::decode(asked) else { return };
-        let Some(doc) = ask.target.strip_prefix("/d").and_then(|doc| doc.parse().ok()) else { return };
+        let Some(doc) = ask.target.rsplit('/').next().and_then(|doc| doc.parse().ok()) else { return };
         // what was heard before the cache is asked
         let have: Bytes = self.realm.have(&site()).into();
         let (object, is_whole) = match self.answer(doc, true).await {
@@ -359,7 +389,7 @@ impl Node {
     fn from_memory(&self, doc: usize) -> Option<Arc<Object>> {
         let object = self.stage.nodes[self.index].shelf.lock().objects.get(&doc).cloned()?;
         let standing = self.guard.standing(object.stamp, &object.verified, &object.keys);
-        (standing == Standing::Valid).then_some(object)
+        (standing == Standing::Valid && self.vouch().covers(object.confirmed_ms)).then_some(object)
     }
 
     /// The order of the steps of a request, as in the spine.
@@ -369,7 +399,7 @@ impl Node {
             return Answer::Hit(object);
         }
         self.dawdle(2).await;
-        let mut job = Job { doc, from_peer, direct: !self.realm.caught_up() };
+        let mut job = Job { doc, from_peer, made: self.demanded() };
         let mut refused: Option<Arc<Flight>> = None;
         for round in 0..ROUNDS_MAX {
             let flight = if round + 1 < ROUNDS_MAX {
@@ -378,22 +408,28 @@ impl Node {
                     Err(landed) => return Answer::Hit(landed),
                 }
             } else {
-                self.launch(job, Arc::default())
+                self.launch(job, Flight::new(job.made, clock::monotonic_ms()))
             };
             let head = flight.until(|flight| flight.head.lock().clone()).await;
             let Some(object) = head else { return Answer::Nothing };
-            if self.acceptable(arrived, &object) {
+            let standing = self.standing(object.stamp, &object.keys);
+            if fill::acceptable(arrived, object.stamp, standing, &self.vouch(), object.confirmed_ms) {
                 return Answer::Fill(object, flight);
             }
             // straight to the origin: what began after this request came must do
-            job.direct = true;
+            job.made = Made::AtOrigin;
             refused = Some(flight);
         }
         Answer::Nothing
     }
 
-    fn acceptable(&self, arrived: Position, object: &Object) -> bool {
-        object.stamp >= arrived || self.standing(object.stamp, &object.keys) == Standing::Valid
+    /// What this node can vouch for now. Its routes promise no bound.
+    fn vouch(&self) -> Vouch {
+        Vouch { bound_ms: None, since_ms: 0, now_ms: clock::monotonic_ms() }
+    }
+
+    fn demanded(&self) -> Made {
+        if self.realm.caught_up() { fill::demanded(&self.vouch()) } else { Made::AtOrigin }
     }
 
     fn standing(&self, stamp: Position, keys: &[u64]) -> Standing {
@@ -405,13 +441,14 @@ impl Node {
         let mut flights = self.flights.lock();
         if let Some(flight) = flights.get(&job.doc)
             && !refused.is_some_and(|refused| Arc::ptr_eq(refused, flight))
+            && fill::joinable(flight.made, flight.began_ms, &self.vouch())
         {
             return Ok(Arc::clone(flight));
         }
         if let Some(landed) = self.from_memory(job.doc) {
             return Err(landed);
         }
-        let flight = Arc::default();
+        let flight = Flight::new(job.made, clock::monotonic_ms());
         flights.insert(job.doc, Arc::clone(&flight));
         drop(flights);
         Ok(self.launch(job, flight))
@@ -435,12 +472,12 @@ impl Node {
         if self.stage.planted == Planted::StampAtEnd {
             fetched.stamp = self.realm.position();
         }
-        let Fetched { version, stamp, rest } = fetched;
-        let keys = self.guard.keys("h", &format!("/d{doc}"), None, &[&tag_of(doc)]);
+        let Fetched { version, stamp, confirmed_ms, rest } = fetched;
+        let keys = self.guard.keys(HOST, &path_of(doc), None, Some(&[&tag_of(doc)]));
         let stored = self.standing(stamp, &keys) == Standing::Valid;
         let verified = AtomicU64::new(stamp.0);
         let pieces = body(doc, version).to_vec();
-        let object = Arc::new(Object { version, pieces, stamp, verified, keys });
+        let object = Arc::new(Object { version, pieces, stamp, confirmed_ms, verified, keys });
         flight.announce(Some(Arc::clone(&object)), None);
         let pieces = self.pieces(doc, version, rest).await;
         let is_whole = pieces.is_some_and(|pieces| pieces == object.pieces);
@@ -477,13 +514,13 @@ impl Node {
         let is_alive = |node: &usize| *node == self.index || self.stage.nodes[*node].is_up.load(Relaxed);
         let mates = (0..NODES).filter(|node| REGIONS[*node] == REGIONS[self.index]).filter(is_alive);
         let names: Vec<NodeId> = mates.map(node_id).collect();
-        let owner = key::rendezvous(doc as u64 * 0x9e37_79b9_7f4a_7c15, names.iter())?;
+        let owner = key::rendezvous((doc as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15), names.iter())?;
         let owner = NAMES.iter().position(|name| *name == owner.as_str())?;
         (owner != self.index).then_some(owner)
     }
 
     async fn fetch(&self, job: Job) -> Option<Fetched> {
-        if !job.direct
+        if job.made == Made::Elsewhere
             && !job.from_peer
             && let Some(owner) = self.owner_of(job.doc)
             && let Some(fetched) = self.ask(job.doc, owner).await
@@ -491,10 +528,12 @@ impl Node {
             return Some(fetched);
         }
         // the position is taken before the request leaves
-        let stamp = self.realm.position();
+        let (began, began_ms) = (self.realm.position(), clock::monotonic_ms());
         self.note(Event::Fetch { doc: job.doc, owner: None });
         let (version, pieces) = tokio::time::timeout(ORIGIN_WAIT, self.origin(job.doc)).await.ok()??;
-        Some(Fetched { version, stamp, rest: Rest::Origin(pieces) })
+        let stamp = fill::stamp(Made::AtOrigin, began, began);
+        let confirmed_ms = fill::confirmed(Made::AtOrigin, began_ms);
+        Some(Fetched { version, stamp, confirmed_ms, rest: Rest::Origin(pieces) })
     }
 
     /// The origin: reads the document when the request has come to it.
@@ -511,14 +550,14 @@ impl Node {
     }
 
     async fn ask(&self, doc: usize, owner: usize) -> Option<Fetched> {
-        let began = self.realm.position();
+        let (began, began_ms) = (self.realm.position(), clock::monotonic_ms());
         self.note(Event::Fetch { doc, owner: Some(owner) });
         let ask = Ask {
             https: true,
             left_ms: 4_000,
             site: site().to_string(),
-            authority: "h".to_owned(),
-            target: format!("/d{doc}"),
+            authority: HOST.to_owned(),
+            target: path_of(doc),
             fields: HeaderMap::new(),
         };
         let exchange = async {
@@ -535,9 +574,11 @@ impl Node {
         let stamp = if self.stage.planted == Planted::NoTranslation {
             began
         } else {
-            self.realm.covered(&name, &site(), &answered.have, began)
+            let covered = self.realm.covered(&name, &site(), &answered.have, began);
+            fill::stamp(Made::Elsewhere, began, covered)
         };
+        let confirmed_ms = fill::confirmed(Made::Elsewhere, began_ms);
         let version = answered.fields.get("x-version")?.to_str().ok()?.parse().ok()?;
-        Some(Fetched { version, stamp, rest: Rest::Peer(ends) })
+        Some(Fetched { version, stamp, confirmed_ms, rest: Rest::Peer(ends) })
     }
 }

@@ -1,8 +1,17 @@
 //! One run: a seed in, a log and what the checker says of it out.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    cell::RefCell,
+    sync::{
+        Arc, Once,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    thread,
+    time::Duration,
+};
 
 use fastrand::Rng;
+use parking_lot::Mutex;
 
 use crate::{
     checker::{self, Breach, TICK_MS, Tally, Terms},
@@ -75,9 +84,50 @@ impl Trace {
     }
 }
 
+thread_local! {
+    /// What panicked on this thread; the tasks of a node take their panics with them.
+    static PANICS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Notes panics instead of printing them.
+fn hear_panics() {
+    static HEARD: Once = Once::new();
+    HEARD.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if turmoil::in_simulation() {
+                PANICS.with_borrow_mut(|panics| panics.push(panic.to_string()));
+            } else {
+                before(panic);
+            }
+        }));
+    });
+    PANICS.take();
+}
+
+/// Runs all plans, on all cores, and hands each outcome to `then` as it comes. `then` says whether to go on.
+pub fn run_all(plans: impl Iterator<Item = Plan> + Send, then: impl Fn(Plan, Outcome) -> bool + Sync) {
+    let plans = Mutex::new(plans);
+    let goes_on = AtomicBool::new(true);
+    let workers = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                while goes_on.load(Relaxed) {
+                    let Some(plan) = plans.lock().next() else { return };
+                    if !then(plan, run(plan)) {
+                        goes_on.store(false, Relaxed);
+                    }
+                }
+            });
+        }
+    });
+}
+
 /// Runs.
 #[must_use]
 pub fn run(plan: Plan) -> Outcome {
+    hear_panics();
     let mut rng = Rng::with_seed(plan.seed);
     let stage = Stage::new(&mut rng, plan.planted);
     let mut sim = turmoil::Builder::new()
@@ -114,6 +164,8 @@ pub fn run(plan: Plan) -> Outcome {
         }
     }
     drop(sim);
-    let (breaches, tally) = checker::check(stage.log.lock().lines(), Terms { tight_ms: None });
+    let (mut breaches, tally) = checker::check(stage.log.lock().lines(), Terms { tight_ms: None });
+    let panics = PANICS.take().into_iter().map(|what| Breach { line: 0, what: format!("a node panicked: {what}") });
+    breaches.splice(0..0, panics);
     Outcome { breaches, tally, trace: Trace { stage } }
 }
