@@ -167,6 +167,12 @@ impl Net {
         self.running[node] = None;
     }
 
+    /// Takes everything off, so that a run can be forgotten: what is on its way knows the network.
+    pub(crate) fn take_down(&mut self) -> impl Sized + use<> {
+        let running = std::mem::replace(&mut self.running, [const { None }; NODES]);
+        (std::mem::take(&mut self.items), std::mem::take(&mut self.lines), running)
+    }
+
     /// Gives something to a node from outside the fleet, if it runs. False if not.
     pub fn give(&mut self, to: usize, what: Incoming) -> bool {
         let due_ms = self.now_ms + self.rng.u64(0..40);
@@ -369,7 +375,11 @@ impl Net {
 
     fn send(&mut self, line: u64, to: usize, frame: Option<Bytes>) -> bool {
         let Some(open) = self.lines.get(&line) else { return false };
-        let (from, there) = (open.ends[1 - to].0, open.ends[to].0);
+        let ((from, boot), there) = (open.ends[1 - to], open.ends[to].0);
+        if self.running[from].as_ref().is_none_or(|running| running.boot != boot) {
+            // a node that was killed says nothing, not even that its lines end
+            return false;
+        }
         let last_ms = open.coming[to].back().map_or(0, |(due_ms, _)| *due_ms);
         let due_ms = (self.now_ms + self.travel_ms(from, there)).max(last_ms);
         if let Some(open) = self.lines.get_mut(&line) {

@@ -164,6 +164,8 @@ pub fn run(plan: Plan) -> Outcome {
         }
     }
     drop(sim);
+    let rest = stage.net.lock().take_down();
+    drop(rest);
     let (mut breaches, tally) = checker::check(stage.log.lock().lines(), Terms { tight_ms: None });
     let panics = PANICS.take().into_iter().map(|what| Breach { line: 0, what: format!("a node panicked: {what}") });
     breaches.splice(0..0, panics);
