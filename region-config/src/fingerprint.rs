@@ -11,7 +11,7 @@ use crate::config::{
     QueryRules, Region, Route, Site, Zone,
 };
 
-const FORM: &str = "meridian fleet 3";
+const FORM: &str = "meridian fleet 4";
 
 /// The sum.
 pub(crate) fn of(config: &Config) -> [u8; 32] {
@@ -144,6 +144,7 @@ fn policy(sum: &mut Sum, it: &Policy) {
     let Policy {
         cache,
         class,
+        max_staleness_ms,
         default_ttl_s,
         ttl_min_s,
         ttl_max_s,
@@ -164,6 +165,7 @@ fn policy(sum: &mut Sum, it: &Policy) {
         CacheMode::Off => "off",
     });
     sum.text(class.as_str());
+    sum.optional(max_staleness_ms.as_ref(), |sum, ms| sum.number(*ms));
     for seconds in
         [default_ttl_s, ttl_max_s, ttl_s, &negative.not_found_s, &negative.client_error_s, &negative.server_error_s]
     {

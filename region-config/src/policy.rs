@@ -12,6 +12,9 @@ pub struct Policy {
     pub default_ttl_s: Option<u32>,
     /// The shortest lifetime, in seconds, where the response names one and is no error.
     pub ttl_min_s: u32,
+    /// So long after a purge is acknowledged, nothing older than it is served here, whatever is cut off, in ms; none means
+    /// that a node which hears of no purges serves on, and says so.
+    pub max_staleness_ms: Option<u64>,
     /// The longest lifetime, in seconds; none means no bound.
     pub ttl_max_s: Option<u32>,
     /// The lifetime whatever the response names, in seconds, for what is no error and may be kept at all.
@@ -48,6 +51,7 @@ impl Default for Policy {
             cache: CacheMode::Origin,
             class: Class::Standard,
             default_ttl_s: None,
+            max_staleness_ms: None,
             ttl_min_s: 0,
             ttl_max_s: None,
             ttl_s: None,
@@ -82,7 +86,7 @@ pub enum Class {
     Static,
     /// As the origin's headers say.
     Standard,
-    /// Permissions, prices, states of accounts: kept for seconds, and never served stale.
+    /// Permissions, prices, states of accounts: never served stale, and never longer than the bound after a purge.
     Tight,
     /// Never kept.
     Live,

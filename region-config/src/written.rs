@@ -334,13 +334,15 @@ section! {
         need path: PathPattern,
         /// Whether responses are kept: `origin` as the origin's headers say, `off` never.
         may cache: CacheMode,
-        /// What kind of thing is served: `static` files, `standard` as the origin's headers say, `tight` kept for at most `ttl_max` (5s if left out) and never served stale, `live` never kept; `standard` if left out.
+        /// What kind of thing is served: `static` files, `standard` as the origin's headers say, `tight` never served stale and bound by `max_staleness`, `live` never kept; `standard` if left out.
         may class: Class,
         /// Lifetime of responses that name none.
         may default_ttl: Time<0, { 366 * DAY }>,
         /// Shortest lifetime of responses that name one and are no errors; 0 if left out.
         may ttl_min: Time<0, { 366 * DAY }>,
-        /// Longest lifetime; no bound if left out, 5s for `tight`.
+        /// So long after a purge is acknowledged nothing older than it is served, also by a node that is cut off: it asks the origin or fails. For `tight` 5s if left out; for others no bound, and what is served by a node that is cut off is marked.
+        may max_staleness: Time<{ 2 * S }, HOUR>,
+        /// Longest lifetime; no bound if left out, but 5s for `tight` without `max_staleness`.
         may ttl_max: Time<0, { 366 * DAY }>,
         /// Lifetime of all responses that may be kept and are no errors, whatever they name.
         may ttl: Time<0, { 366 * DAY }>,

@@ -38,14 +38,26 @@ pub fn instant() -> Instant {
     Instant::now()
 }
 
-/// Milliseconds by the monotonic clock since the process first asked: a plain number for pure code.
+/// Milliseconds since the machine was started, by a clock that nobody sets and that also runs while the machine sleeps: a
+/// plain number for pure code, and what promises about time are measured by.
 #[must_use]
 pub fn monotonic_ms() -> u64 {
     #[cfg(feature = "simulation")]
     if let Some(world) = crate::simulation::world() {
         return world.monotonic_ms();
     }
-    static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
-    let elapsed = START.get_or_init(Instant::now).elapsed();
-    u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let (seconds, nanos) = (u64::try_from(now.tv_sec).unwrap_or(0), u64::try_from(now.tv_nsec).unwrap_or(0));
+    seconds.saturating_mul(1_000).saturating_add(nanos / 1_000_000)
+}
+
+/// Wall clock in microseconds since the Unix epoch. 0 if the clock stands before it.
+#[must_use]
+pub fn unix_us() -> u64 {
+    #[cfg(feature = "simulation")]
+    if let Some(world) = crate::simulation::world() {
+        return world.unix_ms() * 1_000;
+    }
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }

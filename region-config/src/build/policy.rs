@@ -10,6 +10,8 @@ use crate::{
 
 /// The longest lifetime on a tight route that does not say, in seconds.
 const TIGHT_MAX_S: u32 = 5;
+/// How long a purge may go unheard on a tight route that does not say, in ms.
+const TIGHT_STALENESS_MS: u64 = 5_000;
 /// The lifetime of what names none and cannot be guessed, on a static route that does not say, in seconds.
 const STATIC_DEFAULT_S: u32 = 86_400;
 
@@ -22,7 +24,14 @@ pub(super) fn of(section: &RouteSection) -> Policy {
         class,
         default_ttl_s: written(section.default_ttl.as_ref()).or((class == Class::Static).then_some(STATIC_DEFAULT_S)),
         ttl_min_s: seconds(&section.ttl_min, default.ttl_min_s),
-        ttl_max_s: written(section.ttl_max.as_ref()).or((class == Class::Tight).then_some(TIGHT_MAX_S)),
+        max_staleness_ms: section
+            .max_staleness
+            .as_ref()
+            .map(|it| it.value.0)
+            .or((class == Class::Tight).then_some(TIGHT_STALENESS_MS)),
+        // who says how soon purges have to take effect relies on them, not on lifetimes
+        ttl_max_s: written(section.ttl_max.as_ref())
+            .or((class == Class::Tight && section.max_staleness.is_none()).then_some(TIGHT_MAX_S)),
         ttl_s: written(section.ttl.as_ref()),
         negative: section.negative_ttl.as_ref().map_or_else(NegativeTtl::default, |it| negative(&it.value)),
         heuristic: value(&section.heuristic).unwrap_or(class == Class::Static),

@@ -96,6 +96,7 @@ pub(super) async fn purge(realm: &Realm, work: Work) -> Result<Purge, Refusal> {
     let wait = match work.wait {
         PurgeWait::Local => Wait::Local,
         PurgeWait::Quorum => Wait::Quorum,
+        PurgeWait::Region => Wait::Region,
         PurgeWait::All => Wait::All,
     };
     realm.submit(order, wait, work.timeout).await.map(shown).map_err(|fault| refusal(&fault))
@@ -146,6 +147,7 @@ fn shown(receipt: Receipt) -> Purge {
         state: match receipt.state {
             Acknowledged::Accepted => PurgeState::Accepted,
             Acknowledged::Quorum => PurgeState::Quorum,
+            Acknowledged::Region => PurgeState::Region,
             Acknowledged::All => PurgeState::All,
         },
         stored: receipt.stored.into_iter().map(stored).collect(),
@@ -155,8 +157,12 @@ fn shown(receipt: Receipt) -> Purge {
             .map(|(node, region, state, after_ms)| PurgeNode {
                 node: node.to_string(),
                 region: region.to_string(),
+                position: match state {
+                    NodeReceipt::Applied { position } => Some(position.to_string()),
+                    NodeReceipt::Fenced | NodeReceipt::Pending => None,
+                },
                 state: match state {
-                    NodeReceipt::Applied => PurgeNodeState::Applied,
+                    NodeReceipt::Applied { .. } => PurgeNodeState::Applied,
                     NodeReceipt::Fenced => PurgeNodeState::Fenced,
                     NodeReceipt::Pending => PurgeNodeState::Pending,
                 },

@@ -294,6 +294,8 @@ pub enum PurgeWait {
     /// On disk on a majority of the witnesses: it cannot be lost any more.
     #[default]
     Quorum,
+    /// In effect on every node of the realm in the region of the node that was asked, or the node is fenced.
+    Region,
     /// In effect on every node of the realm, or the node is fenced.
     All,
 }
@@ -361,6 +363,8 @@ pub enum PurgeState {
     Accepted,
     /// On disk on a majority of the witnesses.
     Quorum,
+    /// And in effect on every node of the realm in the region of the node that took it, or the node is fenced.
+    Region,
     /// In effect on every node of the realm, or the node is fenced.
     All,
 }
@@ -383,6 +387,8 @@ pub struct PurgeNode {
     pub region: String,
     /// What is known of it.
     pub state: PurgeNodeState,
+    /// Where in the node's own order it was applied, as `boot.count`.
+    pub position: Option<String>,
     /// After how many ms; none if not known.
     pub after_ms: Option<u32>,
 }

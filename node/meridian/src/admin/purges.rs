@@ -66,6 +66,7 @@ pub(super) async fn order(
         // a receipt does not say whether the own disk has it; that the wait came to its end does
         PurgeWait::Local => clock::instant().duration_since(began) < patience || purge.state != PurgeState::Accepted,
         PurgeWait::Quorum => purge.state != PurgeState::Accepted,
+        PurgeWait::Region => matches!(purge.state, PurgeState::Region | PurgeState::All),
         PurgeWait::All => purge.state == PurgeState::All,
     };
     let status = if reached { StatusCode::OK } else { StatusCode::ACCEPTED };

@@ -100,6 +100,7 @@ fn text(purge: &Purge) -> String {
     let state = match purge.state {
         PurgeState::Accepted => "accepted, not yet on disk on a majority of the witnesses",
         PurgeState::Quorum => "on disk on a majority of the witnesses",
+        PurgeState::Region => "in effect on every node of the region",
         PurgeState::All => "in effect on every node",
     };
     let mut text = format!("purge {} of {}: {}\n{state}\n\n", purge.id, about(purge), printable(&scope.join(", ")));

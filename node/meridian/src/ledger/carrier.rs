@@ -73,6 +73,9 @@ pub(super) enum CarryFault {
     /// What came was no message.
     #[error("a malformed answer: {0}")]
     Malformed(#[from] wire::message::MessageFault),
+    /// The other end promises nothing.
+    #[error("refused: {0}")]
+    Refused(wire::purge::Refusal),
     /// The log at the other end does not go on where we are.
     #[error("the witness's log does not follow what was read of it")]
     Broken,
@@ -94,23 +97,6 @@ impl Carrier {
         };
         let (line, peer) = opened.map_err(|_| CarryFault::TimedOut)??;
         if peer.member(realm) { Ok(line) } else { Err(CarryFault::Outside) }
-    }
-
-    /// Sends one message and waits for its answer.
-    pub(super) async fn call(
-        &self,
-        node: &NodeId,
-        realm: &RealmId,
-        request: &[u8],
-        deadline: Duration,
-    ) -> Result<Bytes, CarryFault> {
-        let exchange = async {
-            let mut line = self.open(node, Kind::Ledger, realm).await?;
-            line.send.frame(request).await?;
-            line.send.finish();
-            line.recv.frame().await
-        };
-        tokio::time::timeout(deadline, exchange).await.map_err(|_| CarryFault::TimedOut)?
     }
 }
 
@@ -146,18 +132,6 @@ impl Sending {
                 let sent = out.frame(Bytes::copy_from_slice(bytes)).await;
                 sent.then_some(()).ok_or(CarryFault::Ended)
             }
-        }
-    }
-
-    /// Says that nothing more follows.
-    pub(super) fn finish(&mut self) {
-        match self {
-            // a stream that is closed already needs no end
-            Self::Mesh(stream) => drop(stream.finish()),
-            #[cfg(test)]
-            Self::Local(_) => {}
-            #[cfg(feature = "simulation")]
-            Self::Simulated(_) => {}
         }
     }
 }

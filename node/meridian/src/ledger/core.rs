@@ -1,14 +1,20 @@
 //! The machines of one realm, under one lock, and how they feed each other.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use region_config::NodeId;
 use rules::purge::{
-    Acknowledged, Append, Apply, Cursor, Delta, Event, Heard, LogHead, PurgeId, Reader, Receipts, Record, Source,
-    TailStart, Witness, majority,
+    Acknowledged, Append, Apply, Cursor, Delta, Electorate, Event, Heard, Lease, LogHead, Position, PurgeId, Reader,
+    Receipts, Record, Source, TailStart, Witness,
 };
 use tokio::sync::Notify;
-use wire::purge::Refusal;
+use wire::purge::{Refusal, Sent};
 
 use crate::clock;
 
@@ -21,6 +27,10 @@ pub(super) struct Core {
     pub(super) apply: Apply,
     pub(super) witness: Option<Witness>,
     pub(super) receipts: Receipts,
+    pub(super) electorate: Electorate,
+    pub(super) lease: Lease,
+    /// Since when nothing acknowledged can be missing, as requests read it; 0 if nothing is sure.
+    pub(super) since: Arc<AtomicU64>,
     /// This node's name and its place among the witnesses.
     pub(super) me: NodeId,
     pub(super) own: Option<usize>,
@@ -42,9 +52,13 @@ pub(super) struct Core {
 pub(super) struct Unwritten {
     change: u64,
     id: PurgeId,
+    position: Position,
     /// Whether it is in the own log.
     logged: bool,
 }
+
+/// An event that came from another node: its place in the own log (0 if that was not asked for), and its position.
+pub(super) type Received = (PurgeId, u64, Position);
 
 /// What the caller has to do after a head.
 #[derive(Debug, Clone, Copy)]
@@ -68,9 +82,9 @@ pub(super) struct Batch {
 
 impl Core {
     /// An application's purge: applied at once, logged if this node is a witness, kept until a majority has it.
-    pub(super) fn take(&mut self, event: &Arc<Event>) -> bool {
+    pub(super) fn take(&mut self, event: &Arc<Event>, bound_ms: Option<u64>) -> bool {
         let now = clock::monotonic_ms();
-        if !self.receipts.handle_taken(event, now, clock::unix_ms()) {
+        if !self.receipts.handle_taken(event, bound_ms, now, clock::unix_ms()) {
             return false;
         }
         if self.receipts.state(event.id()) == Some(Acknowledged::Accepted) {
@@ -84,23 +98,35 @@ impl Core {
     fn keep(&mut self, event: &Arc<Event>) {
         let logged = self.append(event).is_ok();
         self.change += 1;
-        self.unwritten.push(Unwritten { change: self.change, id: event.id(), logged });
+        let position = self.applied_at(event);
+        self.unwritten.push(Unwritten { change: self.change, id: event.id(), position, logged });
     }
 
     /// Events from the node that took them. They are applied in any case; the answer, if it is a promise, may be
     /// given when the change is on disk.
-    pub(super) fn receive(&mut self, events: &[Arc<Event>], store: bool) -> Result<Vec<(PurgeId, u64)>, Refusal> {
+    pub(super) fn receive(&mut self, events: &[Sent], store: bool) -> Result<Vec<Received>, Refusal> {
+        let events = || events.iter().map(|sent| &sent.event);
         if self.apply.sites() >= SITES_MAX
-            && events.iter().filter_map(|event| event.site()).any(|site| !self.apply.knows(site))
+            && events().filter_map(|event| event.site()).any(|site| !self.apply.knows(site))
         {
             return Err(Refusal::Full);
         }
-        let places: Vec<_> = events.iter().map(|event| (event.id(), self.append(event))).collect();
+        let received: Vec<_> = events()
+            .map(|event| {
+                let place = self.append(event);
+                (event.id(), place, self.applied_at(event))
+            })
+            .collect();
         self.change += 1;
-        if !store {
-            return Ok(places.into_iter().map(|(id, _)| (id, 0)).collect());
-        }
-        places.into_iter().map(|(id, place)| Ok((id, place?))).collect()
+        let promised = received.into_iter().map(|(id, place, position)| {
+            let place = if store { place? } else { 0 };
+            Ok((id, place, position))
+        });
+        promised.collect()
+    }
+
+    fn applied_at(&self, event: &Event) -> Position {
+        self.apply.applied_at(event).unwrap_or_else(|| self.apply.position())
     }
 
     /// Applies an event, and appends it to the own log if that counts.
@@ -126,11 +152,23 @@ impl Core {
         }
     }
 
-    /// What a witness says about its log.
-    pub(super) fn head(&mut self, witness: usize, head: LogHead, reading: bool) -> Reading {
+    /// A witness is asked where its log ends.
+    pub(super) fn asked(&mut self, witness: usize, nonce: u64) {
+        self.lease.handle_asked(witness, nonce, clock::monotonic_ms());
+    }
+
+    /// The line to a witness is gone.
+    pub(super) fn line_lost(&mut self, witness: usize) {
+        self.lease.handle_line_lost(witness);
+    }
+
+    /// What a witness says about its log, when it is asked (`nonce`) or by itself (0).
+    pub(super) fn head(&mut self, witness: usize, nonce: u64, head: LogHead, reading: bool) -> Reading {
         let recovering = self.witness.as_ref().is_some_and(Witness::recovering);
         let before = self.apply.cursor(witness);
         let start = self.apply.handle_head(witness, head, recovering, clock::monotonic_ms());
+        self.lease.handle_answer(witness, nonce, &head);
+        self.read(witness);
         self.change += 1;
         self.weigh();
         match start {
@@ -158,9 +196,17 @@ impl Core {
             self.reached(record.event.id(), reached);
         }
         self.own_log();
+        self.read(witness);
         self.change += 1;
         self.weigh();
         true
+    }
+
+    /// A witness's log was read up to the cursor.
+    fn read(&mut self, witness: usize) {
+        if let Some(cursor) = self.apply.cursor(witness) {
+            self.lease.handle_read(witness, &cursor);
+        }
     }
 
     /// A reader of the own log says where it is.
@@ -175,6 +221,7 @@ impl Core {
         self.apply.handle_own_epoch(witness.appended(), false);
         self.apply.handle_doubt();
         self.change += 1;
+        self.weigh();
     }
 
     /// A witness has it on disk.
@@ -184,9 +231,16 @@ impl Core {
     }
 
     /// A member has applied it, and has that on disk.
-    pub(super) fn applied(&mut self, id: PurgeId, member: &NodeId) {
-        let reached = self.receipts.handle_applied(id, member, clock::monotonic_ms());
+    pub(super) fn applied(&mut self, id: PurgeId, member: &NodeId, position: Position) {
+        let reached = self.receipts.handle_applied(id, member, position, clock::monotonic_ms());
         self.reached(id, reached);
+    }
+
+    /// Time passes: who has not answered may be fenced.
+    pub(super) fn tick(&mut self, now_ms: u64) {
+        for id in self.receipts.poll_fenced(now_ms) {
+            self.told(id);
+        }
     }
 
     fn reached(&mut self, id: PurgeId, state: Option<Acknowledged>) {
@@ -195,6 +249,10 @@ impl Core {
             self.outbox.insert(id, None);
             self.change += 1;
         }
+        self.told(id);
+    }
+
+    fn told(&self, id: PurgeId) {
         if let Some(waiters) = self.waiters.get(&id) {
             waiters.notify_waiters();
         }
@@ -225,7 +283,7 @@ impl Core {
         let me = self.me.clone();
         let written = self.unwritten.partition_point(|own| own.change <= batch.change);
         for own in self.unwritten.drain(..written).collect::<Vec<_>>() {
-            self.applied(own.id, &me);
+            self.applied(own.id, &me, own.position);
             if own.logged {
                 self.stored(own.id, &me);
             }
@@ -259,13 +317,14 @@ impl Core {
             }
         }
         if !self.caught_up {
-            let own = usize::from(self.witness.as_ref().is_some_and(Witness::voting));
-            let voting = heard.iter().filter(|(_, voting)| *voting).count();
-            if own + voting >= majority(self.witnesses) {
+            let own = self.own.filter(|_| self.witness.as_ref().is_some_and(Witness::voting));
+            if self.electorate.met(|witness| own == Some(witness) || heard.contains(&(witness, true))) {
                 self.caught_up = true;
                 self.apply.open_gate();
             }
         }
+        let votes = self.witness.as_ref().is_some_and(Witness::voting);
+        self.since.store(self.lease.since(votes).unwrap_or(0), Ordering::Release);
     }
 
     /// To be called once after the start: a witness that is alone has caught up with itself.

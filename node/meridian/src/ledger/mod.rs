@@ -14,6 +14,7 @@
 mod carrier;
 mod commits;
 mod core;
+mod figures;
 mod follow;
 mod news;
 mod outlet;
@@ -26,8 +27,11 @@ use region_config::{Config, JurisdictionId, NodeId, RealmId};
 use rules::residency;
 use store::ledger::{Disk, RealDisk};
 
-pub use self::realm::{Purge, PurgeFault, Realm};
 use self::{carrier::Carrier, serve::Door};
+pub use self::{
+    figures::Figures,
+    realm::{Purge, PurgeFault, Realm, Standing},
+};
 use crate::{
     peers::{Kind, Mesh},
     tasks::Tasks,

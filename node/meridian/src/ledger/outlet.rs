@@ -1,33 +1,31 @@
-//! Sending events to one other member: at once, in batches, again until it has answered.
+//! Sending events to one other member: at once, over a line that stands, again until it has answered.
+//!
+//! Nothing waits for an answer but the answer's reader: what comes while a batch is on its way goes out behind it. Answers
+//! come in the order of the batches. When the line breaks, what was not answered goes again, over the next one.
 
-use std::{
-    collections::VecDeque,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use region_config::NodeId;
-use rules::purge::{Event, OUTBOX_MAX};
-use tokio::sync::{Notify, Semaphore};
-use wire::purge::{Answer, BATCH_BYTES, Request, decode_answer, encode_request, event_bytes};
+use rules::purge::OUTBOX_MAX;
+use tokio::sync::Notify;
+use wire::purge::{Answer, BATCH_BYTES, Refusal, Request, Sent, decode_answer, encode_request, event_bytes};
 
 use super::{
-    carrier::{Carrier, CarryFault},
+    carrier::{Carrier, CarryFault, Receiving, Sending},
     chance,
     realm::Realm,
 };
+use crate::{clock, peers::Kind};
 
-/// Calls to one member that wait for answers at a time: an answer comes after the member's disk has synced, and the
-/// next events shall not wait for that.
-const CALLS_MAX: usize = 16;
-/// Events in one call.
+/// Events in one batch.
 const EVENTS_MAX: usize = 512;
-/// How long an answer may take.
-const ANSWER: Duration = Duration::from_secs(5);
+/// Batches and events that wait for their answers, at most: an answer comes after the member's disk has synced.
+const BATCHES_ON_WAY_MAX: usize = 256;
+const EVENTS_ON_WAY_MAX: usize = 16_384;
+/// How long an answer may take, and how often that is looked at.
+const ANSWER_MS: u64 = 5_000;
+const LOOK: Duration = Duration::from_millis(500);
 /// Pauses after failures, in ms: the first and the longest.
 const PAUSE_MS: (u64, u64) = (50, 1_000);
 
@@ -37,53 +35,98 @@ pub(super) struct Outlet {
     pub(super) node: NodeId,
     /// Whether it is a witness: then it is asked to store.
     store: bool,
-    queue: Mutex<VecDeque<Arc<Event>>>,
-    filled: Notify,
-    failures: AtomicU32,
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    waiting: VecDeque<Sent>,
+    on_way: VecDeque<Batch>,
+    events_on_way: usize,
+}
+
+#[derive(Debug)]
+struct Batch {
+    events: Vec<Sent>,
+    sent_ms: u64,
 }
 
 impl Outlet {
     pub(super) fn new(node: NodeId, store: bool) -> Self {
-        Self { node, store, queue: Mutex::default(), filled: Notify::new(), failures: AtomicU32::new(0) }
+        Self { node, store, state: Mutex::default(), changed: Notify::new() }
     }
 
     /// Puts an event into the queue. Over its limit the oldest goes: the tails bring it, only its receipt is missing.
-    pub(super) fn push(&self, event: Arc<Event>) {
-        let mut queue = self.queue.lock();
-        if queue.len() >= OUTBOX_MAX {
-            queue.pop_front();
+    pub(super) fn push(&self, sent: Sent) {
+        let mut state = self.state.lock();
+        if state.waiting.len() >= OUTBOX_MAX {
+            state.waiting.pop_front();
         }
-        queue.push_back(event);
-        drop(queue);
-        self.filled.notify_one();
+        state.waiting.push_back(sent);
+        drop(state);
+        self.changed.notify_one();
     }
 
-    fn batch(&self) -> Vec<Arc<Event>> {
-        let mut queue = self.queue.lock();
+    /// How many events wait to be sent or answered.
+    pub(super) fn backlog(&self) -> usize {
+        let state = self.state.lock();
+        state.waiting.len() + state.events_on_way
+    }
+
+    /// Waits for the next batch, which is on its way from then on.
+    async fn next(&self) -> Vec<Sent> {
+        loop {
+            if let Some(events) = self.state.lock().depart(clock::monotonic_ms()) {
+                return events;
+            }
+            self.changed.notified().await;
+        }
+    }
+
+    /// The oldest batch is answered; none if there is no batch.
+    fn arrived(&self) -> Option<Vec<Sent>> {
+        let mut state = self.state.lock();
+        let batch = state.on_way.pop_front()?;
+        state.events_on_way -= batch.events.len();
+        drop(state);
+        self.changed.notify_one();
+        Some(batch.events)
+    }
+
+    fn overdue(&self) -> bool {
+        let now_ms = clock::monotonic_ms();
+        self.state.lock().on_way.front().is_some_and(|batch| now_ms.saturating_sub(batch.sent_ms) > ANSWER_MS)
+    }
+
+    /// What was not answered goes again, in its order.
+    fn back(&self) {
+        let mut state = self.state.lock();
+        let unanswered: Vec<Batch> = state.on_way.drain(..).collect();
+        for sent in unanswered.into_iter().rev().flat_map(|batch| batch.events.into_iter().rev()) {
+            state.waiting.push_front(sent);
+        }
+        state.events_on_way = 0;
+    }
+}
+
+impl State {
+    fn depart(&mut self, now_ms: u64) -> Option<Vec<Sent>> {
+        if self.waiting.is_empty() || self.on_way.len() >= BATCHES_ON_WAY_MAX || self.events_on_way >= EVENTS_ON_WAY_MAX
+        {
+            return None;
+        }
         let mut bytes = 0;
-        let fits = queue.iter().take(EVENTS_MAX).take_while(|event| {
-            bytes += event_bytes(event);
+        let fits = self.waiting.iter().take(EVENTS_MAX).take_while(|sent| {
+            bytes += 8 + event_bytes(&sent.event);
             bytes <= BATCH_BYTES
         });
-        let count = fits.count();
         // an event alone always fits into a message
-        let count = count.max(usize::from(!queue.is_empty()));
-        queue.drain(..count).collect()
-    }
-
-    fn back(&self, events: Vec<Arc<Event>>) {
-        let mut queue = self.queue.lock();
-        events.into_iter().rev().for_each(|event| queue.push_front(event));
-        drop(queue);
-        self.filled.notify_one();
-    }
-
-    /// How long to wait before the next call.
-    fn pause(&self) -> Option<Duration> {
-        let failures = self.failures.load(Ordering::Relaxed);
-        let (first, longest) = PAUSE_MS;
-        let pause = first.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(longest);
-        (failures > 0).then(|| jittered(pause))
+        let count = fits.count().max(1);
+        let events: Vec<Sent> = self.waiting.drain(..count).collect();
+        self.events_on_way += events.len();
+        self.on_way.push_back(Batch { events: events.clone(), sent_ms: now_ms });
+        Some(events)
     }
 }
 
@@ -94,61 +137,88 @@ pub(super) fn jittered(pause_ms: u64) -> Duration {
     Duration::from_millis(pause_ms / 2 + pause_ms * u64::from(chance) / 510)
 }
 
-/// Sends until the node stops.
+/// Sends until the node stops. The line stands before there is anything to send: the first purge shall not wait for it.
 pub(super) async fn run(realm: Arc<Realm>, outlet: Arc<Outlet>, carrier: Carrier) {
-    let calls = Arc::new(Semaphore::new(CALLS_MAX));
+    let mut pause = PAUSE_MS.0;
     loop {
-        if let Some(pause) = outlet.pause() {
-            tokio::time::sleep(pause).await;
-        }
-        let Ok(call) = Arc::clone(&calls).acquire_owned().await else { return };
-        let events = outlet.batch();
-        if events.is_empty() {
-            outlet.filled.notified().await;
-            continue;
-        }
-        let (realm, sending, carrier) = (Arc::clone(&realm), Arc::clone(&outlet), carrier.clone());
-        let tasks = realm.tasks.clone();
-        let sent = async move {
-            send(&realm, &sending, &carrier, events).await;
-            drop(call);
-        };
-        // while it fails, one call at a time
-        if outlet.failures.load(Ordering::Relaxed) > 0 {
-            sent.await;
-        } else {
-            tasks.spawn_until_stopped("ledger-call", sent);
+        let mut answered = false;
+        let fault = line(&realm, &outlet, &carrier, &mut answered).await;
+        tracing::debug!(realm = %realm.name, node = %outlet.node, %fault, "a line for events ended");
+        outlet.back();
+        pause = if answered { PAUSE_MS.0 } else { (pause * 2).min(PAUSE_MS.1) };
+        tokio::time::sleep(jittered(pause)).await;
+    }
+}
+
+/// Sends over one line, until it ends.
+async fn line(realm: &Arc<Realm>, outlet: &Outlet, carrier: &Carrier, answered: &mut bool) -> CarryFault {
+    let line = match carrier.open(&outlet.node, Kind::Ledger, &realm.name).await {
+        Ok(line) => line,
+        Err(fault) => return fault,
+    };
+    tokio::select! {
+        biased;
+        fault = listen(realm, outlet, line.recv, answered) => fault,
+        fault = speak(realm, outlet, line.send) => fault,
+        () = overdue(outlet) => CarryFault::TimedOut,
+    }
+}
+
+async fn speak(realm: &Realm, outlet: &Outlet, mut send: Sending) -> CarryFault {
+    loop {
+        let events = outlet.next().await;
+        let request = Request { realm: realm.name.clone(), store: outlet.store, events };
+        #[cfg(feature = "simulation")]
+        crate::simulation::pause(crate::simulation::Place::Send).await;
+        if let Err(fault) = send.frame(&encode_request(&request)).await {
+            return fault;
         }
     }
 }
 
-async fn send(realm: &Arc<Realm>, outlet: &Outlet, carrier: &Carrier, events: Vec<Arc<Event>>) {
-    let request = Request { realm: realm.name.clone(), store: outlet.store, events };
-    let bytes = encode_request(&request);
-    #[cfg(feature = "simulation")]
-    crate::simulation::pause(crate::simulation::Place::Send).await;
-    let called = carrier.call(&outlet.node, &realm.name, &bytes, ANSWER).await;
-    let answer = called.and_then(|bytes| decode_answer(&bytes).map_err(CarryFault::from));
+async fn overdue(outlet: &Outlet) {
+    while !outlet.overdue() {
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+async fn listen(realm: &Arc<Realm>, outlet: &Outlet, mut recv: Receiving, answered: &mut bool) -> CarryFault {
+    loop {
+        let answer = match recv.frame().await {
+            Ok(bytes) => decode_answer(&bytes),
+            Err(fault) => return fault,
+        };
+        match answer {
+            Err(fault) => return fault.into(),
+            Ok(answer) => {
+                if let Err(refusal) = settle(realm, outlet, answer) {
+                    return CarryFault::Refused(refusal);
+                }
+            }
+        }
+        *answered = true;
+    }
+}
+
+/// Notes what an answer says of the oldest batch. One that promises nothing leaves it where it is: it goes again.
+fn settle(realm: &Arc<Realm>, outlet: &Outlet, answer: Answer) -> Result<(), Refusal> {
     let mut core = realm.core.lock();
     match answer {
-        Ok(Answer::Applied(ids)) if !outlet.store => {
-            ids.into_iter().for_each(|id| core.applied(id, &outlet.node));
+        Answer::Refused(refusal) => return Err(refusal),
+        // a witness that only applied has not done what it was asked to
+        Answer::Applied(_) if outlet.store => return Err(Refusal::Malformed),
+        Answer::Applied(ids) => {
+            ids.into_iter().for_each(|(id, position)| core.applied(id, &outlet.node, position));
         }
-        Ok(Answer::Stored { places, .. }) => {
-            for (id, _) in places {
-                core.applied(id, &outlet.node);
+        Answer::Stored { places, .. } => {
+            for (id, _, position) in places {
+                core.applied(id, &outlet.node, position);
                 core.stored(id, &outlet.node);
             }
         }
-        other => {
-            drop(core);
-            tracing::debug!(realm = %realm.name, node = %outlet.node, answer = ?other, "events go again");
-            outlet.failures.fetch_add(1, Ordering::Relaxed);
-            outlet.back(request.events);
-            return;
-        }
     }
     drop(core);
-    outlet.failures.store(0, Ordering::Relaxed);
+    outlet.arrived();
     realm.lazy.notify_one();
+    Ok(())
 }

@@ -1,7 +1,7 @@
 //! One realm on this node: what the rest of the node sees of the ledger.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -10,14 +10,15 @@ use std::{
 };
 
 use parking_lot::{Mutex, RwLock};
-use region_config::{Config, JurisdictionId, NodeId, RealmId, SiteId};
+use region_config::{CacheMode, Class, Config, JurisdictionId, NodeId, PathPattern, Policy, RealmId, Site, SiteId};
 use rules::purge::{
-    Acknowledged, Apply, Event, EventFault, LOG_KEEP, Limits, Mode, Position, PurgeId, PurgeKey, RECEIPTS_MAX, Receipt,
-    Receipts, Record, SiteGuard, Terms, Wait, Witness, members, witnesses,
+    ALWAYS, Acknowledged, Apply, Electorate, Event, EventFault, LOG_KEEP, Lease, Limits, Mode, Position, PurgeId,
+    PurgeKey, RECEIPTS_MAX, Receipt, Receipts, Record, SiteGuard, Terms, Wait, Witness, fill::Vouch, members,
+    witnesses,
 };
 use store::ledger::{Chance, Disk, LedgerError, LedgerFile, Log, Opened, Past, Writer};
 use tokio::sync::Notify;
-use wire::purge::{BATCH_BYTES, decode_have, encode_have};
+use wire::purge::{BATCH_BYTES, Sent, decode_have, encode_have};
 
 use super::{
     LedgersFault,
@@ -25,6 +26,7 @@ use super::{
     chance,
     commits::{self, Written},
     core::Core,
+    figures::Figures,
     follow,
     news::News,
     outlet::{self, Outlet},
@@ -90,12 +92,40 @@ pub struct Realm {
     /// Something is to be written.
     pub(super) lazy: Notify,
     pub(super) tasks: Tasks,
+    pub(super) figures: Figures,
     position: Arc<AtomicU64>,
+    since: Arc<AtomicU64>,
+    /// Whether it is long ago that this node was sure to have heard everything.
+    unsure: AtomicBool,
     caught_up: AtomicBool,
     life: [u8; 16],
     log: Log,
     outlets: Vec<Arc<Outlet>>,
-    sites: RwLock<BTreeSet<SiteId>>,
+    /// The sites, each with what its routes promise.
+    sites: RwLock<BTreeMap<SiteId, Option<u64>>>,
+    poll_ms: AtomicU64,
+}
+
+/// How often witnesses are asked: four times in the shortest bound of a route, within these, in ms.
+const POLL_MS: (u64, u64) = (250, 1_000);
+/// After so long without being sure to have heard everything, in ms, what is served says so.
+const UNSURE_MS: u64 = 5_000;
+/// How often it is looked at what the passing of time brings.
+const TICK: Duration = Duration::from_millis(100);
+
+/// How a realm stands on this node, for operators.
+#[derive(Debug, Clone)]
+pub struct Standing {
+    /// Its witnesses, each with how many ms ago this node was sure to have heard all that it had; none if never.
+    pub witnesses: Vec<(NodeId, Option<u64>)>,
+    /// How many ms ago this node was sure to have heard everything; none if it never was.
+    pub lease_age_ms: Option<u64>,
+    /// Purges taken here that no majority has yet.
+    pub waiting: usize,
+    /// Per other member: events that wait to be sent or answered.
+    pub backlog: Vec<(NodeId, usize)>,
+    /// Purged keys remembered.
+    pub marks: usize,
 }
 
 impl Realm {
@@ -118,6 +148,10 @@ impl Realm {
         let writer = writer(file, &name).map_err(fault)?;
         let outlets = outlets(config, &name, &core, carrier.is_some());
         let realm = Arc::new(Self {
+            since: Arc::clone(&core.since),
+            unsure: AtomicBool::new(false),
+            figures: Figures::new(),
+            poll_ms: AtomicU64::new(POLL_MS.1),
             own: core.own,
             witnesses: witnesses(config, &name),
             position: core.apply.published(),
@@ -142,6 +176,7 @@ impl Realm {
 
     fn start(self: &Arc<Self>, writer: Writer, carrier: Option<&Carrier>) {
         self.tasks.spawn_until_stopped("ledger-commits", commits::run(Arc::clone(self), writer));
+        self.tasks.spawn_until_stopped("ledger-ticks", ticks(Arc::clone(self)));
         self.urgent.notify_one();
         let Some(carrier) = carrier else { return };
         for outlet in &self.outlets {
@@ -181,6 +216,72 @@ impl Realm {
         self.core.lock().apply.covered(peer, site, &have, at_start)
     }
 
+    /// What this node can vouch for towards a route with this bound, now.
+    #[must_use]
+    pub fn vouch(&self, bound_ms: Option<u64>) -> Vouch {
+        match bound_ms {
+            None => Vouch { bound_ms, since_ms: 0, now_ms: 0 },
+            // asked before the clock: what becomes sure in between is no matter
+            Some(_) => {
+                let since_ms = self.since.load(Ordering::Acquire);
+                Vouch { bound_ms, since_ms, now_ms: clock::monotonic_ms() }
+            }
+        }
+    }
+
+    /// Whether it is so long ago that this node was sure to have heard every purge that what it serves has to say so.
+    #[must_use]
+    pub fn unsure(&self) -> bool {
+        self.unsure.load(Ordering::Relaxed)
+    }
+
+    /// Whether a peer has heard of purges of a site that this node has not.
+    #[must_use]
+    pub fn behind(&self, site: &SiteId, have: &[u8]) -> bool {
+        let Ok(have) = decode_have(have) else { return false };
+        !have.ids.is_empty() && self.core.lock().apply.behind(site, &have)
+    }
+
+    /// What it counts of itself.
+    #[must_use]
+    pub fn figures(&self) -> &Figures {
+        &self.figures
+    }
+
+    /// How it stands.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        let now_ms = clock::monotonic_ms();
+        let ago = |since_ms: u64| if since_ms == ALWAYS { 0 } else { now_ms.saturating_sub(since_ms) };
+        let (heard, since, waiting, marks) = {
+            let core = self.core.lock();
+            let heard: Vec<_> = (0..self.witnesses.len()).map(|witness| core.lease.heard(witness)).collect();
+            (heard, self.since.load(Ordering::Acquire), core.receipts.waiting(), core.apply.marks())
+        };
+        let heard = heard.into_iter().enumerate();
+        let heard = heard.map(|(index, heard)| if Some(index) == self.own { Some(0) } else { heard.map(ago) });
+        Standing {
+            witnesses: self.witnesses.iter().cloned().zip(heard).collect(),
+            lease_age_ms: (since != 0).then(|| ago(since)),
+            waiting,
+            backlog: self.outlets.iter().map(|outlet| (outlet.node.clone(), outlet.backlog())).collect(),
+            marks,
+        }
+    }
+
+    /// How long until the witnesses are asked again.
+    pub(super) fn poll_pause(&self) -> Duration {
+        Duration::from_millis(self.poll_ms.load(Ordering::Relaxed))
+    }
+
+    /// Time has passed.
+    fn tick(&self) {
+        let now_ms = clock::monotonic_ms();
+        self.core.lock().tick(now_ms);
+        let since_ms = self.since.load(Ordering::Acquire);
+        self.unsure.store(now_ms > since_ms.saturating_add(UNSURE_MS), Ordering::Relaxed);
+    }
+
     /// Whether this node has heard, since it started, everything that was acknowledged before.
     #[must_use]
     pub fn caught_up(&self) -> bool {
@@ -214,14 +315,16 @@ impl Realm {
         let event = self.event(purge)?;
         let id = event.id();
         let (change, news) = self.take(&event)?;
-        self.urgent.notify_one();
+        let taken_unix_us = clock::unix_us();
         for outlet in &self.outlets {
-            outlet.push(Arc::clone(&event));
+            outlet.push(Sent { event: Arc::clone(&event), taken_unix_us });
         }
+        self.urgent.notify_one();
         let waiting = async {
             match wait {
                 Wait::Local => self.on_disk(change).await,
                 Wait::Quorum => self.reached(id, Acknowledged::Quorum, &news).await,
+                Wait::Region => self.reached(id, Acknowledged::Region, &news).await,
                 Wait::All => self.reached(id, Acknowledged::All, &news).await,
             }
         };
@@ -234,7 +337,7 @@ impl Realm {
     }
 
     fn event(&self, purge: Purge) -> Result<Arc<Event>, PurgeFault> {
-        if let Some(site) = purge.site.as_ref().filter(|site| !self.sites.read().contains(*site)) {
+        if let Some(site) = purge.site.as_ref().filter(|site| !self.sites.read().contains_key(*site)) {
             return Err(PurgeFault::UnknownSite { site: site.clone(), realm: self.name.clone() });
         }
         let idempotency = match purge.idempotency_key {
@@ -249,15 +352,25 @@ impl Realm {
         if let Some(stopped) = stopped {
             return Err(stopped.into());
         }
+        let bound_ms = self.bound_ms(event);
         let mut core = self.core.lock();
         if let Some(id) = core.apply.request(event).filter(|id| *id != event.id()) {
             return Err(PurgeFault::Conflict { id });
         }
-        if !core.take(event) {
+        if !core.take(event, bound_ms) {
             return Err(PurgeFault::Busy);
         }
         let news = Arc::clone(core.waiters.entry(event.id()).or_default());
         Ok((core.change, news))
+    }
+
+    /// What the routes promise that an event touches; none if one of them promises nothing.
+    fn bound_ms(&self, event: &Event) -> Option<u64> {
+        let sites = self.sites.read();
+        match event.site() {
+            Some(site) => sites.get(site).copied().flatten(),
+            None => sites.values().copied().try_fold(0, |most, bound_ms| Some(bound_ms?.max(most))),
+        }
     }
 
     fn leave(&self, id: PurgeId, news: Arc<Notify>) {
@@ -309,7 +422,13 @@ impl Realm {
     /// Takes the sites of a new config.
     pub(super) fn replace(&self, config: &Config) {
         let sites = config.sites.iter().filter(|site| site.realm() == self.name);
-        *self.sites.write() = sites.map(|site| site.name.clone()).collect();
+        let sites: BTreeMap<_, _> = sites.map(|site| (site.name.clone(), promised(site))).collect();
+        let of_realm = config.sites.iter().filter(|site| site.realm() == self.name);
+        let routes = of_realm.flat_map(|site| site.routes.iter());
+        let shortest = routes.filter_map(|route| route.policy.max_staleness_ms).min();
+        let poll_ms = shortest.map_or(POLL_MS.1, |bound_ms| (bound_ms / 4).clamp(POLL_MS.0, POLL_MS.1));
+        self.poll_ms.store(poll_ms, Ordering::Relaxed);
+        *self.sites.write() = sites;
     }
 
     /// Reads the own log from disk.
@@ -341,6 +460,24 @@ fn writer(file: LedgerFile, realm: &RealmId) -> Result<Writer, LedgerError> {
         return Ok(Writer::inline(file, realm.as_str()));
     }
     Writer::start(file, realm.as_str())
+}
+
+/// What all routes of a site promise that keep anything: the longest bound; none if one of them has none.
+fn promised(site: &Site) -> Option<u64> {
+    let keeps = |policy: &&Policy| policy.cache != CacheMode::Off && policy.class != Class::Live;
+    let all = site.routes.iter().any(|route| matches!(&route.path, PathPattern::Prefix(path) if path.is_empty()));
+    let elsewhere = Policy::default();
+    let rest = (!all).then_some(&elsewhere);
+    let policies = site.routes.iter().map(|route| &route.policy).chain(rest).filter(keeps);
+    policies.map(|policy| policy.max_staleness_ms).try_fold(0, |most, bound_ms| Some(bound_ms?.max(most)))
+}
+
+/// Looks from time to time at what its passing brings.
+async fn ticks(realm: Arc<Realm>) {
+    loop {
+        tokio::time::sleep(TICK).await;
+        realm.tick();
+    }
 }
 
 /// A boot number that grows by itself, at one a minute, since 2025: should the file be set back to an older state, the
@@ -387,8 +524,13 @@ fn core(config: &Config, realm: &RealmId, opened: Opened) -> Result<(Core, Ledge
     if past != Past::Kept {
         apply.handle_no_past();
     }
-    let receipts = Receipts::new(witnesses.clone(), members(config, realm), RECEIPTS_MAX);
+    let electorate = Electorate::of(witnesses.len());
+    let of_realm = members(config, realm);
+    let receipts = Receipts::new(electorate.clone(), witnesses.clone(), of_realm, &me, RECEIPTS_MAX);
     let mut core = Core {
+        lease: Lease::new(electorate.clone(), own, witnesses.len()),
+        since: Arc::default(),
+        electorate,
         apply,
         witness,
         receipts,
@@ -403,7 +545,8 @@ fn core(config: &Config, realm: &RealmId, opened: Opened) -> Result<(Core, Ledge
         waiters: BTreeMap::new(),
     };
     for event in &outbox {
-        core.take(event);
+        // whoever waited for it is gone
+        core.take(event, None);
     }
     Ok((core, file))
 }
@@ -416,7 +559,7 @@ fn outlets(config: &Config, realm: &RealmId, core: &Core, carried: bool) -> Vec<
     let outlets = others.map(|node| Arc::new(Outlet::new(node.clone(), witnesses.contains(&node))));
     let outlets: Vec<_> = outlets.collect();
     for event in core.outbox.values().flatten() {
-        outlets.iter().for_each(|outlet| outlet.push(Arc::clone(event)));
+        outlets.iter().for_each(|outlet| outlet.push(Sent { event: Arc::clone(event), taken_unix_us: 0 }));
     }
     outlets
 }

@@ -11,6 +11,7 @@ use wire::purge::{Answer, Refusal, TailFrame, decode_request, decode_tail, encod
 use super::{
     Ledgers, Peer,
     carrier::{CarryFault, Line, Receiving, Sending},
+    core::Received,
     realm::Realm,
 };
 use crate::peers::{self, Kind, PeerIdentity, Stream};
@@ -23,7 +24,9 @@ const BEAT: Duration = Duration::from_secs(1);
 const RECORDS_MAX: usize = 256;
 const RECORDS_BYTES: usize = wire::purge::BATCH_BYTES;
 /// Readers' messages that wait to be heeded.
-const STARTS_MAX: usize = 4;
+const HEEDS_MAX: usize = 16;
+/// Batches of one line that wait for the disk; a sender of more has to wait.
+const PROMISES_MAX: usize = 256;
 
 /// What the mesh hands the ledgers' streams to.
 #[derive(Debug)]
@@ -43,7 +46,7 @@ impl peers::Answer for Door {
 pub(super) async fn serve(ledgers: &Ledgers, kind: Kind, peer: Peer, mut line: Line) {
     let Ok(Ok(first)) = timeout(HEAD, line.recv.frame()).await else { return };
     let served = match kind {
-        Kind::Ledger => answer(ledgers, &peer, line.send, first).await,
+        Kind::Ledger => answer(ledgers, &peer, line, first).await,
         Kind::Tail => tail(ledgers, &peer, line, &first).await,
         Kind::Gossip | Kind::Probe | Kind::Fetch | Kind::Counters => Ok(()),
     };
@@ -61,40 +64,74 @@ fn admit<'a>(ledgers: &'a Ledgers, peer: &Peer, realm: &region_config::RealmId) 
     admitted
 }
 
-/// Takes events, and answers when what it promises is on disk.
-async fn answer(ledgers: &Ledgers, peer: &Peer, mut send: Sending, request: Bytes) -> Result<(), CarryFault> {
-    let answer = match decode_request(&request) {
-        Err(_) => Answer::Refused(Refusal::Malformed),
-        Ok(request) => match admit(ledgers, peer, &request.realm) {
-            None => Answer::Refused(Refusal::NotMember),
-            Some(realm) => receive(realm, &request.events, request.store).await,
-        },
+/// Takes batches of events as they come, and answers each when what it promises is on disk.
+async fn answer(ledgers: &Ledgers, peer: &Peer, line: Line, first: Bytes) -> Result<(), CarryFault> {
+    let Line { mut send, mut recv } = line;
+    let (promise, promised) = mpsc::channel(PROMISES_MAX);
+    let listen = async move {
+        let mut request = first;
+        loop {
+            promise.send(take(ledgers, peer, &request)).await.map_err(|_| CarryFault::Ended)?;
+            request = recv.frame().await?;
+        }
     };
-    send.frame(&encode_answer(&answer)).await?;
-    send.finish();
-    Ok(())
+    let speak = async move {
+        let mut promised = promised;
+        while let Some(promise) = promised.recv().await {
+            send.frame(&encode_answer(&promise.kept().await)).await?;
+        }
+        Ok(())
+    };
+    tokio::select! {
+        biased;
+        ended = speak => ended,
+        ended = listen => ended,
+    }
 }
 
-async fn receive(realm: &Realm, events: &[Arc<rules::purge::Event>], store: bool) -> Answer {
+/// What a batch was promised, and what has to be on disk first.
+struct Promise {
+    realm: Option<Arc<Realm>>,
+    received: Result<Vec<Received>, Refusal>,
+    change: u64,
+    /// The epoch of the own log, if the batch is to be stored.
+    epoch: Option<u64>,
+}
+
+impl Promise {
+    fn refused(refusal: Refusal) -> Self {
+        Self { realm: None, received: Err(refusal), change: 0, epoch: None }
+    }
+
+    async fn kept(self) -> Answer {
+        let received = match self.received {
+            Ok(received) => received,
+            Err(refusal) => return Answer::Refused(refusal),
+        };
+        if let Some(realm) = &self.realm
+            && realm.on_disk(self.change).await.is_err()
+        {
+            return Answer::Refused(Refusal::Stopped);
+        }
+        match self.epoch {
+            Some(epoch) => Answer::Stored { epoch, places: received },
+            None => Answer::Applied(received.into_iter().map(|(id, _, position)| (id, position)).collect()),
+        }
+    }
+}
+
+fn take(ledgers: &Ledgers, peer: &Peer, request: &Bytes) -> Promise {
+    let Ok(request) = decode_request(request) else { return Promise::refused(Refusal::Malformed) };
+    let Some(realm) = admit(ledgers, peer, &request.realm) else { return Promise::refused(Refusal::NotMember) };
     let (received, change, epoch) = {
         let mut core = realm.core.lock();
-        let received = core.receive(events, store);
+        let received = core.receive(&request.events, request.store);
         let epoch = core.witness.as_ref().map_or(0, |witness| witness.head().epoch);
         (received, core.change, epoch)
     };
     realm.urgent.notify_one();
-    let places = match received {
-        Ok(places) => places,
-        Err(refusal) => return Answer::Refused(refusal),
-    };
-    if realm.on_disk(change).await.is_err() {
-        return Answer::Refused(Refusal::Stopped);
-    }
-    if store {
-        Answer::Stored { epoch, places }
-    } else {
-        Answer::Applied(places.into_iter().map(|(id, _)| id).collect())
-    }
+    realm.figures.note_effect(&request.events);
+    Promise { realm: Some(Arc::clone(realm)), received, change, epoch: request.store.then_some(epoch) }
 }
 
 /// Serves the own log to a reader, for as long as it listens.
@@ -103,30 +140,39 @@ async fn tail(ledgers: &Ledgers, peer: &Peer, line: Line, first: &Bytes) -> Resu
     let Some(realm) = admit(ledgers, peer, &name) else { return Err(CarryFault::Outside) };
     let index = realm.witnesses.iter().position(|witness| *witness == peer.node);
     let Line { send, recv } = line;
-    let (starts, heeded) = mpsc::channel(STARTS_MAX);
+    let (say, heeded) = mpsc::channel(HEEDS_MAX);
     tokio::select! {
         biased;
-        ended = listen(realm, recv, index, starts) => ended,
+        ended = listen(realm, recv, index, say) => ended,
         ended = speak(realm, send, heeded) => ended,
     }
 }
 
-/// Hears where the reader wants to go on, and what it holds.
+/// What a reader wants to be heeded.
+enum Heed {
+    /// To go on from here.
+    Start(TailStart),
+    /// To know where the log ends now.
+    Poll(u64),
+}
+
+/// Hears where the reader wants to go on, what it asks, and what it holds.
 async fn listen(
     realm: &Realm,
     mut recv: Receiving,
     reader: Option<usize>,
-    starts: mpsc::Sender<TailStart>,
+    say: mpsc::Sender<Heed>,
 ) -> Result<(), CarryFault> {
     loop {
         match decode_tail(&recv.frame().await?)? {
-            TailFrame::Start(start) => starts.send(start).await.map_err(|_| CarryFault::Ended)?,
+            TailFrame::Start(start) => say.send(Heed::Start(start)).await.map_err(|_| CarryFault::Ended)?,
+            TailFrame::Poll(nonce) => say.send(Heed::Poll(nonce)).await.map_err(|_| CarryFault::Ended)?,
             TailFrame::Held(seq) => {
                 if let (Some(reader), Some(witness)) = (reader, &mut realm.core.lock().witness) {
                     witness.handle_held(reader, seq);
                 }
             }
-            TailFrame::Tail(_) | TailFrame::Head(_) | TailFrame::Records { .. } | TailFrame::Compacted(_) => {
+            TailFrame::Tail(_) | TailFrame::Head { .. } | TailFrame::Records { .. } | TailFrame::Compacted(_) => {
                 return Err(CarryFault::Broken);
             }
         }
@@ -134,7 +180,7 @@ async fn listen(
 }
 
 /// Says what the log has, and sends what is new on disk.
-async fn speak(realm: &Realm, mut send: Sending, mut starts: mpsc::Receiver<TailStart>) -> Result<(), CarryFault> {
+async fn speak(realm: &Realm, mut send: Sending, mut heeded: mpsc::Receiver<Heed>) -> Result<(), CarryFault> {
     let mut seen = realm.written.read(|written| written.change);
     let mut beat = tokio::time::interval(BEAT);
     // up to where the reader has got, and of which life of the log
@@ -144,16 +190,17 @@ async fn speak(realm: &Realm, mut send: Sending, mut starts: mpsc::Receiver<Tail
         let news = standing(realm);
         if said != news {
             said = news;
-            speak_head(realm, &mut send, TailFrame::Head).await?;
+            speak_head(realm, &mut send, unasked).await?;
         }
         let changed = realm.written.until(|written| (written.change != seen).then_some(written.change));
         tokio::select! {
             biased;
-            _ = beat.tick() => speak_head(realm, &mut send, TailFrame::Head).await?,
-            start = starts.recv() => {
-                let start = start.ok_or(CarryFault::Ended)?;
-                place = begin(realm, &mut send, &start).await?;
-            }
+            heed = heeded.recv() => match heed.ok_or(CarryFault::Ended)? {
+                Heed::Start(start) => place = begin(realm, &mut send, &start).await?,
+                // the head is taken now, after the question came
+                Heed::Poll(nonce) => speak_head(realm, &mut send, |head| TailFrame::Head { nonce, head }).await?,
+            },
+            _ = beat.tick() => speak_head(realm, &mut send, unasked).await?,
             change = changed => seen = change,
         }
         if let Some((epoch, after)) = &mut place
@@ -163,6 +210,10 @@ async fn speak(realm: &Realm, mut send: Sending, mut starts: mpsc::Receiver<Tail
             speak_head(realm, &mut send, TailFrame::Compacted).await?;
         }
     }
+}
+
+fn unasked(head: rules::purge::LogHead) -> TailFrame {
+    TailFrame::Head { nonce: 0, head }
 }
 
 /// What readers are to know at once when it changes: the life of the log, and whether it votes.

@@ -20,10 +20,10 @@ pub(super) const BUCKETS: usize = PARTS + (OCTAVE_LAST - PARTS_LOG2 + 1) as usiz
 
 /// The buckets that one thread writes.
 #[derive(Debug)]
-pub(super) struct Histogram([AtomicU64; BUCKETS]);
+pub(crate) struct Histogram([AtomicU64; BUCKETS]);
 
 impl Histogram {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self([const { AtomicU64::new(0) }; BUCKETS])
     }
 
@@ -33,6 +33,20 @@ impl Histogram {
         if let Some(cell) = self.0.get(bucket(micros)) {
             pen.add(cell, 1);
         }
+    }
+
+    /// The same where more than one thread writes.
+    pub(crate) fn note_shared(&self, micros: u64) {
+        if let Some(cell) = self.0.get(bucket(u32::try_from(micros).unwrap_or(u32::MAX))) {
+            cell.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+
+    /// What was noted until now.
+    pub(crate) fn read(&self) -> Durations {
+        let mut durations = Durations::default();
+        self.sum_into(&mut durations);
+        durations
     }
 
     pub(super) fn sum_into(&self, durations: &mut Durations) {

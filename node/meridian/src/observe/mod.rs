@@ -26,6 +26,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use parking_lot::RwLock;
 use region_config::{Config, NodeId, RegionId, SiteId};
 
+pub(crate) use self::histogram::Histogram;
 pub use self::{
     access_log::{AccessLog, Line},
     counters::{Outcome, SiteCounters, Totals, hit_ratio},

@@ -28,6 +28,9 @@ pub const UIDS_MAX: usize = 1 << 20;
 /// up its older half and raises its floor.
 pub const MARKS_MAX: usize = 4 << 20;
 
+/// The newest events of a site that are known by name: more than a [`Have`] names, since nodes are not equally far.
+const NEWEST_MAX: usize = 4 * HAVE_IDS_MAX;
+
 /// Sizes of an [`Apply`].
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -312,10 +315,31 @@ impl Apply {
         self.ring.covered(peer, site, have, &self.terms.witnesses, &epochs, at_start)
     }
 
+    /// Whether a peer has heard of events about a site that this node has not applied. It may say so without need when very
+    /// many came in the last seconds.
+    #[must_use]
+    pub fn behind(&self, site: &SiteId, have: &Have) -> bool {
+        let of_site = self.sites.get(site).map(|site| &site.newest).into_iter().flatten();
+        let known: Vec<PurgeId> = of_site.chain(&self.newest).map(|(_, id)| *id).collect();
+        have.ids.iter().any(|id| !known.contains(id))
+    }
+
+    /// How many purged keys are remembered.
+    #[must_use]
+    pub fn marks(&self) -> usize {
+        self.marks
+    }
+
     /// The id under which this request is already known, if it is: the same as the event's own, or a conflict.
     #[must_use]
     pub fn request(&self, event: &Event) -> Option<PurgeId> {
         self.known.ids.get(&event.request()).map(|(_, id)| *id)
+    }
+
+    /// Where an event was applied, if that is known.
+    #[must_use]
+    pub fn applied_at(&self, event: &Event) -> Option<Position> {
+        self.known.position(event)
     }
 
     /// The node's position.
@@ -365,7 +389,7 @@ impl Apply {
             None => Some(&mut self.newest),
         };
         if let Some(newest) = newest {
-            while newest.len() >= HAVE_IDS_MAX {
+            while newest.len() >= NEWEST_MAX {
                 newest.pop_front();
             }
             newest.push_back((now_ms, event.id()));

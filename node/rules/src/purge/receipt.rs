@@ -1,7 +1,7 @@
 //! What became of the purges that this node took: who stored them, who applied them.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     sync::Arc,
 };
 
@@ -9,7 +9,9 @@ use region_config::{NodeId, RegionId, SiteId};
 
 use super::{
     event::{Event, Mode, PurgeId, PurgeKey},
-    members::majority,
+    lease::fenced_after,
+    position::Position,
+    quorum::Electorate,
 };
 
 /// Receipts that are kept.
@@ -24,7 +26,9 @@ pub enum Wait {
     Local,
     /// It is on the disks of a majority of the witnesses.
     Quorum,
-    /// Every member has applied it, too.
+    /// Every member in the region of the node that took it has applied it or is fenced, too.
+    Region,
+    /// Every member has applied it or is fenced, too.
     All,
 }
 
@@ -35,7 +39,9 @@ pub enum Acknowledged {
     Accepted,
     /// On the disks of a majority of the witnesses: it cannot be lost any more.
     Quorum,
-    /// And in effect on every member.
+    /// And in effect on every member of this node's region, or the member is fenced.
+    Region,
+    /// And in effect on every member, or the member is fenced.
     All,
 }
 
@@ -46,6 +52,7 @@ impl Acknowledged {
         match self {
             Self::Accepted => "accepted",
             Self::Quorum => "quorum",
+            Self::Region => "region",
             Self::All => "all",
         }
     }
@@ -54,9 +61,13 @@ impl Acknowledged {
 /// What is known of one member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NodeReceipt {
-    /// It is in effect there, and stays so over a restart.
-    Applied,
-    /// The member may not serve from its cache until it has heard of it (from leases; not given yet).
+    /// It is in effect there, and stays so over a restart; at this position of the member's own order.
+    Applied {
+        /// Where.
+        position: Position,
+    },
+    /// No lease that the member may still hold is from before a majority had the purge: it serves nothing that falls
+    /// under it before it has heard of it.
     Fenced,
     /// Not heard from yet.
     Pending,
@@ -67,7 +78,7 @@ impl NodeReceipt {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Applied => "applied",
+            Self::Applied { .. } => "applied",
             Self::Fenced => "fenced",
             Self::Pending => "pending",
         }
@@ -98,8 +109,13 @@ pub struct Receipt {
 /// The purges that one node took, and the outbox of those that no majority has yet.
 #[derive(Debug)]
 pub struct Receipts {
+    electorate: Electorate,
     witnesses: Vec<NodeId>,
     members: Vec<(NodeId, RegionId)>,
+    /// The region of this node.
+    here: Option<RegionId>,
+    /// Those that a majority has and not every member, by the time from which the others are fenced.
+    fences: BTreeSet<(u64, PurgeId)>,
     taken: HashMap<PurgeId, Taken>,
     order: VecDeque<PurgeId>,
     waiting: usize,
@@ -113,20 +129,45 @@ struct Taken {
     started_ms: u64,
     /// Per witness: ms until it was known to have it on disk.
     stored: Vec<Option<u32>>,
-    /// Per member: ms until it was known to have applied it.
-    applied: Vec<Option<u32>>,
+    /// Per member: where and after how many ms it was known to have applied it.
+    applied: Vec<Option<(Position, u32)>>,
+    /// What the routes that it touches promise; none if one of them promises nothing.
+    bound_ms: Option<u64>,
+    /// When a majority had it.
+    quorum_ms: Option<u64>,
+    /// After how many ms the others were fenced.
+    fenced: Option<u32>,
     state: Acknowledged,
 }
 
 impl Receipts {
-    /// No purges yet.
+    /// No purges yet, at a node called `me`.
     #[must_use]
-    pub fn new(witnesses: Vec<NodeId>, members: Vec<(NodeId, RegionId)>, max: usize) -> Self {
-        Self { witnesses, members, taken: HashMap::new(), order: VecDeque::new(), waiting: 0, max }
+    pub fn new(
+        electorate: Electorate,
+        witnesses: Vec<NodeId>,
+        members: Vec<(NodeId, RegionId)>,
+        me: &NodeId,
+        max: usize,
+    ) -> Self {
+        let here = members.iter().find(|(node, _)| node == me).map(|(_, region)| region.clone());
+        Self {
+            electorate,
+            witnesses,
+            members,
+            here,
+            fences: BTreeSet::new(),
+            taken: HashMap::new(),
+            order: VecDeque::new(),
+            waiting: 0,
+            max,
+        }
     }
 
-    /// An application's purge. False if too many wait for a majority already; taking it again changes nothing.
-    pub fn handle_taken(&mut self, event: &Arc<Event>, now_ms: u64, unix_ms: u64) -> bool {
+    /// An application's purge. `bound_ms` is what the routes that it touches promise: after that, whoever has not heard of
+    /// it does not serve what falls under it; none if one of them promises nothing. False if too many wait for a majority
+    /// already; taking it again changes nothing.
+    pub fn handle_taken(&mut self, event: &Arc<Event>, bound_ms: Option<u64>, now_ms: u64, unix_ms: u64) -> bool {
         if self.taken.contains_key(&event.id()) {
             return true;
         }
@@ -139,6 +180,9 @@ impl Receipts {
             started_ms: now_ms,
             stored: vec![None; self.witnesses.len()],
             applied: vec![None; self.members.len()],
+            bound_ms,
+            quorum_ms: None,
+            fenced: None,
             state: Acknowledged::Accepted,
         };
         self.taken.insert(event.id(), taken);
@@ -154,15 +198,21 @@ impl Receipts {
         let index = self.witnesses.iter().position(|name| name == witness)?;
         let taken = self.taken.get_mut(&id)?;
         taken.stored[index].get_or_insert(since(taken.started_ms, now_ms));
-        self.advance(id)
+        self.advance(id, now_ms)
     }
 
     /// A member has applied it, and will still have after a restart. Returns the new state if that changed it.
-    pub fn handle_applied(&mut self, id: PurgeId, member: &NodeId, now_ms: u64) -> Option<Acknowledged> {
+    pub fn handle_applied(
+        &mut self,
+        id: PurgeId,
+        member: &NodeId,
+        position: Position,
+        now_ms: u64,
+    ) -> Option<Acknowledged> {
         let index = self.members.iter().position(|(name, _)| name == member)?;
         let taken = self.taken.get_mut(&id)?;
-        taken.applied[index].get_or_insert(since(taken.started_ms, now_ms));
-        self.advance(id)
+        taken.applied[index].get_or_insert((position, since(taken.started_ms, now_ms)));
+        self.advance(id, now_ms)
     }
 
     /// The state of a purge that this node took.
@@ -171,8 +221,12 @@ impl Receipts {
         let taken = self.taken.get(&id)?;
         let stored = self.witnesses.iter().zip(&taken.stored);
         let nodes = self.members.iter().zip(&taken.applied).map(|((node, region), ms)| {
-            let state = if ms.is_some() { NodeReceipt::Applied } else { NodeReceipt::Pending };
-            (node.clone(), region.clone(), state, *ms)
+            let (state, ms) = match (ms, taken.fenced) {
+                (Some((position, ms)), _) => (NodeReceipt::Applied { position: *position }, Some(*ms)),
+                (None, Some(ms)) => (NodeReceipt::Fenced, Some(ms)),
+                (None, None) => (NodeReceipt::Pending, None),
+            };
+            (node.clone(), region.clone(), state, ms)
         });
         Some(Receipt {
             id,
@@ -212,21 +266,50 @@ impl Receipts {
         self.waiting
     }
 
-    fn advance(&mut self, id: PurgeId) -> Option<Acknowledged> {
-        let needed = majority(self.witnesses.len());
-        let taken = self.taken.get_mut(&id)?;
-        let quorum = taken.stored.iter().flatten().count() >= needed;
-        let everywhere = taken.applied.iter().all(Option::is_some);
-        let state = match (quorum, everywhere) {
-            (false, _) => Acknowledged::Accepted,
-            (true, false) => Acknowledged::Quorum,
-            (true, true) => Acknowledged::All,
+    /// Those whose other members are fenced from now on: nobody can serve what fell under them. Each is returned once.
+    pub fn poll_fenced(&mut self, now_ms: u64) -> Vec<PurgeId> {
+        let mut fenced = Vec::new();
+        while let Some((_, id)) = self.fences.first().copied().filter(|(at_ms, _)| *at_ms <= now_ms) {
+            self.fences.pop_first();
+            if let Some(taken) = self.taken.get_mut(&id) {
+                taken.fenced.get_or_insert(since(taken.started_ms, now_ms));
+            }
+            if self.advance(id, now_ms).is_some() {
+                fenced.push(id);
+            }
+        }
+        fenced
+    }
+
+    fn advance(&mut self, id: PurgeId, now_ms: u64) -> Option<Acknowledged> {
+        let Self { electorate, members, here, fences, taken, .. } = self;
+        let taken = taken.get_mut(&id)?;
+        let quorum = electorate.met(|witness| taken.stored.get(witness).is_some_and(Option::is_some));
+        let done = |member: usize| taken.fenced.is_some() || taken.applied.get(member).is_some_and(Option::is_some);
+        let of_here = |member: usize| members.get(member).is_some_and(|(_, region)| Some(region) == here.as_ref());
+        let state = if !quorum {
+            Acknowledged::Accepted
+        } else if (0..members.len()).all(done) {
+            Acknowledged::All
+        } else if (0..members.len()).all(|member| !of_here(member) || done(member)) {
+            Acknowledged::Region
+        } else {
+            Acknowledged::Quorum
         };
         if state == taken.state {
             return None;
         }
         if taken.state == Acknowledged::Accepted {
             self.waiting -= 1;
+            taken.quorum_ms = Some(now_ms);
+        }
+        if let (Some(bound_ms), Some(quorum_ms)) = (taken.bound_ms, taken.quorum_ms) {
+            let fence = (quorum_ms.saturating_add(fenced_after(bound_ms)), id);
+            if state == Acknowledged::All {
+                fences.remove(&fence)
+            } else {
+                fences.insert(fence)
+            };
         }
         taken.state = state;
         Some(state)
@@ -240,8 +323,10 @@ impl Receipts {
             if self.state(oldest) == Some(Acknowledged::Accepted) {
                 self.order.push_back(oldest);
                 kept += 1;
-            } else {
-                self.taken.remove(&oldest);
+            } else if let Some(Taken { bound_ms: Some(bound_ms), quorum_ms: Some(quorum_ms), .. }) =
+                self.taken.remove(&oldest)
+            {
+                self.fences.remove(&(quorum_ms.saturating_add(fenced_after(bound_ms)), oldest));
             }
         }
     }
@@ -261,8 +346,10 @@ mod tests {
     }
 
     fn receipts(max: usize) -> Receipts {
-        let members = ["a", "b", "c", "d"].map(|name| (node(name), RegionId::parse("r").unwrap()));
-        Receipts::new(["a", "b", "c"].map(node).to_vec(), members.to_vec(), max)
+        let members = [("a", "r"), ("b", "r"), ("c", "s"), ("d", "s")];
+        let members = members.map(|(name, region)| (node(name), RegionId::parse(region).unwrap()));
+        let witnesses = ["a", "b", "c"].map(node).to_vec();
+        Receipts::new(Electorate::of(3), witnesses, members.to_vec(), &node("a"), max)
     }
 
     fn event(key: usize) -> Arc<Event> {
@@ -274,7 +361,7 @@ mod tests {
     fn a_majority_of_witnesses_acknowledges_and_one_does_not() {
         let mut receipts = receipts(10);
         let id = event(1).id();
-        assert!(receipts.handle_taken(&event(1), 100, 0));
+        assert!(receipts.handle_taken(&event(1), None, 100, 0));
         assert_eq!(receipts.handle_stored(id, &node("a"), 101), None, "one copy is no acknowledgement");
         assert_eq!(receipts.handle_stored(id, &node("a"), 102), None, "nor is the same one twice");
         assert_eq!(receipts.handle_stored(id, &node("d"), 102), None, "nor is one by a node that is no witness");
@@ -290,20 +377,59 @@ mod tests {
     fn all_means_every_member_and_a_majority_of_disks() {
         let mut receipts = receipts(10);
         let id = event(1).id();
-        receipts.handle_taken(&event(1), 0, 0);
+        receipts.handle_taken(&event(1), None, 0, 0);
         for name in ["a", "b", "c", "d"] {
-            assert_eq!(receipts.handle_applied(id, &node(name), 9), None);
+            assert_eq!(receipts.handle_applied(id, &node(name), Position(4), 9), None);
         }
         assert_eq!(receipts.handle_stored(id, &node("b"), 9), None);
         assert_eq!(receipts.handle_stored(id, &node("c"), 9), Some(Acknowledged::All));
     }
 
     #[test]
+    fn the_region_comes_before_the_rest() {
+        let mut receipts = receipts(10);
+        let id = event(1).id();
+        receipts.handle_taken(&event(1), None, 0, 0);
+        for name in ["a", "b"] {
+            receipts.handle_stored(id, &node(name), 1);
+        }
+        assert_eq!(receipts.handle_applied(id, &node("b"), Position(4), 2), None);
+        assert_eq!(receipts.handle_applied(id, &node("a"), Position(7), 3), Some(Acknowledged::Region));
+        let nodes = receipts.receipt(id).unwrap().nodes;
+        assert_eq!((nodes[0].2, nodes[0].3), (NodeReceipt::Applied { position: Position(7) }, Some(3)));
+    }
+
+    #[test]
+    fn who_does_not_answer_is_fenced_when_no_lease_can_be_older_than_the_majority() {
+        let mut receipts = receipts(10);
+        let id = event(1).id();
+        receipts.handle_taken(&event(1), Some(1000), 0, 0);
+        receipts.handle_applied(id, &node("a"), Position(4), 1);
+        assert!(receipts.poll_fenced(90_000).is_empty(), "no majority has it");
+        for name in ["a", "b"] {
+            receipts.handle_stored(id, &node(name), 100);
+        }
+        assert!(receipts.poll_fenced(1110).is_empty());
+        assert_eq!(receipts.poll_fenced(1111), [id]);
+        let receipt = receipts.receipt(id).unwrap();
+        assert_eq!(receipt.state, Acknowledged::All);
+        assert!(matches!(receipt.nodes[0].2, NodeReceipt::Applied { .. }));
+        assert_eq!((receipt.nodes[3].2, receipt.nodes[3].3), (NodeReceipt::Fenced, Some(1111)));
+        assert!(receipts.poll_fenced(u64::MAX).is_empty());
+
+        receipts.handle_taken(&event(2), None, 0, 0);
+        for name in ["a", "b"] {
+            receipts.handle_stored(event(2).id(), &node(name), 100);
+        }
+        assert!(receipts.poll_fenced(u64::MAX).is_empty(), "nobody promises anything there");
+    }
+
+    #[test]
     fn old_receipts_are_forgotten_but_never_what_waits_for_a_majority() {
         let mut receipts = receipts(3);
-        receipts.handle_taken(&event(0), 0, 0);
+        receipts.handle_taken(&event(0), None, 0, 0);
         for key in 1..100 {
-            receipts.handle_taken(&event(key), 0, 0);
+            receipts.handle_taken(&event(key), None, 0, 0);
             for witness in ["a", "b"] {
                 receipts.handle_stored(event(key).id(), &node(witness), 0);
             }

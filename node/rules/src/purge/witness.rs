@@ -11,6 +11,7 @@ use siphasher::sip::SipHasher24;
 use super::{
     event::{Event, PurgeId},
     members::majority,
+    quorum::Electorate,
     saved::{SavedWitness, WitnessState},
 };
 
@@ -350,10 +351,10 @@ impl Witness {
     /// Enough others: so many voting ones that every majority without this node is met, or simply all of them (a new
     /// realm, in which nobody votes yet).
     fn recover_with(&mut self, others: usize) {
-        let witnesses = self.held.len();
+        let (electorate, own) = (Electorate::of(self.held.len()), self.own);
         let head = self.head.0;
         let Some(recovery) = &mut self.recovery else { return };
-        let met = recovery.voting.len() > witnesses - majority(witnesses);
+        let met = electorate.recovered(own, |witness| recovery.voting.contains(&witness));
         let all = recovery.voting.union(&recovery.silent).count() >= others;
         if met || all {
             recovery.until = Some(head);

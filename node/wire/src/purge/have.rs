@@ -3,13 +3,13 @@
 use region_config::NodeId;
 use rules::purge::{HAVE_IDS_MAX, Have, Position, PurgeId, WITNESSES_MAX};
 
-use super::{VERSION, ledger::sized};
+use super::{MESSAGE_VERSION, ledger::sized};
 use crate::message::{MessageFault, put_count, put_text};
 
 /// Writes it; about 100 bytes, and 16 for every event of the site in the last seconds.
 #[must_use]
 pub fn encode_have(have: &Have) -> Vec<u8> {
-    let mut out = vec![VERSION];
+    let mut out = vec![MESSAGE_VERSION];
     out.extend_from_slice(&have.run.to_be_bytes());
     out.extend_from_slice(&have.position.0.to_be_bytes());
     put_count(&mut out, have.cursors.len());

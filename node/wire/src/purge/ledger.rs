@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use region_config::RealmId;
-use rules::purge::{Event, PurgeId};
+use rules::purge::{Event, Position, PurgeId};
 
 use super::{
-    VERSION,
+    MESSAGE_VERSION,
     event::{encode_event, take_event},
-    version,
+    message_version,
 };
 use crate::message::{MESSAGE_BYTES_MAX, MessageFault, Reader, put_count, put_text};
 
@@ -23,20 +23,30 @@ pub struct Request {
     /// Whether the receiver is to append them to its log as a witness. It applies them in any case.
     pub store: bool,
     /// The events, at most [`BATCH_EVENTS_MAX`].
-    pub events: Vec<Arc<Event>>,
+    pub events: Vec<Sent>,
+}
+
+/// An event on its way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sent {
+    /// The event.
+    pub event: Arc<Event>,
+    /// When it was taken from the application, in microseconds since the Unix epoch, by the clock of the node that took it;
+    /// 0 if that is not known. For figures only.
+    pub taken_unix_us: u64,
 }
 
 /// What became of them. Sent when all of it is on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// They are applied.
-    Applied(Vec<PurgeId>),
+    /// They are applied, at these positions of the node that answers.
+    Applied(Vec<(PurgeId, Position)>),
     /// They are applied, and in the witness's log at these places.
     Stored {
         /// The log's epoch.
         epoch: u64,
-        /// Id and place.
-        places: Vec<(PurgeId, u64)>,
+        /// Id, place in the log, and position.
+        places: Vec<(PurgeId, u64, Position)>,
     },
     /// Nothing of it can be promised.
     Refused(Refusal),
@@ -65,11 +75,12 @@ pub enum Refusal {
 /// Writes a request.
 #[must_use]
 pub fn encode_request(request: &Request) -> Vec<u8> {
-    let mut out = vec![VERSION, if request.store { 2 } else { 1 }];
+    let mut out = vec![MESSAGE_VERSION, if request.store { 2 } else { 1 }];
     put_text(&mut out, request.realm.as_str());
     put_count(&mut out, request.events.len());
-    for event in &request.events {
-        encode_event(event, &mut out);
+    for sent in &request.events {
+        out.extend_from_slice(&sent.taken_unix_us.to_be_bytes());
+        encode_event(&sent.event, &mut out);
     }
     out
 }
@@ -87,7 +98,11 @@ pub fn decode_request(bytes: &[u8]) -> Result<Request, MessageFault> {
     };
     let realm = realm(&mut reader)?;
     let count = reader.count("events", BATCH_EVENTS_MAX)?;
-    let events = (0..count).map(|_| take_event(&mut reader).map(Arc::new)).collect::<Result<_, _>>()?;
+    let events = (0..count).map(|_| {
+        let taken_unix_us = reader.u64("time")?;
+        Ok(Sent { event: Arc::new(take_event(&mut reader)?), taken_unix_us })
+    });
+    let events = events.collect::<Result<_, MessageFault>>()?;
     reader.end()?;
     Ok(Request { realm, store, events })
 }
@@ -95,20 +110,24 @@ pub fn decode_request(bytes: &[u8]) -> Result<Request, MessageFault> {
 /// Writes an answer.
 #[must_use]
 pub fn encode_answer(answer: &Answer) -> Vec<u8> {
-    let mut out = vec![VERSION];
+    let mut out = vec![MESSAGE_VERSION];
     match answer {
         Answer::Applied(ids) => {
             out.push(1);
             put_count(&mut out, ids.len());
-            ids.iter().for_each(|id| out.extend_from_slice(&id.0.to_be_bytes()));
+            for (id, position) in ids {
+                out.extend_from_slice(&id.0.to_be_bytes());
+                out.extend_from_slice(&position.0.to_be_bytes());
+            }
         }
         Answer::Stored { epoch, places } => {
             out.push(2);
             out.extend_from_slice(&epoch.to_be_bytes());
             put_count(&mut out, places.len());
-            for (id, seq) in places {
+            for (id, seq, position) in places {
                 out.extend_from_slice(&id.0.to_be_bytes());
                 out.extend_from_slice(&seq.to_be_bytes());
+                out.extend_from_slice(&position.0.to_be_bytes());
             }
         }
         Answer::Refused(why) => out.extend([
@@ -134,13 +153,16 @@ pub fn decode_answer(bytes: &[u8]) -> Result<Answer, MessageFault> {
     let answer = match reader.u8("kind of answer")? {
         1 => {
             let count = reader.count("ids", BATCH_EVENTS_MAX)?;
-            let ids = (0..count).map(|_| reader.u128("id").map(PurgeId));
-            Answer::Applied(ids.collect::<Result<_, _>>()?)
+            let ids = (0..count).map(|_| Ok((PurgeId(reader.u128("id")?), Position(reader.u64("position")?))));
+            Answer::Applied(ids.collect::<Result<_, MessageFault>>()?)
         }
         2 => {
             let epoch = reader.u64("epoch")?;
             let count = reader.count("places", BATCH_EVENTS_MAX)?;
-            let places = (0..count).map(|_| Ok((PurgeId(reader.u128("id")?), reader.u64("place")?)));
+            let places = (0..count).map(|_| {
+                let (id, seq) = (PurgeId(reader.u128("id")?), reader.u64("place")?);
+                Ok((id, seq, Position(reader.u64("position")?)))
+            });
             Answer::Stored { epoch, places: places.collect::<Result<_, MessageFault>>()? }
         }
         3 => Answer::Refused(match reader.u8("refusal")? {
@@ -163,7 +185,7 @@ pub(super) fn sized(bytes: &[u8]) -> Result<Reader<'_>, MessageFault> {
         return Err(MessageFault::Limit { what: "bytes", found: bytes.len(), max: MESSAGE_BYTES_MAX });
     }
     let mut reader = Reader::new(bytes);
-    version(&mut reader)?;
+    message_version(&mut reader)?;
     Ok(reader)
 }
 

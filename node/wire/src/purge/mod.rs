@@ -11,20 +11,21 @@
 //! cursor   epoch(8) seq(8) chain(8)
 //! head     epoch(8) base(8) base_chain(8) seq(8) chain(8) voting(1)
 //!
-//! request  1  1 realm:text [event]      APPLY
-//!          1  2 realm:text [event]      STORE (and apply)
-//! answer   1  1 [id(16)]                APPLIED, and on disk there
-//!          1  2 epoch(8) [id(16) seq(8)] STORED, and on disk there
-//!          1  3 why(1)                  REFUSED
+//! request  2  1 realm:text [taken(8) event]  APPLY
+//!          2  2 realm:text [taken(8) event]  STORE (and apply)
+//! answer   2  1 [id(16) position(8)]         APPLIED, and on disk there; answers come in the order of the requests
+//!          2  2 epoch(8) [id(16) seq(8) position(8)] STORED, and on disk there
+//!          2  3 why(1)                       REFUSED
 //!
-//! tail     1  1 realm:text              TAIL     reader -> witness, first
-//!          1  2 head                    HEAD     witness -> reader, first and from time to time
-//!          1  3 cursor recovering(1)    START    reader -> witness, when it can read on
-//!          1  4 epoch(8) [record]       RECORDS  witness -> reader
-//!          1  5 head                    COMPACTED: cannot read on from there
-//!          1  6 seq(8)                  HELD     a witness that reads -> witness: on disk here, too
+//! tail     2  1 realm:text              TAIL     reader -> witness, first
+//!          2  2 nonce(8) head           HEAD     witness -> reader, first, from time to time, and when polled
+//!          2  3 cursor recovering(1)    START    reader -> witness, when it can read on
+//!          2  4 epoch(8) [record]       RECORDS  witness -> reader
+//!          2  5 head                    COMPACTED: cannot read on from there
+//!          2  6 seq(8)                  HELD     a witness that reads -> witness: on disk here, too
+//!          2  7 nonce(8)                POLL     reader -> witness: where does the log end now?
 //!
-//! have     1  run(8) position(8) [witness:text epoch(8) seq(8)] [id(16)]
+//! have     2  run(8) position(8) [witness:text epoch(8) seq(8)] [id(16)]
 //! ```
 
 mod event;
@@ -35,15 +36,18 @@ mod tail;
 pub use event::{decode_event, decode_record, encode_event, encode_record, event_bytes};
 pub use have::{decode_have, encode_have};
 pub use ledger::{
-    Answer, BATCH_EVENTS_MAX, Refusal, Request, decode_answer, decode_request, encode_answer, encode_request,
+    Answer, BATCH_EVENTS_MAX, Refusal, Request, Sent, decode_answer, decode_request, encode_answer, encode_request,
 };
 pub use tail::{TailFrame, decode_tail, encode_tail};
 
 pub use crate::message::MessageFault;
 use crate::message::Reader;
 
-/// The version of messages and events that this node writes; it reads no other yet.
+/// The version of events, on the wire and on disk.
 const VERSION: u8 = 1;
+
+/// The version of messages.
+const MESSAGE_VERSION: u8 = 2;
 
 /// Bytes of events in one message, at most: with the largest event on top it is still a message.
 pub const BATCH_BYTES: usize = 512 * 1024;
@@ -51,6 +55,13 @@ pub const BATCH_BYTES: usize = 512 * 1024;
 fn version(reader: &mut Reader<'_>) -> Result<(), MessageFault> {
     match reader.u8("version")? {
         VERSION => Ok(()),
+        other => Err(MessageFault::Version(other)),
+    }
+}
+
+fn message_version(reader: &mut Reader<'_>) -> Result<(), MessageFault> {
+    match reader.u8("version")? {
+        MESSAGE_VERSION => Ok(()),
         other => Err(MessageFault::Version(other)),
     }
 }

@@ -6,7 +6,7 @@ use region_config::RealmId;
 use rules::purge::{Cursor, LogHead, Record, TailStart};
 
 use super::{
-    VERSION,
+    MESSAGE_VERSION,
     event::{encode_record, take_record},
     ledger::{BATCH_EVENTS_MAX, realm, sized},
 };
@@ -17,8 +17,13 @@ use crate::message::{MessageFault, Reader, put_count, put_text};
 pub enum TailFrame {
     /// Reader: which log.
     Tail(RealmId),
-    /// Witness: what it has.
-    Head(LogHead),
+    /// Witness: what it has; as an answer to a poll, with its number (else 0).
+    Head {
+        /// The poll that it answers.
+        nonce: u64,
+        /// What it has.
+        head: LogHead,
+    },
     /// Reader: where to go on.
     Start(TailStart),
     /// Witness: what comes next. Only what is on its disk.
@@ -32,19 +37,22 @@ pub enum TailFrame {
     Compacted(LogHead),
     /// Reader that is a witness itself: everything up to here is on its own disk.
     Held(u64),
+    /// Reader: where does the log end now?
+    Poll(u64),
 }
 
 /// Writes a frame.
 #[must_use]
 pub fn encode_tail(frame: &TailFrame) -> Vec<u8> {
-    let mut out = vec![VERSION];
+    let mut out = vec![MESSAGE_VERSION];
     match frame {
         TailFrame::Tail(realm) => {
             out.push(1);
             put_text(&mut out, realm.as_str());
         }
-        TailFrame::Head(head) => {
+        TailFrame::Head { nonce, head } => {
             out.push(2);
+            out.extend_from_slice(&nonce.to_be_bytes());
             put_head(&mut out, head);
         }
         TailFrame::Start(start) => {
@@ -68,6 +76,10 @@ pub fn encode_tail(frame: &TailFrame) -> Vec<u8> {
             out.push(6);
             out.extend_from_slice(&seq.to_be_bytes());
         }
+        TailFrame::Poll(nonce) => {
+            out.push(7);
+            out.extend_from_slice(&nonce.to_be_bytes());
+        }
     }
     out
 }
@@ -80,7 +92,7 @@ pub fn decode_tail(bytes: &[u8]) -> Result<TailFrame, MessageFault> {
     let mut reader = sized(bytes)?;
     let frame = match reader.u8("kind of frame")? {
         1 => TailFrame::Tail(realm(&mut reader)?),
-        2 => TailFrame::Head(take_head(&mut reader)?),
+        2 => TailFrame::Head { nonce: reader.u64("poll")?, head: take_head(&mut reader)? },
         3 => {
             let (epoch, seq, chain) = (reader.u64("cursor")?, reader.u64("cursor")?, reader.u64("cursor")?);
             let recovering = reader.flag("recovering flag")?;
@@ -94,6 +106,7 @@ pub fn decode_tail(bytes: &[u8]) -> Result<TailFrame, MessageFault> {
         }
         5 => TailFrame::Compacted(take_head(&mut reader)?),
         6 => TailFrame::Held(reader.u64("place")?),
+        7 => TailFrame::Poll(reader.u64("poll")?),
         other => return Err(MessageFault::Unknown { what: "kind of frame", found: other.into() }),
     };
     reader.end()?;

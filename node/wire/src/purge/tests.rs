@@ -58,7 +58,8 @@ fn frame() -> impl Strategy<Value = TailFrame> {
         (any::<u64>(), vec(record(), 0..4)).prop_map(|(epoch, records)| TailFrame::Records { epoch, records });
     prop_oneof![
         Just(TailFrame::Tail(realm())),
-        head().prop_map(TailFrame::Head),
+        (any::<u64>(), head()).prop_map(|(nonce, head)| TailFrame::Head { nonce, head }),
+        any::<u64>().prop_map(TailFrame::Poll),
         start,
         records,
         head().prop_map(TailFrame::Compacted),
@@ -84,9 +85,11 @@ proptest! {
 
     #[test]
     fn requests_and_answers_come_back(events in vec(event(), 0..5), store: bool, epoch: u64, ids in ids()) {
-        let request = Request { realm: realm(), store, events };
+        let events = events.into_iter().map(|event| Sent { event, taken_unix_us: epoch });
+        let request = Request { realm: realm(), store, events: events.collect() };
         prop_assert_eq!(decode_request(&encode_request(&request)).unwrap(), request);
-        let places = ids.iter().map(|id| (*id, (id.0 >> 64) as u64)).collect();
+        let places = ids.iter().map(|id| (*id, (id.0 >> 64) as u64, Position(epoch))).collect();
+        let ids = ids.into_iter().map(|id| (id, Position(epoch))).collect();
         for answer in [Answer::Applied(ids), Answer::Stored { epoch, places }, Answer::Refused(Refusal::Full)] {
             prop_assert_eq!(decode_answer(&encode_answer(&answer)).unwrap(), answer);
         }
@@ -138,20 +141,20 @@ fn read_all(bytes: &[u8]) {
 #[test]
 fn limits_are_kept() {
     assert_eq!(
-        decode_request(&vec![1; 1 << 21]).unwrap_err().to_string(),
+        decode_request(&vec![2; 1 << 21]).unwrap_err().to_string(),
         "the message has 2097152 bytes, at most 1048576 are allowed"
     );
-    let mut request = vec![1, 1, 0, 2, b'e', b'u'];
+    let mut request = vec![2, 1, 0, 2, b'e', b'u'];
     request.extend_from_slice(&5000u16.to_be_bytes());
     assert!(matches!(decode_request(&request), Err(MessageFault::Limit { what: "events", .. })));
-    let mut have = vec![1; 17];
+    let mut have = vec![2; 17];
     have.extend_from_slice(&[0, 8]);
     assert!(matches!(decode_have(&have), Err(MessageFault::Limit { what: "cursors", .. })));
 }
 
 #[test]
 fn another_version_is_told_apart() {
-    assert_eq!(decode_tail(&[2, 6, 0, 0, 0, 0, 0, 0, 0, 0]), Err(MessageFault::Version(2)));
+    assert_eq!(decode_tail(&[3, 6, 0, 0, 0, 0, 0, 0, 0, 0]), Err(MessageFault::Version(3)));
 }
 
 #[test]
@@ -161,7 +164,11 @@ fn the_largest_event_fits_into_a_message() {
     let largest = Event::new(Some(site), Mode::Hard, vec![url; 30], "k".repeat(256)).unwrap();
     assert!(BATCH_BYTES + event_bytes(&largest) + 1024 < crate::message::MESSAGE_BYTES_MAX);
     assert!(
-        decode_request(&encode_request(&Request { realm: realm(), store: true, events: vec![Arc::new(largest)] }))
-            .is_ok()
+        decode_request(&encode_request(&Request {
+            realm: realm(),
+            store: true,
+            events: vec![Sent { event: Arc::new(largest), taken_unix_us: 0 }]
+        }))
+        .is_ok()
     );
 }

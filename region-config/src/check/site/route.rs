@@ -75,6 +75,10 @@ fn kept(route: &RouteSection, about: &str, gatherer: &mut Gatherer) {
             gatherer.error(time.place, about, found, "one or the other");
         }
     }
+    if let Some(bound) = &route.max_staleness {
+        let found = format!("`max_staleness` where nothing is cached ({why})");
+        gatherer.error(bound.place, about, found, "one or the other");
+    }
 }
 
 fn lifetimes(route: &RouteSection, about: &str, gatherer: &mut Gatherer) {
@@ -95,10 +99,14 @@ fn lifetimes(route: &RouteSection, about: &str, gatherer: &mut Gatherer) {
         let found = "`stale_if_error` where nothing is served stale (`class = \"tight\"`)";
         gatherer.error(window.place, about, found, "one or the other");
     }
+    if route.max_staleness.is_some() {
+        // then purges end what is kept, not time
+        return;
+    }
     for (name, time) in [("ttl", &route.ttl), ("ttl_max", &route.ttl_max), ("ttl_min", &route.ttl_min)] {
         if let Some(time) = time.as_ref().filter(|it| it.value.0 > TIGHT_MAX_MS) {
             let found = format!("`{name}` is longer than a minute where `class = \"tight\"`");
-            gatherer.error(time.place, about, found, "at most 1m, or another class");
+            gatherer.error(time.place, about, found, "at most 1m, or `max_staleness`, or another class");
         }
     }
 }

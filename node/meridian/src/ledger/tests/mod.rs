@@ -9,11 +9,13 @@ use std::{
 };
 
 use region_config::{
-    Config, HostPattern, JurisdictionId, Limits, Node as ConfigNode, NodeConfig, NodeId, RealmId, Region, RegionId,
-    Site, SiteId, TenantId,
+    Class, Config, HostPattern, JurisdictionId, Limits, Node as ConfigNode, NodeConfig, NodeId, PathPattern, Policy,
+    RealmId, Region, RegionId, Route, Site, SiteId, TenantId,
 };
-use rules::purge::{Acknowledged, Mode, NodeReceipt, Position, PurgeKey, Receipt, Standing, Wait};
+use rules::purge::{Acknowledged, Mode, Position, PurgeKey, Receipt, Standing, Wait};
 use store::ledger::FaultyDisk;
+
+use wire::purge::Sent;
 
 use self::local::{Hub, Port};
 use super::{Ledgers, Peer, Purge, PurgeFault, Realm, carrier::Carrier};
@@ -39,6 +41,13 @@ fn site(pin: Option<&str>) -> Arc<Site> {
         cache_status: region_config::StatusFor::All,
         failover_on: Vec::new(),
     })
+}
+
+/// A site of which nothing is served that is older than a purge and two seconds.
+fn prices() -> Arc<Site> {
+    let policy = Policy { class: Class::Tight, max_staleness_ms: Some(2_000), ..Policy::default() };
+    let route = Route { path: PathPattern::Prefix(String::new()), policy };
+    Arc::new(Site { name: SiteId::parse("prices").unwrap(), routes: vec![route], ..(*site(None)).clone() })
 }
 
 /// The config of `me` in a fleet of nodes with a region of their own each.
@@ -73,7 +82,7 @@ fn config(me: &str, fleet: &[(&str, &str)]) -> Config {
         regions: fleet.iter().map(region).collect(),
         zones: vec![],
         tenants: vec![],
-        sites: vec![site(None), site(Some("eu"))],
+        sites: vec![site(None), site(Some("eu")), prices()],
         witnesses: vec![],
         fingerprint: [0; 32],
     }
@@ -181,8 +190,8 @@ async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-fn node_states(receipt: &Receipt) -> Vec<NodeReceipt> {
-    receipt.nodes.iter().map(|(.., state, _)| *state).collect()
+fn node_states(receipt: &Receipt) -> Vec<&'static str> {
+    receipt.nodes.iter().map(|(.., state, _)| state.as_str()).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -191,7 +200,7 @@ async fn a_purge_through_one_node_is_in_effect_on_all() {
     let objects: Vec<_> = (0..3).map(|i| stored(fleet.realm(i), "t", fleet.realm(i).position())).collect();
     let receipt = fleet.purge(1, "t", Wait::All, SOON).await.unwrap();
     assert_eq!(receipt.state, Acknowledged::All);
-    assert_eq!(node_states(&receipt), [NodeReceipt::Applied; 3]);
+    assert_eq!(node_states(&receipt), ["applied"; 3]);
     assert!(receipt.stored.len() >= 2);
     for (i, object) in objects.iter().enumerate() {
         assert_eq!(standing(fleet.realm(i), object), Standing::Stale);
@@ -209,8 +218,8 @@ async fn what_was_not_sent_is_heard_from_the_witnesses() {
     fleet.hub.cut(&fleet.name(0), &fleet.name(2), Kind::Ledger);
     let object = stored(fleet.realm(2), "t", fleet.realm(2).position());
     let receipt = fleet.purge(0, "t", Wait::All, BRIEF).await.unwrap();
-    assert_eq!(receipt.state, Acknowledged::Quorum, "the wait ends with what there is");
-    assert_eq!(node_states(&receipt), [NodeReceipt::Applied, NodeReceipt::Applied, NodeReceipt::Pending]);
+    assert_eq!(receipt.state, Acknowledged::Region, "the wait ends with what there is");
+    assert_eq!(node_states(&receipt), ["applied", "applied", "pending"]);
     until("the tail has brought it", || standing(fleet.realm(2), &object) == Standing::Stale).await;
     fleet.hub.heal();
     let state = || fleet.realm(0).receipt(&receipt.id).unwrap().state;
@@ -235,7 +244,7 @@ async fn what_a_peer_answers_without_having_heard_of_a_purge_is_stale_here() {
         fleet.hub.part(&fleet.name(1), &fleet.name(other)).await;
     }
     let receipt = fleet.purge(0, "t", Wait::Quorum, SOON).await.unwrap();
-    assert_eq!(receipt.state, Acknowledged::Quorum);
+    assert_eq!(receipt.state, Acknowledged::Region);
     let began = edge.position();
     let stamp = edge.covered(&fleet.name(1), &shop(), &owner.have(&shop()), began);
     assert!(stamp < began);
@@ -316,8 +325,8 @@ async fn a_node_that_cannot_write_refuses_purges_and_serves_on() {
     assert!(fault.to_string().contains("cannot take purges"), "{fault}");
     let object = stored(fleet.realm(0), "v", fleet.realm(0).position());
     let receipt = fleet.purge(1, "v", Wait::All, BRIEF).await.unwrap();
-    assert_eq!(receipt.state, Acknowledged::Quorum);
-    assert_eq!(receipt.nodes[0].2, NodeReceipt::Pending, "it would not survive a restart there");
+    assert_eq!(receipt.state, Acknowledged::Region);
+    assert_eq!(node_states(&receipt)[0], "pending", "it would not survive a restart there");
     assert_eq!(standing(fleet.realm(0), &object), Standing::Stale, "but it is in effect");
 }
 
@@ -334,7 +343,7 @@ async fn a_witness_that_lost_its_disk_reads_the_others_before_it_votes() {
     tokio::time::sleep(BRIEF).await;
     assert!(!fleet.realm(2).caught_up(), "one other is not enough");
     let second = fleet.purge(0, "x", Wait::All, BRIEF).await.unwrap();
-    assert_eq!(second.state, Acknowledged::Quorum);
+    assert_eq!(second.state, Acknowledged::Region);
     assert!(second.stored.iter().all(|(witness, _)| *witness != fleet.name(2)), "it does not vote");
     fleet.hub.heal();
     fleet.caught_up().await;
@@ -347,7 +356,7 @@ async fn a_witness_that_lost_its_disk_reads_the_others_before_it_votes() {
     assert!(fleet.realm(0).receipt(&first.id).is_some());
     fleet.kill(1).await;
     let third = fleet.purge(0, "y", Wait::Quorum, SOON).await.unwrap();
-    assert_eq!(third.state, Acknowledged::Quorum, "it counts again");
+    assert_eq!(third.state, Acknowledged::Region, "it counts again");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -442,7 +451,11 @@ async fn a_pinned_realm_stays_inside_and_refuses_those_outside() {
     let outside = Peer { node: fleet.name(2), jurisdiction: JurisdictionId::parse("us").unwrap() };
     let port = Port { me: outside, hub: Arc::clone(&fleet.hub) };
     let event = rules::purge::Event::new(care.site, care.mode, care.keys, "forged".to_owned()).unwrap();
-    let request = wire::purge::Request { realm: eu.clone(), store: true, events: vec![Arc::new(event)] };
+    let request = wire::purge::Request {
+        realm: eu.clone(),
+        store: true,
+        events: vec![Sent { event: Arc::new(event), taken_unix_us: 0 }],
+    };
     let before = ledgers(0).realm(&eu).unwrap().position();
     let (mut line, _) = port.open(&fleet.name(0), Kind::Ledger).await.unwrap();
     line.send.frame(&wire::purge::encode_request(&request)).await.unwrap();
@@ -477,4 +490,37 @@ async fn many_purges_share_the_disks() {
     assert!(began.elapsed() < SOON / 2, "{:?}", began.elapsed());
     let heads = || (0..3).map(|i| fleet.realm(i).core.lock().witness.as_ref().unwrap().head().seq);
     until("every witness has each of them once", || heads().all(|seq| seq == 2_000)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lease_is_held_while_a_majority_answers_and_lapses_without_one() {
+    let fleet = Fleet::three().await;
+    let holds = |i: usize| fleet.realm(i).vouch(Some(2_000)).holds();
+    until("all hold a lease", || (0..3).all(holds)).await;
+    assert!(fleet.realm(0).vouch(None).holds());
+    for other in [1, 2] {
+        fleet.hub.part(&fleet.name(0), &fleet.name(other)).await;
+    }
+    until("the one that is cut off holds none", || !holds(0)).await;
+    assert!(holds(1) && holds(2), "the majority goes on");
+    assert!(fleet.realm(0).standing().lease_age_ms.is_some_and(|age| age >= 1_980));
+    fleet.hub.heal();
+    until("it holds one again", || holds(0)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_have_it_or_are_fenced_within_the_bound() {
+    let fleet = Fleet::three().await;
+    for other in [0, 1] {
+        fleet.hub.part(&fleet.name(2), &fleet.name(other)).await;
+    }
+    let began = clock::instant();
+    let prices = Purge { site: Some(SiteId::parse("prices").unwrap()), ..purge("t", None) };
+    let receipt = fleet.realm(0).submit(prices, Wait::All, SOON).await.unwrap();
+    assert_eq!(receipt.state, Acknowledged::All);
+    assert!(began.elapsed() >= Duration::from_millis(2_020), "{:?}", began.elapsed());
+    assert_eq!(node_states(&receipt), ["applied", "applied", "fenced"]);
+    assert!(!fleet.realm(2).vouch(Some(2_000)).holds(), "and the fenced one knows");
+    let standard = fleet.purge(0, "t", Wait::All, BRIEF).await.unwrap();
+    assert_eq!(node_states(&standard), ["applied", "applied", "pending"], "nothing is promised for this site");
 }
