@@ -51,8 +51,6 @@ pub enum Place {
     AfterDisk,
     /// Before events are put on a line.
     Send,
-    /// Before what came on a line is heeded.
-    Heed,
 }
 
 /// The mesh of a simulated node.

@@ -52,8 +52,6 @@ pub struct Tally {
     pub everywhere: u64,
     /// Kills.
     pub kills: u64,
-    /// Fetches that a purge had overtaken.
-    pub overtaken: u64,
 }
 
 type Versions = [u64; DOCS];
@@ -266,4 +264,93 @@ fn raise(oldest: &mut Versions, versions: &BTreeMap<usize, u64>) {
 
 fn newest(a: Versions, b: Versions) -> Versions {
     std::array::from_fn(|doc| a[doc].max(b[doc]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::From;
+
+    const ID: PurgeId = PurgeId(7);
+
+    /// A log from pairs of node and event, 100 ms apart.
+    fn log(events: Vec<(usize, Event)>) -> Vec<Line> {
+        let lines = events.into_iter().zip(1..);
+        lines.map(|((node, event), number)| Line { at_ms: number * 100, node: Some(node), event }).collect()
+    }
+
+    /// The origin has version 2 of document 0, and a purge is asked for at node 0; then `events` happen.
+    fn purged(events: Vec<(usize, Event)>) -> Vec<Line> {
+        let read = |version| (0, Event::Read { doc: 0, version });
+        let publish = (0, Event::Publish { doc: 0, version: 2 });
+        let accept = (0, Event::Accept { id: ID, docs: vec![0], tries: 1 });
+        log([vec![read(1), publish, read(2), accept], events].concat())
+    }
+
+    /// A request at a node that is answered with a version.
+    fn asked(node: usize, version: u64) -> Vec<(usize, Event)> {
+        let hash = hash(&body(0, version));
+        let serve = Event::Serve { request: 1, doc: 0, version, from: From::Cache, complete: true, hash };
+        vec![(node, Event::Arrive { request: 1, doc: 0 }), (node, serve)]
+    }
+
+    fn ack(level: Level, applied: &[usize]) -> (usize, Event) {
+        (0, Event::Ack { id: ID, level, applied: applied.to_vec() })
+    }
+
+    fn first(lines: &[Line], terms: Terms) -> Option<String> {
+        check(lines, terms).0.into_iter().next().map(|breach| breach.what)
+    }
+
+    /// Whether `before` forbids `node` to serve the old version; the new one may always be served.
+    fn forbids(before: &[(usize, Event)], node: usize) -> bool {
+        let terms = Terms { tight_ms: None };
+        assert_eq!(first(&purged([before.to_vec(), asked(node, 2)].concat()), terms), None);
+        first(&purged([before.to_vec(), asked(node, 1)].concat()), terms).is_some_and(|what| what.starts_with("I1"))
+    }
+
+    #[test]
+    fn what_a_node_has_applied_or_was_promised_binds_it_and_nothing_else_does() {
+        let applied = (1, Event::Applied { id: ID });
+        let start = (1, Event::Start { boot: 2 });
+        let (killed, emptied) = ((0, Event::Kill { disk_lost: false }), (0, Event::Kill { disk_lost: true }));
+        assert!(!forbids(&[], 1), "nobody has told it");
+        assert!(forbids(std::slice::from_ref(&applied), 1));
+        assert!(!forbids(&[applied.clone(), start.clone()], 1), "it may forget what nobody was promised");
+        assert!(!forbids(&[ack(Level::Quorum, &[])], 1), "it has not heard of it");
+        assert!(forbids(&[ack(Level::Quorum, &[]), start], 1));
+        assert!(forbids(&[ack(Level::All, &[])], 5));
+        assert!(forbids(&[ack(Level::Quorum, &[3])], 3));
+        assert!(forbids(&[ack(Level::Local, &[]), killed], 0));
+        assert!(!forbids(&[ack(Level::Local, &[]), emptied], 0));
+    }
+
+    #[test]
+    fn a_bound_binds_whoever_has_not_heard() {
+        let served_late = |terms| first(&purged([vec![ack(Level::Quorum, &[])], asked(4, 1)].concat()), terms);
+        assert!(served_late(Terms { tight_ms: Some(50) }).is_some());
+        assert_eq!(served_late(Terms { tight_ms: Some(150) }), None);
+    }
+
+    #[test]
+    fn a_body_that_is_not_whole_and_a_version_from_nowhere_are_found() {
+        let terms = Terms { tight_ms: None };
+        assert!(first(&purged(asked(1, 9)), terms).is_some_and(|what| what.starts_with("I6")));
+        let mut cut = asked(1, 2);
+        if let Event::Serve { hash, .. } = &mut cut[1].1 {
+            *hash = 0;
+        }
+        assert!(first(&purged(cut), terms).is_some_and(|what| what.starts_with("I6")));
+    }
+
+    #[test]
+    fn what_is_late_is_found() {
+        let terms = Terms { tight_ms: None };
+        let late = purged(vec![ack(Level::Quorum, &[]), (0, Event::Deadline)]);
+        assert!(first(&late, terms).is_some_and(|what| what.starts_with("I15")));
+        let done = vec![ack(Level::All, &[]), (0, Event::Deadline)];
+        assert_eq!(first(&purged(done.clone()), terms), None);
+        let unanswered = [done, vec![(2, Event::Arrive { request: 3, doc: 0 })]].concat();
+        assert!(first(&purged(unanswered), terms).is_some_and(|what| what.starts_with("I15")));
+    }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use region_config::{
-    Config, HostPattern, Limits, Node, NodeConfig, Region, RegionId, Site, StatusFor, TenantId,
+    Config, HostPattern, Limits, Node, NodeConfig, PathPattern, Policy, Region, RegionId, Route, Site, StatusFor, TenantId,
 };
 
 use crate::{
@@ -16,9 +16,9 @@ fn region_id(name: &str) -> RegionId {
     RegionId::parse(name).unwrap_or_else(|_| unreachable!("the name is a name"))
 }
 
-/// The config of one node.
+/// The config of one node. With `tight_ms`, all of the site is tight.
 #[must_use]
-pub fn config(index: usize) -> Config {
+pub fn config(index: usize, tight_ms: Option<u64>) -> Config {
     let region = |name: &&str| Region {
         name: region_id(name),
         latitude: 0.0,
@@ -58,7 +58,10 @@ pub fn config(index: usize) -> Config {
             hosts: vec![HostPattern::Any],
             pin: None,
             origins: vec![],
-            routes: vec![],
+            routes: vec![Route {
+                path: PathPattern::Prefix(String::new()),
+                policy: Policy { max_staleness_ms: tight_ms, ..Policy::default() },
+            }],
             tls: None,
             dns_ttl_s: 20,
             cache_status: StatusFor::All,

@@ -2,11 +2,11 @@
 //! seed says; and a checker that reads only what happened. See docs/simulation.md.
 
 pub mod checker;
-mod clients;
-mod faults;
-mod fleet;
+pub mod clients;
+pub mod faults;
+pub mod fleet;
 pub mod log;
-mod net;
-mod node;
+pub mod net;
+pub mod node;
 pub mod run;
 pub mod stage;

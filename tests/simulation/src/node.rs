@@ -258,7 +258,7 @@ async fn live(stage: Arc<Stage>, index: usize) {
     stage.note(Some(index), Event::Start { boot });
     let tasks = Tasks::new();
     let links = port(&stage, index);
-    let config = fleet::config(index);
+    let config = fleet::config(index, stage.tight_ms);
     let opened = Ledgers::simulated(&config, &jurisdiction(), &ground.disk, Arc::clone(&links), &tasks);
     let ledgers = match opened {
         Ok(ledgers) => ledgers,
@@ -314,13 +314,13 @@ impl Node {
             Ok(receipt) => {
                 let level = match receipt.state {
                     Acknowledged::All => Some(Level::All),
-                    Acknowledged::Quorum => Some(Level::Quorum),
+                    Acknowledged::Quorum | Acknowledged::Region => Some(Level::Quorum),
                     Acknowledged::Accepted if wait == Wait::Local => Some(Level::Local),
                     Acknowledged::Accepted => None,
                 };
                 let applied = |(node, .., state, _): &(NodeId, _, NodeReceipt, _)| {
                     let name = NAMES.iter().position(|name| *name == node.as_str());
-                    name.filter(|_| *state == NodeReceipt::Applied)
+                    name.filter(|_| matches!(state, NodeReceipt::Applied { .. }))
                 };
                 let applied = receipt.nodes.iter().filter_map(applied).collect();
                 match level {
@@ -423,9 +423,9 @@ impl Node {
         Answer::Nothing
     }
 
-    /// What this node can vouch for now. Its routes promise no bound.
+    /// What this node can vouch for now.
     fn vouch(&self) -> Vouch {
-        Vouch { bound_ms: None, since_ms: 0, now_ms: clock::monotonic_ms() }
+        if self.stage.planted == Planted::NoLease { self.realm.vouch(None) } else { self.realm.vouch(self.stage.tight_ms) }
     }
 
     fn demanded(&self) -> Made {

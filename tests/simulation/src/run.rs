@@ -140,6 +140,9 @@ pub fn run(plan: Plan) -> Outcome {
         sim.host(*name, move || node::run(Arc::clone(&stage), index));
     }
     let faults_ms = if plan.mode == Mode::Safety { FAULTS_MS.0 } else { FAULTS_MS.1 };
+    if let Some(tight_ms) = stage.tight_ms {
+        stage.note(None, Event::Fault(format!("none, but a promise: nothing staler than {tight_ms} ms")));
+    }
     let mut faults = Faults::new(&mut rng, faults_ms);
     let mut clients = Clients::new(&mut rng);
     let end_ms = if plan.mode == Mode::Safety { faults_ms } else { faults_ms + CALM_MS + LAST_MS };
@@ -166,7 +169,7 @@ pub fn run(plan: Plan) -> Outcome {
     drop(sim);
     let rest = stage.net.lock().take_down();
     drop(rest);
-    let (mut breaches, tally) = checker::check(stage.log.lock().lines(), Terms { tight_ms: None });
+    let (mut breaches, tally) = checker::check(stage.log.lock().lines(), Terms { tight_ms: stage.tight_ms });
     let panics = PANICS.take().into_iter().map(|what| Breach { line: 0, what: format!("a node panicked: {what}") });
     breaches.splice(0..0, panics);
     Outcome { breaches, tally, trace: Trace { stage } }

@@ -33,6 +33,8 @@ pub enum Planted {
     StampAtEnd,
     /// What is promised to be on disk is said before it is.
     AckBeforeDisk,
+    /// A node serves from its cache whether or not it has heard from the witnesses.
+    NoLease,
     /// What another node answers counts as if it had heard all that this one has.
     NoTranslation,
 }
@@ -42,6 +44,8 @@ pub enum Planted {
 pub struct Stage {
     /// What is planted.
     pub planted: Planted,
+    /// The bound of the site, if it is tight, in ms.
+    pub tight_ms: Option<u64>,
     /// What happened.
     pub log: Mutex<Log>,
     /// Lines between nodes.
@@ -96,6 +100,7 @@ impl Stage {
         });
         Arc::new(Self {
             planted,
+            tight_ms: rng.bool().then(|| rng.u64(500..5_000)),
             log: Mutex::default(),
             net: Mutex::new(Net::new(rng)),
             versions: Mutex::new([1; DOCS]),
@@ -180,8 +185,8 @@ impl World for NodeWorld {
         let mut rng = ground.rng.lock();
         let ms = match place {
             Place::BeforeDisk => u64::from(rng.u32(0..=ground.sync_ms.load(Relaxed))),
-            Place::AfterDisk | Place::Send | Place::Heed if rng.u8(..) < 8 && !is_calm => rng.u64(1..400),
-            Place::AfterDisk | Place::Send | Place::Heed => 0,
+            Place::AfterDisk | Place::Send if rng.u8(..) < 8 && !is_calm => rng.u64(1..400),
+            Place::AfterDisk | Place::Send => 0,
         };
         Duration::from_millis(ms)
     }

@@ -70,6 +70,11 @@ fn an_acknowledgement_before_the_disk_is_found() {
 }
 
 #[test]
+fn a_cache_without_a_lease_is_found() {
+    assert!(found(Planted::NoLease).is_some());
+}
+
+#[test]
 fn a_hop_without_translation_is_found() {
     assert!(found(Planted::NoTranslation).is_some());
 }
