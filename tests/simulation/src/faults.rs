@@ -90,10 +90,7 @@ impl Faults {
                     let ms = self.rng.i64(-SKEW_MS..SKEW_MS);
                     self.at(at_ms, Action::Skew { node, ms });
                 }
-                88..92 => (0..NODES).for_each(|node| {
-                    let back = at_ms + self.rng.u64(50..2_000);
-                    self.down(node, at_ms, back, false);
-                }),
+                88..92 => self.power(at_ms),
                 92..96 => {
                     self.at(at_ms, Action::Up { node, is_up: false });
                     self.at(until, Action::Up { node, is_up: true });
@@ -154,6 +151,17 @@ impl Faults {
                 self.cut(node, peer, from, back);
                 self.cut(peer, node, from, back);
             }
+        }
+    }
+
+    /// All disks become slow, and then the power fails everywhere: what was promised too early is gone.
+    fn power(&mut self, at_ms: u64) {
+        let (ms, fails) = (self.rng.u32(8..2_000), at_ms + self.rng.u64(0..1_500));
+        for node in 0..NODES {
+            self.at(at_ms, Action::Sync { node, ms });
+            let back = fails + self.rng.u64(50..2_000);
+            self.down(node, fails, back, false);
+            self.at(back, Action::Sync { node, ms: 8 });
         }
     }
 

@@ -44,7 +44,9 @@ fn many(first: u64, count: u64) -> ExitCode {
     run_all((first..first + count).map(Plan::of), |plan, outcome| {
         let tally = outcome.tally;
         let all = [tally.served, tally.hits, tally.purges, tally.kills, tally.failed];
-        totals.iter().zip(all).for_each(|(total, one)| drop(total.fetch_add(one, Relaxed)));
+        for (total, one) in totals.iter().zip(all) {
+            total.fetch_add(one, Relaxed);
+        }
         if let Some(breach) = outcome.breaches.first() {
             failed.fetch_add(1, Relaxed);
             println!("seed {}: {} (its trace: make sim SEED={})", plan.seed, breach.what, plan.seed);
