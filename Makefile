@@ -4,6 +4,9 @@
 #                 (make demo ARGS='--network 1' if other programs have its addresses)
 #   make test     all tests: of the crates, of whole nodes, of the admin interface
 #   make sim      a fleet in simulated time, SEEDS=1000 of them; SEED=17 runs one and shows its trace (docs/simulation.md)
+#   make chaos    the tests of minutes: nodes killed and cut off for ten of them, a million purges during an absence, purges
+#                 over links as long as between continents (make chaos ARGS=ten_minutes for one of them)
+#   make model    every state of the purge protocol's larger models (docs/purge-protocol.md); about half an hour, 2 GB
 #   make lint     formatting, clippy, dependencies, types of the admin interface
 #   make bench    Meridian beside nginx's proxy_cache on one core; `make bench-hot` for single functions
 #   make build    the admin interface, and the binary with it in it: target/release/meridian
@@ -14,12 +17,13 @@ SHELL := bash
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
+RELEASE := $(or $(CARGO_TARGET_DIR),target)/release/meridian
 BINARY := $(or $(CARGO_TARGET_DIR),target)/debug/meridian
 UI := admin-ui/dist/index.html
 UI_SOURCES := $(shell find admin-ui/src admin-ui/public -type f) $(wildcard admin-ui/*.html admin-ui/*.json admin-ui/*.js admin-ui/*.ts)
 say = @printf '==> %s\n'
 
-.PHONY: help build demo test sim lint bench bench-hot tools binary
+.PHONY: help build demo test chaos model sim lint bench bench-hot tools binary
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -36,6 +40,17 @@ test: tools-test $(UI) binary $(patsubst %/package-lock.json,%/node_modules/.pac
 	@cargo test -p simulation
 	$(say) 'testing the admin interface'
 	@npm --prefix admin-ui run --silent test
+
+# one after the other: each has the machine for itself
+chaos: tools-chaos build
+	$(say) 'testing whole nodes under faults, for some forty minutes'
+	@MERIDIAN_BIN=$(abspath $(RELEASE)) cargo test -p tests $(or $(ARGS),chaos::) -- --ignored --nocapture --test-threads 1
+
+model: tools-model
+	$(say) 'looking at every state of every configuration'
+	@cargo run --release --quiet -p purge-model
+	$(say) 'leaving out every guard'
+	@cargo run --release --quiet -p purge-model mutants
 
 SEEDS ?= 1000
 sim: tools-build $(UI)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Whether the programs are there that a make target needs.
 #
-#   tests/tools.sh demo|test|lint|bench|build
+#   tests/tools.sh demo|test|chaos|model|lint|bench|build
 #
 # As root on a Debian-like system, missing packages are installed; otherwise all that is missing is named in one line.
 set -euo pipefail
@@ -9,8 +9,10 @@ set -euo pipefail
 # program:package, where - means that it does not come from a package of the system
 build=(cargo:- cc:build-essential node:- npm:-)
 demo=("${build[@]}")
+model=(cargo:- cc:build-essential)
 lint=("${build[@]}")
 bench=("${build[@]}")
+chaos=("${build[@]}")
 test=("${build[@]}" curl:curl dig:bind9-dnsutils h2load:nghttp2-client chromium:chromium)
 
 declare -n needed=${1:?which target}

@@ -74,6 +74,7 @@ fn object(body_bytes: usize) -> Entry {
         freshness: freshness(),
         stamp: Position::first(1),
         verified: AtomicU64::new(0),
+        confirmed_ms: 0,
         purge_keys: (0..8).collect(),
         body: Body::Inline(Bytes::from(vec![b'x'; body_bytes])),
         site: SiteId::parse("shop").unwrap(),

@@ -3,6 +3,7 @@
 //! Comes after the checks: a key that must be there is there. Should one be missing all the same, there is no config.
 
 mod policy;
+mod token;
 
 use std::{
     collections::BTreeSet,
@@ -14,7 +15,7 @@ use std::{
 use crate::{
     config::{
         CertificateFiles, Config, Deadlines, HealthCheck, Identity, Jurisdiction, Limits, NameServer, Node, NodeConfig,
-        Origin, OriginProtocol, OriginSecret, PathPattern, Policy, Quota, Region, Route, Site, Tenant, Zone,
+        Origin, OriginProtocol, OriginSecret, PathPattern, Policy, PurgeDoor, Quota, Region, Route, Site, Tenant, Zone,
     },
     fault::{Gatherer, Place},
     fingerprint,
@@ -24,7 +25,7 @@ use crate::{
     shape::At,
     written::{
         DeadlinesSection, HealthSection, LimitsSection, Listener, NodeSection, OriginSection, PeerSection,
-        RegionSection, Root, RouteSection, SecretSection, SiteSection, TlsSection, ZoneSection,
+        PurgeSection, RegionSection, Root, RouteSection, SecretSection, SiteSection, TlsSection, ZoneSection,
     },
 };
 
@@ -56,6 +57,7 @@ pub(crate) fn config(root: &Root, gatherer: &Gatherer) -> Option<Config> {
         zones,
         tenants: names.into_iter().map(|name| tenant(name, root)).collect(),
         sites,
+        tokens: root.tokens.iter().map(|it| token::of(&it.value).map(Arc::new)).collect::<Option<_>>()?,
         witnesses: witnesses(root)?,
         fingerprint: [0; 32],
     };
@@ -70,6 +72,7 @@ fn tenant(name: TenantId, root: &Root) -> Tenant {
         Some(section) => Tenant {
             memory: Quota { floor: value(&section.memory_floor), max: value(&section.memory_max) },
             disk: Quota { floor: value(&section.disk_floor), max: value(&section.disk_max) },
+            purges_per_second: section.purges_per_second.as_ref().map(|it| it.value.small()),
             name,
         },
         None => Tenant::new(name),
@@ -125,6 +128,10 @@ fn node(root: &Root, name: NodeId, region: RegionId, folders: &Folders<'_>) -> O
         https: listen(root.https.as_ref()),
         dns: listen(root.dns.as_ref()),
         admin: listen(root.admin.as_ref()).first().copied(),
+        purge: match root.purge.as_ref() {
+            Some(section) => Some(purge_door(&section.value, folders)?),
+            None => None,
+        },
         peer: peer.and_then(|it| value(&it.listen)),
         identity: match peer {
             Some(peer) => Some(identity(peer, folders)?),
@@ -142,6 +149,14 @@ fn node(root: &Root, name: NodeId, region: RegionId, folders: &Folders<'_>) -> O
 
 fn listen(section: Option<&At<Listener>>) -> Vec<SocketAddr> {
     section.map_or_else(Vec::new, |it| values(&it.value.listen))
+}
+
+fn purge_door(section: &PurgeSection, folders: &Folders<'_>) -> Option<PurgeDoor> {
+    let tls = match section.tls.as_ref() {
+        Some(tls) => Some(certificate_files(&tls.value, folders)?),
+        None => None,
+    };
+    Some(PurgeDoor { listen: values(&section.listen), tls })
 }
 
 fn identity(peer: &PeerSection, folders: &Folders<'_>) -> Option<Identity> {

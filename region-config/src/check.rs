@@ -6,6 +6,7 @@ mod fleet;
 mod node;
 mod site;
 mod tenant;
+mod token;
 
 use std::{collections::BTreeMap, fmt};
 
@@ -23,6 +24,7 @@ pub(crate) fn all(root: &Root, gatherer: &mut Gatherer) {
     node::check(root, &known, gatherer);
     site::check(root, &known, gatherer);
     tenant::check(root, gatherer);
+    token::check(root, gatherer);
 }
 
 /// The names that others refer to.

@@ -11,6 +11,7 @@ use crate::ids::{JurisdictionId, NodeId, RealmId, RegionId, SiteId, TenantId};
 pub use crate::policy::{
     CacheMode, Class, KeyRules, NegativeTtl, Normalise, Policy, QueryNames, QueryRules, VARIANTS_MAX,
 };
+pub use crate::token::{Digest, PURGES_PER_SECOND, Token, Verb};
 
 /// Most regions a fleet may have: one bit each in a [`RegionMask`].
 pub const REGIONS_MAX: usize = 64;
@@ -33,6 +34,8 @@ pub struct Config {
     pub tenants: Vec<Tenant>,
     /// What is served, each by a tenant.
     pub sites: Vec<Arc<Site>>,
+    /// What applications may order purges with.
+    pub tokens: Vec<Arc<Token>>,
     /// Witness sets that the operator named; a realm that is not here gets the default ones.
     pub witnesses: Vec<(RealmId, Vec<NodeId>)>,
     /// blake3 over the fleet's part (everything but `node`), in canonical form: nodes with the same one agree.
@@ -56,6 +59,8 @@ pub struct NodeConfig {
     pub dns: Vec<SocketAddr>,
     /// Admin listener.
     pub admin: Option<SocketAddr>,
+    /// Where applications order purges; none means on the admin listener only.
+    pub purge: Option<PurgeDoor>,
     /// Mesh listener (QUIC); none for a node that stands alone.
     pub peer: Option<SocketAddr>,
     /// Certificate for the mesh; needed exactly when `peer` is given.
@@ -74,6 +79,15 @@ pub struct NodeConfig {
     pub resolvers: Vec<SocketAddr>,
     /// Limits on clients.
     pub limits: Limits,
+}
+
+/// Where applications order purges, with tokens of their own.
+#[derive(Debug, Clone)]
+pub struct PurgeDoor {
+    /// Where it listens.
+    pub listen: Vec<SocketAddr>,
+    /// Its certificate; none means clear text.
+    pub tls: Option<CertificateFiles>,
 }
 
 /// Files that say who this node is to other nodes.
@@ -198,13 +212,15 @@ pub struct Tenant {
     pub memory: Quota,
     /// Of the disk.
     pub disk: Quota,
+    /// Orders for purges in a second, of all its tokens together, on each node; no limit of its own if none is given.
+    pub purges_per_second: Option<u32>,
 }
 
 impl Tenant {
     /// A tenant that nothing is said about.
     #[must_use]
     pub fn new(name: TenantId) -> Self {
-        Self { name, memory: Quota::default(), disk: Quota::default() }
+        Self { name, memory: Quota::default(), disk: Quota::default(), purges_per_second: None }
     }
 }
 

@@ -129,6 +129,7 @@ fn merge(before: Root, after: Root, gatherer: &mut Gatherer) -> Root {
         https: once.of("[https]", before.https, after.https),
         dns: once.of("[dns]", before.dns, after.dns),
         admin: once.of("[admin]", before.admin, after.admin),
+        purge: once.of("[purge]", before.purge, after.purge),
         peer: once.of("[peer]", before.peer, after.peer),
         cache: once.of("[cache]", before.cache, after.cache),
         geo: once.of("[geo]", before.geo, after.geo),
@@ -138,6 +139,7 @@ fn merge(before: Root, after: Root, gatherer: &mut Gatherer) -> Root {
         zones: joined(before.zones, after.zones),
         sites: joined(before.sites, after.sites),
         tenants: joined(before.tenants, after.tenants),
+        tokens: joined(before.tokens, after.tokens),
         witnesses: joined(before.witnesses, after.witnesses),
     }
 }

@@ -8,7 +8,7 @@ use std::fmt::Display;
 
 use crate::config::{
     CacheMode, Config, HealthCheck, Jurisdiction, KeyRules, Normalise, Origin, OriginProtocol, Policy, QueryNames,
-    QueryRules, Region, Route, Site, Zone,
+    QueryRules, Region, Route, Site, Token, Zone,
 };
 
 const FORM: &str = "meridian fleet 4";
@@ -27,10 +27,22 @@ pub(crate) fn of(config: &Config) -> [u8; 32] {
         sum.text(realm);
         sum.list(nodes, |sum, node| sum.text(node));
     });
+    let mut tokens: Vec<&Token> = config.tokens.iter().map(AsRef::as_ref).collect();
+    tokens.sort_by(|a, b| a.name.cmp(&b.name));
+    sum.list(&tokens, |sum, it| token(sum, it));
     *sum.0.finalize().as_bytes()
 }
 
 struct Sum(blake3::Hasher);
+
+fn token(sum: &mut Sum, it: &Token) {
+    sum.text(&it.name);
+    sum.text(it.digest);
+    sum.text(&it.tenant);
+    sum.list(&it.sites, |sum, site| sum.text(site));
+    sum.list(&it.verbs, |sum, verb| sum.text(verb.as_str()));
+    sum.number(it.purges_per_second.into());
+}
 
 impl Sum {
     fn text(&mut self, text: impl Display) {

@@ -89,6 +89,8 @@ names! {
     TenantId,
     /// A tenant's set of hosts with origins, routes and a pin. Unique across tenants.
     SiteId,
+    /// An application's right to order purges.
+    TokenId,
     /// The nodes that may hold a site's data and purges: `global`, or the name of a jurisdiction.
     RealmId,
 }

@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 use toml::{Spanned, de::DeValue};
 
 use crate::{
-    config::{CacheMode, Class, OriginProtocol, Portion, StatusFor},
+    config::{CacheMode, Class, OriginProtocol, Portion, StatusFor, Verb},
     country::{self, Preset},
-    ids::{JurisdictionId, NodeId, RealmId, RegionId, SiteId, TenantId},
+    ids::{JurisdictionId, NodeId, RealmId, RegionId, SiteId, TenantId, TokenId},
     shape::{Reader, Shape, Text, listed, nearest},
 };
 
@@ -37,7 +37,7 @@ macro_rules! names {
         }
     )+};
 }
-names!(NodeId, RegionId, JurisdictionId, TenantId, SiteId, RealmId);
+names!(NodeId, RegionId, JurisdictionId, TenantId, SiteId, RealmId, TokenId);
 
 /// A closed set of words.
 macro_rules! words {
@@ -64,6 +64,7 @@ words!(CacheMode, "origin" => Self::Origin, "off" => Self::Off);
 words!(Class, "static" => Self::Static, "standard" => Self::Standard, "tight" => Self::Tight, "live" => Self::Live);
 words!(OriginProtocol, "http1" => Self::Http1, "http2" => Self::Http2, "auto" => Self::Auto);
 words!(StatusFor, "always" => Self::All, "debug" => Self::Holders);
+words!(Verb, "purge" => Self::Purge, "purge-everything" => Self::PurgeEverything, "read" => Self::Read);
 words!(Preset, "EU" => Self::Eu, "EEA" => Self::Eea);
 
 /// Text that is not looked into, but is not empty either.

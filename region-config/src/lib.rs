@@ -18,6 +18,7 @@ pub mod ids;
 mod leaf;
 mod policy;
 mod shape;
+mod token;
 mod written;
 
 pub use config::*;

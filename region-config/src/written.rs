@@ -3,10 +3,10 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::{
-    config::{CacheMode, Class, HostPattern, OriginProtocol, PathPattern, Portion, StatusFor},
+    config::{CacheMode, Class, Digest, HostPattern, OriginProtocol, PathPattern, Portion, StatusFor, Verb},
     country::Preset,
     host::{HostHeader, HostName, Mailbox, OriginUrl, OwnFieldName, Target},
-    ids::{JurisdictionId, NodeId, RealmId, RegionId, SiteId, TenantId},
+    ids::{JurisdictionId, NodeId, RealmId, RegionId, SiteId, TenantId, TokenId},
     leaf::{CookieName, Country, Degrees, FieldName, FilePath, Language, Percent, QueryName, Size, Time, Whole, Words},
     shape::section,
 };
@@ -34,6 +34,8 @@ section! {
         may dns: Listener,
         /// Where the admin API and the web interface are served.
         may admin: Listener,
+        /// Where applications order purges, with tokens of their own and nothing else of the admin interface.
+        may purge: PurgeSection,
         /// Where other nodes are talked to, and how this one proves who it is.
         may peer: PeerSection,
         /// How much is cached.
@@ -52,6 +54,8 @@ section! {
         many sites: SiteSection,
         /// What tenants may use of each node's cache, where that is not left to the node.
         many tenants: TenantSection,
+        /// What applications may order purges with.
+        many tokens: TokenSection,
         /// The nodes that keep the durable log of purges, for realms that shall not have the default ones.
         many witnesses: WitnessSection,
     }
@@ -248,6 +252,36 @@ section! {
         may disk_floor: Portion,
         /// Disk that its objects have at most; everything if left out.
         may disk_max: Portion,
+        /// Orders for purges in a second, of all its tokens together, on each node; as many again may come at once; no limit but those of the tokens if left out.
+        may purges_per_second: Whole<1, 1_000_000>,
+    }
+}
+
+section! {
+    /// Where applications order purges: a listener with nothing of the admin interface but purges, for `[[tokens]]` and not for the admin token.
+    PurgeSection {
+        /// Addresses to listen on.
+        some listen: SocketAddr,
+        /// Its certificate for HTTPS; clear text if left out, which is for loopback and private networks.
+        may tls: TlsSection,
+    }
+}
+
+section! {
+    /// What an application orders purges with. `meridian token new` makes one and prints this table for it.
+    TokenSection("token" by "name") {
+        /// Its name, as audit and logs call it.
+        need name: TokenId,
+        /// The digest of the token; the token itself is known to the application alone.
+        need digest: Digest,
+        /// The tenant whose sites it is for; `default` if left out.
+        may tenant: TenantId,
+        /// The sites that it is for; all of the tenant if left out.
+        many sites: SiteId,
+        /// What it may do: `purge` URLs, prefixes and tags, `purge-everything` of a host or site, `read` what became of purges; `purge` and `read` if left out.
+        many verbs: Verb,
+        /// Orders in a second on each node; as many again may come at once; 1000 if left out.
+        may purges_per_second: Whole<1, 1_000_000>,
     }
 }
 

@@ -106,8 +106,8 @@ fn syntax_keys_and_types_are_pointed_at() {
         ("a = 1\na = 2", "f.toml:2:1: not TOML: duplicate key; expected TOML as on https://toml.io"),
         (
             "[limit]",
-            "f.toml:1:2: unknown key `limit`; expected one of `shared`, `node`, `http`, `https`, `dns`, `admin`, `peer`, \
-             `cache`, `geo`, `limits`, `jurisdictions`, `regions`, `zones`, `sites`, `tenants`, `witnesses`; did you mean `limits`?",
+            "f.toml:1:2: unknown key `limit`; expected one of `shared`, `node`, `http`, `https`, `dns`, `admin`, `purge`, `peer`, \
+             `cache`, `geo`, `limits`, `jurisdictions`, `regions`, `zones`, `sites`, `tenants`, `tokens`, `witnesses`; did you mean `limits`?",
         ),
         (
             "[cache]\nmemoy = \"1GiB\"",

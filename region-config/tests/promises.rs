@@ -8,7 +8,7 @@ use std::{
 };
 
 use proptest::prelude::*;
-use region_config::{Config, HostPattern, PathPattern, check, examine, load, schema};
+use region_config::{Config, HostPattern, PathPattern, SiteId, TenantId, Verb, check, examine, load, schema};
 use serde_json::Value;
 
 fn example(folder: &str) -> PathBuf {
@@ -283,4 +283,62 @@ proptest! {
             let _ = check(&[("f.toml", &format!("{}\n{key} = {value}\n", sections[section]))]);
         }
     }
+}
+
+/// A config with a token; `lines` are in its table.
+fn with_token(lines: &str) -> String {
+    format!(
+        "[node]\nname = \"a\"\n[http]\nlisten = \"127.0.0.1:80\"\n[purge]\nlisten = \"127.0.0.1:81\"\n\
+         [[sites]]\nname = \"s\"\ntenant = \"acme\"\nhosts = \"s.test\"\norigin = \"http://o\"\n\
+         [[sites]]\nname = \"t\"\ntenant = \"other\"\nhosts = \"t.test\"\norigin = \"http://o\"\n\
+         [[tokens]]\nname = \"cms\"\ndigest = \"{}\"\n{lines}",
+        region_config::Digest::of(b"x")
+    )
+}
+
+#[test]
+fn a_token_purges_and_reads_for_one_tenant_unless_more_or_less_is_written() {
+    let token = |lines: &str| {
+        let checked = check(&[("f.toml", &with_token(lines))]).unwrap_or_else(|faults| panic!("{faults}"));
+        assert!(checked.warnings.is_empty(), "{:?}", checked.warnings);
+        (checked.config.tokens[0].clone(), checked.config.fingerprint)
+    };
+    let ((plain, one), (small, two)) = (
+        token("tenant = \"acme\""),
+        token("tenant = \"acme\"\nsites = [\"s\"]\nverbs = [\"read\"]\npurges_per_second = 5"),
+    );
+    assert_ne!(one, two, "tokens are of the fleet");
+    assert!(plain.may(Verb::Purge) && plain.may(Verb::Read) && !plain.may(Verb::PurgeEverything));
+    assert!(small.may(Verb::Read) && !small.may(Verb::Purge));
+    assert_eq!((plain.purges_per_second, small.purges_per_second), (1_000, 5));
+    let site = |name: &str, tenant: &str| (TenantId::parse(tenant).unwrap(), SiteId::parse(name).unwrap());
+    for (tenant, name, knows) in [("acme", "s", true), ("other", "t", false), ("acme", "new", true)] {
+        let (tenant, site) = site(name, tenant);
+        assert_eq!(plain.knows(&tenant, &site), knows);
+        assert_eq!(small.knows(&tenant, &site), knows && name == "s");
+    }
+}
+
+#[test]
+fn a_token_that_would_mean_nothing_or_too_much_is_refused() {
+    for (lines, said) in [
+        ("tenant = \"acne\"", "did you mean `acme`"),
+        ("", "no site is of tenant `default`"),
+        ("tenant = \"acme\"\nsites = [\"t\"]", "is of tenant `other`"),
+        ("tenant = \"acme\"\nsites = [\"u\"]", "there is no site `u`"),
+        ("tenant = \"acme\"\nsites = []", "`sites` has nothing in it"),
+        ("tenant = \"acme\"\nverbs = []", "`verbs` has nothing in it"),
+        ("tenant = \"acme\"\nverbs = [\"purge-all\"]", "purge-everything"),
+        ("tenant = \"acme\"\npurges_per_second = 0", "a whole number from 1"),
+    ] {
+        let faults = check(&[("f.toml", &with_token(lines))]).unwrap_err().to_string();
+        assert!(faults.contains(said), "{lines}: {faults}");
+    }
+    let twice = with_token("tenant = \"acme\"")
+        + "\n[[tokens]]\nname = \"two\"\ntenant = \"acme\"\ndigest = \""
+        + &region_config::Digest::of(b"x").to_string()
+        + "\"";
+    assert!(check(&[("f.toml", &twice)]).unwrap_err().to_string().contains("the digest stands already"));
+    let clear = with_token("tenant = \"acme\"").replace("blake3:", "");
+    assert!(check(&[("f.toml", &clear)]).unwrap_err().to_string().contains("never the token itself"));
 }

@@ -15,6 +15,9 @@ export type Site = Schemas["Site"];
 export type Status = Schemas["Status"];
 export type Purge = Schemas["Purge"];
 export type PurgeOrder = Schemas["PurgeOrder"];
+export type PurgeScope = Schemas["PurgeScope"];
+export type SignedPurge = Schemas["SignedPurge"];
+export type Audit = Schemas["Audit"];
 export type PurgeNodeState = Schemas["PurgeNodeState"];
 export type ExplainOrder = Schemas["ExplainOrder"];
 export type Explanation = Schemas["Explanation"];
@@ -96,7 +99,19 @@ export const purges = async (signal: AbortSignal): Promise<Purge[]> =>
 export const purge = (id: string, signal: AbortSignal): Promise<Purge> =>
   answered(client.GET("/api/v1/purges/{id}", { signal, params: { path: { id } } }));
 
-export const orderPurge = (body: PurgeOrder): Promise<Purge> => answered(client.POST("/api/v1/purges", { body }));
+/** Orders a purge of one site, which has one answer. */
+export async function orderPurge(body: PurgeOrder & { site: string }): Promise<Purge> {
+  const ordered = await answered(client.POST("/api/v1/purges", { body }));
+  if ("answers" in ordered) throw new Unreachable("The node answered something else than a purge.");
+  return ordered;
+}
+
+export const signedPurge = (id: string): Promise<SignedPurge> =>
+  answered(client.GET("/api/v1/purges/{id}/receipt", { params: { path: { id } } }));
+
+/** Who ordered what through this node: a page of it. */
+export const auditPurges = (query: { site?: string; token?: string; below?: string; limit: number }): Promise<Audit> =>
+  answered(client.GET("/api/v1/audit/purges", { params: { query } }));
 
 export const explain = (body: ExplainOrder): Promise<Explanation> => answered(client.POST("/api/v1/explain", { body }));
 

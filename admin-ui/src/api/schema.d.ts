@@ -4,6 +4,26 @@
  */
 
 export interface paths {
+    "/api/v1/audit/purges": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Who ordered which purges through this node, newest first; kept for 90 days. An application sees the
+         *     orders about the sites that its token knows; not from where the operator sent his.
+         */
+        get: operations["auditPurges"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/config": {
         parameters: {
             query?: never;
@@ -135,10 +155,44 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** A purge and how far it has come. */
+        /** A purge and how far it has come. Any node of its realm answers: who did not take it asks the one that did. */
         get: operations["purge"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/purges/{id}/receipt": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** A purge's receipt, signed by the node that took it, to be kept and shown to others: `meridian verify` checks it offline. */
+        get: operations["signedPurge"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/purges:batch": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Orders up to 1,000 purges, and answers each. */
+        post: operations["orderPurges"];
         delete?: never;
         options?: never;
         head?: never;
@@ -183,6 +237,54 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        /** @description Who ordered which purges through this node, newest first. */
+        Audit: {
+            /** @description The orders. */
+            entries: components["schemas"]["AuditEntry"][];
+            /** @description Where the next page begins: to be given as `below`; none if this was the last. */
+            next?: string | null;
+            /** @description The node that was asked: each keeps what it took itself. */
+            node: string;
+        };
+        /** @description An order for a purge. */
+        AuditEntry: {
+            /**
+             * Format: int64
+             * @description When, in ms since the Unix epoch.
+             */
+            at_unix_ms: number;
+            /** @description The address that it came from. */
+            from: string;
+            /** @description Hard or soft. */
+            mode: components["schemas"]["PurgeMode"];
+            /** @description How many things it names in all. */
+            named: number;
+            /**
+             * Format: int32
+             * @description How many identical orders of this token and address became this purge.
+             */
+            orders: number;
+            outcome?: components["schemas"]["AuditOutcome"] | null;
+            /** @description The purge's id. */
+            purge: string;
+            /** @description The realm. */
+            realm: string;
+            /** @description What: as much of it as fits 4 KiB. */
+            scope: components["schemas"]["PurgeScope"][];
+            /** @description The site; none if it is about all of the realm. */
+            site?: string | null;
+            /** @description The name of the token; `(admin)` for the admin token. */
+            token: string;
+        };
+        /** @description What became of an order. */
+        AuditOutcome: {
+            /** @description Every node of the realm. */
+            nodes: components["schemas"]["PurgeNode"][];
+            /** @description How far it came. */
+            state: components["schemas"]["PurgeState"];
+            /** @description The witnesses that have it on disk. */
+            stored: components["schemas"]["PurgeStored"][];
+        };
         /** @description Counters since the process started, and means over the last 10 s. */
         Counters: {
             /**
@@ -438,19 +540,45 @@ export interface components {
             mode: components["schemas"]["PurgeMode"];
             /** @description Every node of the realm. */
             nodes: components["schemas"]["PurgeNode"][];
+            /** @description The realm: `global`, or the jurisdiction that the site is pinned to. */
+            realm: string;
             /** @description What is purged. */
             scope: components["schemas"]["PurgeScope"][];
-            /** @description The site. */
-            site: string;
+            /** @description The site; none if it is about all of the realm. */
+            site?: string | null;
             /** @description How far it has come. */
             state: components["schemas"]["PurgeState"];
             /** @description The witnesses that have it on disk. */
             stored: components["schemas"]["PurgeStored"][];
+            /** @description The node that took it. */
+            taken_by: string;
             /**
              * Format: int64
              * @description When it was taken, in ms since the Unix epoch.
              */
             taken_unix_ms: number;
+        };
+        /** @description The answer to one order. */
+        PurgeAnswer: {
+            problem?: components["schemas"]["Problem"] | null;
+            purge?: components["schemas"]["Purge"] | null;
+            /** @description The site; none if the order names none. */
+            site?: string | null;
+            /**
+             * Format: int32
+             * @description The status that it would have had by itself.
+             */
+            status: number;
+        };
+        /** @description An answer for each order of a batch, or for each site of a tenant, in their order. */
+        PurgeAnswers: {
+            /** @description The answers. */
+            answers: components["schemas"]["PurgeAnswer"][];
+        };
+        /** @description Up to 1,000 orders, each answered by itself. */
+        PurgeBatch: {
+            /** @description The orders: each about a site. */
+            orders: components["schemas"]["PurgeOrder"][];
         };
         /**
          * @description What a purge does to what it meets.
@@ -466,6 +594,8 @@ export interface components {
             after_ms?: number | null;
             /** @description The node. */
             node: string;
+            /** @description Where in the node's own order it was applied, as `boot.count`. */
+            position?: string | null;
             /** @description The region that it stands in. */
             region: string;
             /** @description What is known of it. */
@@ -476,28 +606,76 @@ export interface components {
          * @enum {string}
          */
         PurgeNodeState: "applied" | "fenced" | "pending";
-        /** @description A purge as ordered. Says explicitly what: an order without tags, URLs and `everything` is refused. */
+        /**
+         * @description A purge as ordered: of one `site`, of all sites of a `tenant`, or (for the operator) of a whole `realm`. Says explicitly
+         *     what: an order that names nothing is refused, and never means everything.
+         */
         PurgeOrder: {
-            /** @description Everything of the site. */
-            everything?: boolean;
-            /** @description The same key again gives the same purge, not a second one. 1 to 64 visible ASCII characters. */
-            idempotency_key?: string | null;
-            /** @description Whether it is removed or only marked stale. */
-            mode?: components["schemas"]["PurgeMode"];
-            /** @description The site to purge. */
-            site: string;
-            /** @description Everything that carries one of these tags. */
-            tags?: string[];
+            /**
+             * @description Everything.
+             * @default false
+             */
+            everything: boolean;
+            /**
+             * @description Everything of these hosts.
+             * @default []
+             */
+            hosts: string[];
+            /**
+             * @description The same key again gives the same purge, not a second one. 1 to 64 visible ASCII characters.
+             * @default null
+             */
+            idempotency_key: string | null;
+            /**
+             * @description Whether it is removed or only marked stale.
+             * @default hard
+             */
+            mode: components["schemas"]["PurgeMode"];
+            /**
+             * @description Everything under these: absolute URLs that end with `/`, at most 16 segments deep. `https://shop.example/a/` covers
+             *     `/a`, `/a/` and all below, and never `/ab`.
+             * @default []
+             */
+            prefixes: string[];
+            /**
+             * @description The realm (`global`, or a jurisdiction) all of whose sites are purged of `everything`. For the operator.
+             * @default null
+             */
+            realm: string | null;
+            /**
+             * @description The site to purge.
+             * @default null
+             */
+            site: string | null;
+            /**
+             * @description Everything that carries one of these tags.
+             * @default []
+             */
+            tags: string[];
+            /**
+             * @description The tenant all of whose sites are purged, by `tags` or of `everything`: one purge for each.
+             * @default null
+             */
+            tenant: string | null;
             /**
              * Format: int64
-             * @description For how long to wait at most, in ms: up to 60,000. After that, the answer is 202 and the purge goes on.
+             * @description For how long to wait at most, in ms: up to 60,000; 10,000 if left out. After that, the answer is 202 and the purge goes on.
+             * @default null
              */
-            timeout_ms?: number;
-            /** @description All variants of these URLs: absolute, `http` or `https`, with a host of the site. */
-            urls?: string[];
-            /** @description How far the purge must have come before the answer. */
-            wait?: components["schemas"]["PurgeWait"];
+            timeout_ms: number | null;
+            /**
+             * @description All variants of these URLs: absolute, `http` or `https`, with a host of the site.
+             * @default []
+             */
+            urls: string[];
+            /**
+             * @description How far the purge must have come before the answer.
+             * @default quorum
+             */
+            wait: components["schemas"]["PurgeWait"];
         };
+        /** @description What became of an order: of a site or realm, its purge; of a tenant, an answer for each of its sites. */
+        PurgeOrdered: components["schemas"]["Purge"] | components["schemas"]["PurgeAnswers"];
         /** @description One thing that is purged. */
         PurgeScope: {
             /** @description The host. */
@@ -512,14 +690,38 @@ export interface components {
             /** @description The tag. */
             tag: string;
         } | {
+            /** @description The host. */
+            host: string;
+            /** @enum {string} */
+            kind: "prefix";
+            /** @description The path, without `/` at its end. */
+            path: string;
+        } | {
+            /** @description The host. */
+            host: string;
+            /** @enum {string} */
+            kind: "host";
+        } | {
             /** @enum {string} */
             kind: "everything";
+        } | {
+            /** @enum {string} */
+            kind: "realm";
+        };
+        /** @description A node's signature. */
+        PurgeSignature: {
+            /** @description Its kind, such as `ecdsa-p256-sha256`. */
+            algorithm: string;
+            /** @description The signer's certificate and those between it and the cluster's CA: DER in base64. */
+            chain: string[];
+            /** @description The signature in base64. */
+            value: string;
         };
         /**
          * @description How far a purge has come.
          * @enum {string}
          */
-        PurgeState: "accepted" | "quorum" | "all";
+        PurgeState: "accepted" | "quorum" | "region" | "all";
         /** @description A witness that has a purge on disk. */
         PurgeStored: {
             /**
@@ -534,7 +736,7 @@ export interface components {
          * @description How far a purge must have come before it is answered.
          * @enum {string}
          */
-        PurgeWait: "local" | "quorum" | "all";
+        PurgeWait: "local" | "quorum" | "region" | "all";
         /** @description The last purges that this node took, newest first. */
         Purges: {
             /** @description The purges. */
@@ -589,6 +791,24 @@ export interface components {
          * @enum {string}
          */
         RegionState: "up" | "degraded" | "draining" | "unknown" | "down";
+        /** @description A receipt that proves offline what the node that took a purge knew of it. `meridian verify` checks it. */
+        SignedPurge: {
+            /** @description The cluster that the signer is of. */
+            cluster: string;
+            /** @description `meridian purge receipt 1`. */
+            format: string;
+            /** @description What it says. */
+            purge: components["schemas"]["Purge"];
+            /** @description The signature over all of the above, and over its own kind and chain. */
+            signature: components["schemas"]["PurgeSignature"];
+            /**
+             * Format: int64
+             * @description When it was signed, in ms since the Unix epoch.
+             */
+            signed_unix_ms: number;
+            /** @description The signer: jurisdiction, region and node, as in its certificate. */
+            signer: string;
+        };
         /** @description A site with its counters. */
         Site: {
             /** @description The hosts it answers for. */
@@ -789,6 +1009,72 @@ export interface components {
 }
 export type $defs = Record<string, never>;
 export interface operations {
+    auditPurges: {
+        parameters: {
+            query?: {
+                /** @description From this moment on, in ms since the Unix epoch. */
+                since?: number;
+                /** @description Before this moment, in ms since the Unix epoch. */
+                until?: number;
+                /** @description Of this site. */
+                site?: string;
+                /** @description By this token; `(admin)` is the admin token. */
+                token?: string;
+                /** @description Where the page before ended: its `next`. */
+                below?: string;
+                /** @description At most so many: 1 to 500; 100 if left out. */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Audit"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token is not for reading. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The audit cannot be read. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     config: {
         parameters: {
             query?: never;
@@ -1138,6 +1424,15 @@ export interface operations {
                     "application/json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The token is not for reading. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     orderPurge: {
@@ -1159,7 +1454,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Purge"];
+                    "application/json": components["schemas"]["PurgeOrdered"];
                 };
             };
             /** @description It has not in time, and goes on. */
@@ -1168,7 +1463,16 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Purge"];
+                    "application/json": components["schemas"]["PurgeOrdered"];
+                };
+            };
+            /** @description Of a tenant's sites, some could not be purged here; each has its own answer. */
+            207: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PurgeOrdered"];
                 };
             };
             /** @description The body is not JSON. */
@@ -1188,7 +1492,16 @@ export interface operations {
                     "application/json": components["schemas"]["Problem"];
                 };
             };
-            /** @description There is no such site. */
+            /** @description The token is not for this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such site, tenant or realm, or none that the token knows. */
             404: {
                 headers: {
                     [name: string]: unknown;
@@ -1217,6 +1530,15 @@ export interface operations {
             };
             /** @description The order does not make sense. */
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description More orders than the token or its tenant may send; `Retry-After` says when. */
+            429: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1271,8 +1593,159 @@ export interface operations {
                     "application/json": components["schemas"]["Problem"];
                 };
             };
-            /** @description This node did not take it, or has forgotten it. */
+            /** @description The token is not for reading. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No node that answers took it and remembers it, or the token may not know of it. */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    signedPurge: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description 32 hex digits. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SignedPurge"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token is not for reading. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No node that answers took it and remembers it, or the token may not know of it. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The node that took it has no identity to sign with. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    orderPurges: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PurgeBatch"];
+            };
+        };
+        responses: {
+            /** @description All have come as far as their `wait` asks. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PurgeAnswers"];
+                };
+            };
+            /** @description Some have not in time, and go on. */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PurgeAnswers"];
+                };
+            };
+            /** @description Some were refused. */
+            207: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PurgeAnswers"];
+                };
+            };
+            /** @description The body is not JSON. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is longer than 1 MiB. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description It is no batch, or has more than 1,000 orders. */
+            422: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -8,7 +8,7 @@ use region_config::Config;
 use rules::steering::RegionExplanation;
 
 use crate::{
-    admin::{Context, Gathered, Part, Parts, Steered, SteeredRegion, Steering, Token},
+    admin::{Context, Gathered, Part, Parts, Steered, SteeredRegion, Steering, Token, purges::Desk},
     dns::View,
     edge::dry,
     geo::Base,
@@ -41,7 +41,8 @@ fn disk(shared: &Shared) -> Part {
 
 /// What the admin interface works with.
 #[must_use]
-pub fn context(shared: &Arc<Shared>, token: Token, parts: Parts, steered: Steered) -> Arc<Context> {
+pub fn context(shared: &Arc<Shared>, token: Token, parts: Parts, steered: Steered, desk: Arc<Desk>) -> Arc<Context> {
+    let warned = Arc::clone(&desk);
     let looking = Arc::clone(shared);
     Arc::new(Context {
         config: Arc::clone(&shared.config),
@@ -53,13 +54,14 @@ pub fn context(shared: &Arc<Shared>, token: Token, parts: Parts, steered: Steere
         token,
         hosts: Vec::new(),
         parts,
-        warnings: Arc::new(Vec::new),
+        warnings: Arc::new(move || warned.warnings()),
         started_unix_ms: shared.started_unix_ms,
         explained: Arc::new(move |question| {
             let shared = Arc::clone(&looking);
             Box::pin(async move { dry::explain(&shared, question).await })
         }),
         steered,
+        purges: desk,
         gathered: Gathered::default(),
     })
 }

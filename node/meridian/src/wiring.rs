@@ -87,6 +87,12 @@ pub enum RunError {
     /// The admin token.
     #[error(transparent)]
     Token(#[from] admin::TokenFault),
+    /// The audit of purges.
+    #[error(transparent)]
+    Audit(#[from] store::ledger::LedgerError),
+    /// The certificate for applications.
+    #[error(transparent)]
+    Door(#[from] admin::DoorTlsFault),
     /// The access log.
     #[error("access log {}: {source}", path.display())]
     AccessLog {
@@ -183,6 +189,7 @@ impl Running {
             Some(address) => Some(admin::Server::bind(address).await?),
             None => None,
         };
+        let applications = applications(&config).await?;
         let state = &config.node.state_dir;
         let secret = secret(state).map_err(|source| RunError::State { dir: state.clone(), source })?;
         let mesh = match &config.node.peer {
@@ -246,16 +253,30 @@ impl Running {
         let dns = dns_front(&shared, &tasks)?;
         let tls = Arc::new(tls);
         let edge = Edge::open(doors, &shared, Arc::clone(&tls))?;
-        if let Some(server) = admin {
-            let token = admin::Token::load_or_create(&shared.config.load().node.state_dir)?;
-            let address = server.address();
+        if admin.is_some() || !applications.is_empty() {
+            let state = shared.config.load().node.state_dir.clone();
+            let token = admin::Token::load_or_create(&state)?;
+            let desk = admin::purges::Desk::open(&state, shared.here.node.as_str(), &shared.ledgers, &tasks)?;
             let steered = match &dns {
                 Some(dns) => console::steered(&shared, &dns.view, &dns.base),
                 None => console::not_steered(),
             };
-            let context = console::context(&shared, token, parts, steered);
-            server.start(&context, &tasks);
-            tracing::info!(%address, token_file = %token_file(&shared).display(), "admin interface");
+            let context = console::context(&shared, token, parts, steered, desk);
+            if let Some(mesh) = &shared.mesh {
+                mesh.register(Kind::Purges, admin::purges::Teller::new(&context));
+            }
+            if let Some(server) = admin {
+                let address = server.address();
+                server.start(admin::router(&context), None, &tasks);
+                tracing::info!(%address, token_file = %token_file(&shared).display(), "admin interface");
+            }
+            if let Some(tls) = applications.first().and_then(|(_, tls)| tls.as_ref()) {
+                tls.watch(&tasks);
+            }
+            for (server, tls) in applications {
+                tracing::info!(address = %server.address(), tls = tls.is_some(), "purges of applications");
+                server.start(admin::purge_router(&context), tls, &tasks);
+            }
         }
         let node = Self { shared, edge, tls, dns, tasks };
         node.tell_when_ready();
@@ -372,6 +393,17 @@ impl Running {
         }
         tracing::info!("stopped");
     }
+}
+
+/// The listeners for applications, each with its certificate.
+async fn applications(config: &Config) -> Result<Vec<(admin::Server, Option<Arc<admin::DoorTls>>)>, RunError> {
+    let Some(door) = &config.node.purge else { return Ok(Vec::new()) };
+    let tls = door.tls.clone().map(admin::DoorTls::load).transpose()?;
+    let mut servers = Vec::new();
+    for address in &door.listen {
+        servers.push((admin::Server::bind(*address).await?, tls.clone()));
+    }
+    Ok(servers)
 }
 
 fn refused(faults: &Faults) {

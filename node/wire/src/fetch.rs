@@ -1,8 +1,9 @@
-//! What a node asks of its region's owner of a key, and the head of the answer. Version 1:
+//! What a node asks of its region's owner of a key, and the head of the answer. Version 2:
 //!
 //! ```text
-//! ask    = u8 version, u8 flags (1 = TLS), u32 time left in ms, text site, text authority, text target, fields
-//! answer = u8 version, u16 status, bytes have, fields
+//! ask    = u8 version, u8 flags (1 = TLS, 2 = after arrival), u32 time left in ms, text site, text authority, text target,
+//!          bytes have, fields
+//! answer = u8 version, u8 flags (1 = after arrival, 2 = stale), u16 status, bytes have, fields
 //! fields = u16 count, count x (text name, bytes value)
 //! text   = bytes = u16 length, that many octets
 //! ```
@@ -12,7 +13,7 @@ use bytes::{Buf, BufMut, Bytes};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 /// The version this module writes, and the oldest one it reads.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 
 /// Largest ask or answer head, in bytes.
 pub const HEAD_BYTES_MAX: usize = 256 * 1024;
@@ -25,6 +26,8 @@ pub const FIELDS_MAX: usize = 512;
 pub struct Ask {
     /// Whether the client came over TLS.
     pub https: bool,
+    /// Whether nothing will do but what is fetched from the origin after this was asked.
+    pub after_arrival: bool,
     /// Time left for the answer's head, in ms.
     pub left_ms: u32,
     /// The site.
@@ -33,6 +36,9 @@ pub struct Ask {
     pub authority: String,
     /// Path and query.
     pub target: String,
+    /// What the asker has heard of the ledger (encoded `Have`): an owner that has not heard of a purge of the site that the
+    /// asker knows of would answer in vain from what it has stored.
+    pub have: Bytes,
     /// Fields to send.
     pub fields: HeaderMap,
 }
@@ -40,6 +46,10 @@ pub struct Ask {
 /// The head of the answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answered {
+    /// Whether it was fetched from the origin after the ask came.
+    pub after_arrival: bool,
+    /// Whether it is served though it is stale: not to be kept.
+    pub stale: bool,
     /// Status.
     pub status: StatusCode,
     /// What the sender had heard of the ledger when it looked (encoded `Have`).
@@ -73,11 +83,12 @@ impl Ask {
     pub fn encode(&self) -> Result<Vec<u8>, FetchFault> {
         let mut out = Vec::with_capacity(512);
         out.put_u8(VERSION);
-        out.put_u8(u8::from(self.https));
+        out.put_u8(u8::from(self.https) | u8::from(self.after_arrival) << 1);
         out.put_u32(self.left_ms);
         put(&mut out, self.site.as_bytes(), "site")?;
         put(&mut out, self.authority.as_bytes(), "authority")?;
         put(&mut out, self.target.as_bytes(), "target")?;
+        put(&mut out, &self.have, "have")?;
         put_fields(&mut out, &self.fields)?;
         Ok(out)
     }
@@ -88,13 +99,15 @@ impl Ask {
     /// [`FetchFault`] if it is not one.
     pub fn decode(mut from: Bytes) -> Result<Self, FetchFault> {
         version(&mut from)?;
-        let https = from.try_get_u8().map_err(|_| FetchFault::Short("flags"))? & 1 == 1;
+        let flags = from.try_get_u8().map_err(|_| FetchFault::Short("flags"))?;
+        let (https, after_arrival) = (flags & 1 != 0, flags & 2 != 0);
         let left_ms = from.try_get_u32().map_err(|_| FetchFault::Short("time left"))?;
         let site = take_text(&mut from, "site")?;
         let authority = take_text(&mut from, "authority")?;
         let target = take_text(&mut from, "target")?;
+        let have = take(&mut from, "have")?;
         let fields = take_fields(&mut from)?;
-        Ok(Self { https, left_ms, site, authority, target, fields })
+        Ok(Self { https, after_arrival, left_ms, site, authority, target, have, fields })
     }
 }
 
@@ -106,6 +119,7 @@ impl Answered {
     pub fn encode(&self) -> Result<Vec<u8>, FetchFault> {
         let mut out = Vec::with_capacity(512);
         out.put_u8(VERSION);
+        out.put_u8(u8::from(self.after_arrival) | u8::from(self.stale) << 1);
         out.put_u16(self.status.as_u16());
         put(&mut out, &self.have, "have")?;
         put_fields(&mut out, &self.fields)?;
@@ -118,11 +132,13 @@ impl Answered {
     /// [`FetchFault`] if it is not one.
     pub fn decode(mut from: Bytes) -> Result<Self, FetchFault> {
         version(&mut from)?;
+        let flags = from.try_get_u8().map_err(|_| FetchFault::Short("flags"))?;
+        let (after_arrival, stale) = (flags & 1 != 0, flags & 2 != 0);
         let status = from.try_get_u16().map_err(|_| FetchFault::Short("status"))?;
         let status = StatusCode::from_u16(status).map_err(|_| FetchFault::Malformed("status"))?;
         let have = take(&mut from, "have")?;
         let fields = take_fields(&mut from)?;
-        Ok(Self { status, have, fields })
+        Ok(Self { after_arrival, stale, status, have, fields })
     }
 }
 
@@ -200,6 +216,8 @@ mod tests {
     fn an_ask_and_an_answer_come_back_as_they_went() {
         let ask = Ask {
             https: true,
+            after_arrival: true,
+            have: Bytes::from_static(b"x"),
             left_ms: 1500,
             site: "shop".into(),
             authority: "a.test:8080".into(),
@@ -207,13 +225,25 @@ mod tests {
             fields: fields(),
         };
         assert_eq!(Ask::decode(ask.encode().unwrap().into()).unwrap(), ask);
-        let answer = Answered { status: StatusCode::OK, have: Bytes::from_static(b"h"), fields: fields() };
+        let answer = Answered {
+            after_arrival: true,
+            stale: false,
+            status: StatusCode::OK,
+            have: Bytes::from_static(b"h"),
+            fields: fields(),
+        };
         assert_eq!(Answered::decode(answer.encode().unwrap().into()).unwrap(), answer);
     }
 
     #[test]
     fn every_cut_is_noticed() {
-        let answer = Answered { status: StatusCode::OK, have: Bytes::from_static(b"h"), fields: fields() };
+        let answer = Answered {
+            after_arrival: true,
+            stale: false,
+            status: StatusCode::OK,
+            have: Bytes::from_static(b"h"),
+            fields: fields(),
+        };
         let whole = answer.encode().unwrap();
         for end in 0..whole.len() {
             assert!(Answered::decode(Bytes::copy_from_slice(&whole[..end])).is_err(), "{end}");

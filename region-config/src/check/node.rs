@@ -106,6 +106,13 @@ fn listening(root: &Root) -> Vec<Listening> {
         }
     }
     let peer = root.peer.as_ref().and_then(|it| it.value.listen.as_ref());
+    let purge = root.purge.iter().flat_map(|it| &it.value.listen);
+    all.extend(purge.map(|it| Listening {
+        name: "purge",
+        transport: Transport::Tcp,
+        address: it.value,
+        place: it.place,
+    }));
     all.extend(peer.map(|it| Listening { name: "peer", transport: Udp, address: it.value, place: it.place }));
     all
 }

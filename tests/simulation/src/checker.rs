@@ -250,7 +250,9 @@ impl Checker {
         let everywhere = self.purges.values().filter(|purge| purge.acknowledged == Some(Level::All));
         self.tally.everywhere = everywhere.count() as u64;
         match self.requests.iter().find(|(_, request)| request.after_deadline) {
-            Some((number, _)) => Err(format!("I15: request {number} is not answered though nothing is broken any more")),
+            Some((number, _)) => {
+                Err(format!("I15: request {number} is not answered though nothing is broken any more"))
+            }
             None => Ok(()),
         }
     }

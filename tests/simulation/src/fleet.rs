@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use region_config::{
-    Config, HostPattern, Limits, Node, NodeConfig, PathPattern, Policy, Region, RegionId, Route, Site, StatusFor, TenantId,
+    Config, HostPattern, Limits, Node, NodeConfig, PathPattern, Policy, Region, RegionId, Route, Site, StatusFor,
+    TenantId,
 };
 
 use crate::{
@@ -38,6 +39,7 @@ pub fn config(index: usize, tight_ms: Option<u64>) -> Config {
             https: vec![],
             dns: vec![],
             admin: None,
+            purge: None,
             peer: None,
             identity: None,
             workers: 0,
@@ -67,6 +69,7 @@ pub fn config(index: usize, tight_ms: Option<u64>) -> Config {
             cache_status: StatusFor::All,
             failover_on: Vec::new(),
         })],
+        tokens: vec![],
         witnesses: vec![],
         fingerprint: [0; 32],
     }

@@ -226,7 +226,9 @@ impl fmt::Display for Event {
             Self::CaughtUp => write!(f, "caught-up"),
             Self::Kill { disk_lost } => write!(f, "kill disk_lost={disk_lost}"),
             Self::Arrive { request, doc } => write!(f, "arrive request={request} doc={doc}"),
-            Self::Fetch { doc, owner } => write!(f, "fetch doc={doc} from={}", owner.map_or("origin", |node| NAMES[node])),
+            Self::Fetch { doc, owner } => {
+                write!(f, "fetch doc={doc} from={}", owner.map_or("origin", |node| NAMES[node]))
+            }
             Self::Read { doc, version } => write!(f, "read doc={doc} version={version}"),
             Self::Store { doc, version } => write!(f, "store doc={doc} version={version}"),
             Self::Serve { request, doc, version, from, complete, .. } => {

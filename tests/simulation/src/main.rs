@@ -60,7 +60,12 @@ fn many(first: u64, count: u64) -> ExitCode {
     let seconds = began.elapsed().as_secs_f64();
     let [served, hits, purges, kills, fails] = totals.map(AtomicU64::into_inner);
     let failed = failed.into_inner();
-    println!("{count} seeds in {seconds:.1} s, {:.1} a second; {failed} failed", Duration::from_secs(count).as_secs_f64() / seconds);
-    println!("{served} answers, {hits} of them from a cache; {fails} requests unanswered; {purges} purges; {kills} kills");
+    println!(
+        "{count} seeds in {seconds:.1} s, {:.1} a second; {failed} failed",
+        Duration::from_secs(count).as_secs_f64() / seconds
+    );
+    println!(
+        "{served} answers, {hits} of them from a cache; {fails} requests unanswered; {purges} purges; {kills} kills"
+    );
     ExitCode::from(u8::from(failed > 0))
 }

@@ -78,9 +78,22 @@ struct Line {
 #[derive(Debug)]
 enum Item {
     /// The next thing on a line comes.
-    Next { line: u64, to: usize },
-    Hello { from: usize, to: usize, boots: (u32, u32), answer: oneshot::Sender<bool>, back: bool },
-    Give { from: Option<(usize, u32)>, to: usize, what: Incoming },
+    Next {
+        line: u64,
+        to: usize,
+    },
+    Hello {
+        from: usize,
+        to: usize,
+        boots: (u32, u32),
+        answer: oneshot::Sender<bool>,
+        back: bool,
+    },
+    Give {
+        from: Option<(usize, u32)>,
+        to: usize,
+        what: Incoming,
+    },
 }
 
 /// All links, lines and what is on its way.
@@ -216,7 +229,8 @@ impl Net {
         let links = self.links;
         let running = self.running.each_ref().map(|running| running.as_ref().map(|running| running.boot));
         let is_gone = |ends: [(usize, u32); 2]| {
-            let cut = |from: usize, to: usize| links[from][to].cut_since.is_some_and(|since| since + patience_ms < now_ms);
+            let cut =
+                |from: usize, to: usize| links[from][to].cut_since.is_some_and(|since| since + patience_ms < now_ms);
             let dead = |(node, boot)| running[node] != Some(boot);
             let [a, b] = ends;
             cut(a.0, b.0) || cut(b.0, a.0) || dead(a) || dead(b)
@@ -292,14 +306,7 @@ impl Net {
         }
     }
 
-    fn deliver_hello(
-        &mut self,
-        from: usize,
-        to: usize,
-        boots: (u32, u32),
-        answer: oneshot::Sender<bool>,
-        back: bool,
-    ) {
+    fn deliver_hello(&mut self, from: usize, to: usize, boots: (u32, u32), answer: oneshot::Sender<bool>, back: bool) {
         if answer.is_closed() {
             return;
         }
@@ -474,4 +481,3 @@ impl Drop for Sender {
 pub fn port(stage: &Arc<Stage>, node: usize) -> Arc<dyn Links> {
     Arc::new(Port { stage: Arc::clone(stage), node })
 }
-

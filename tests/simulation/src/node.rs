@@ -133,6 +133,7 @@ impl Shelf {
 /// A fetch and all who wait for it.
 #[derive(Debug)]
 struct Flight {
+    number: u64,
     made: Made,
     began_ms: u64,
     /// Failed, or the head, which has everything but the certainty that the body comes.
@@ -143,8 +144,16 @@ struct Flight {
 }
 
 impl Flight {
-    fn new(made: Made, began_ms: u64) -> Arc<Self> {
-        Arc::new(Self { made, began_ms, head: Mutex::default(), is_whole: Mutex::default(), news: Notify::new() })
+    fn new(number: u64, made: Made) -> Arc<Self> {
+        let began_ms = clock::monotonic_ms();
+        Arc::new(Self {
+            number,
+            made,
+            began_ms,
+            head: Mutex::default(),
+            is_whole: Mutex::default(),
+            news: Notify::new(),
+        })
     }
 
     async fn until<T>(&self, look: impl Fn(&Self) -> Option<T>) -> T {
@@ -189,12 +198,47 @@ enum Answer {
     Nothing,
 }
 
+/// Whom to ask, as in `fill`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// The owner, who may have it stored; if this node is it, the origin.
+    Owner,
+    /// The owner, for what it fetches from the origin after it is asked.
+    AfterArrival,
+    /// The origin.
+    Origin,
+}
+
+/// Who asks.
+#[derive(Debug, Clone, Copy)]
+enum Caller {
+    Client,
+    /// Another node; what it gets has to begin after the flight of this number, if one is named.
+    Peer(Option<u64>),
+}
+
+impl Caller {
+    fn after(self) -> Option<u64> {
+        match self {
+            Self::Client => None,
+            Self::Peer(after) => after,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Job {
     doc: usize,
-    from_peer: bool,
-    /// Whether it has to be asked of the origin.
-    made: Made,
+    caller: Caller,
+    way: Way,
+}
+
+/// How a request got into a fill.
+enum Boarding {
+    Seat(Arc<Flight>),
+    /// It waits until this one has landed, and comes again.
+    After(Arc<Flight>),
+    Landed(Arc<Object>),
 }
 
 struct Node {
@@ -206,6 +250,8 @@ struct Node {
     links: Arc<dyn Links>,
     tasks: Tasks,
     flights: Mutex<BTreeMap<usize, Arc<Flight>>>,
+    /// Flights that ever began here.
+    numbers: AtomicU64,
 }
 
 /// The only site.
@@ -270,8 +316,9 @@ async fn live(stage: Arc<Stage>, index: usize) {
     let Some(realm) = ledgers.realm(&RealmId::global()).cloned() else { return };
     ground.shelf.lock().open(realm.life(), &mut ground.rng.lock());
     let guard = realm.guard(&site());
-    let flights = Mutex::default();
-    let node = Arc::new(Node { stage: Arc::clone(&stage), index, ledgers, realm, guard, links, tasks, flights });
+    let (flights, numbers) = (Mutex::default(), AtomicU64::new(0));
+    let node =
+        Arc::new(Node { stage: Arc::clone(&stage), index, ledgers, realm, guard, links, tasks, flights, numbers });
     let mut has_caught_up = false;
     while let Some(what) = incoming.recv().await {
         if !std::mem::replace(&mut has_caught_up, node.realm.caught_up()) && has_caught_up {
@@ -340,7 +387,7 @@ impl Node {
     /// Answers a client.
     async fn serve(self: &Arc<Self>, request: u64, doc: usize) {
         self.note(Event::Arrive { request, doc });
-        let (object, from, is_whole) = match self.answer(doc, false).await {
+        let (object, from, is_whole) = match self.answer(doc, Caller::Client).await {
             Answer::Hit(object) => (object, From::Cache, true),
             Answer::Fill(object, flight) => {
                 let is_whole = flight.until(|flight| *flight.is_whole.lock()).await;
@@ -360,17 +407,21 @@ impl Node {
         let Some(doc) = ask.target.rsplit('/').next().and_then(|doc| doc.parse().ok()) else { return };
         // what was heard before the cache is asked
         let have: Bytes = self.realm.have(&site()).into();
-        let (object, is_whole) = match self.answer(doc, true).await {
+        // who knows of a purge that has not come here yet would only ask again
+        let after = ask.after_arrival || self.realm.behind(&site(), &ask.have);
+        let caller = Caller::Peer(after.then(|| self.numbers.load(Relaxed)));
+        let (object, is_whole) = match self.answer(doc, caller).await {
             Answer::Hit(object) => (Some(object), None),
             Answer::Fill(object, flight) => (Some(object), Some(flight)),
             Answer::Nothing => (None, None),
         };
+        let after_arrival = after && is_whole.is_some();
         let mut fields = HeaderMap::new();
         let status = if object.is_some() { StatusCode::OK } else { StatusCode::BAD_GATEWAY };
         if let Some(object) = &object {
             fields.insert("x-version", HeaderValue::from(object.version));
         }
-        let Ok(head) = (Answered { status, have, fields }).encode() else { return };
+        let Ok(head) = (Answered { after_arrival, stale: false, status, have, fields }).encode() else { return };
         if !ends.out.frame(head.into()).await {
             return;
         }
@@ -386,29 +437,38 @@ impl Node {
         ends.out.frame(Bytes::new()).await;
     }
 
-    fn from_memory(&self, doc: usize) -> Option<Arc<Object>> {
+    fn from_memory(&self, doc: usize, caller: Caller) -> Option<Arc<Object>> {
+        if caller.after().is_some() {
+            return None;
+        }
         let object = self.stage.nodes[self.index].shelf.lock().objects.get(&doc).cloned()?;
         let standing = self.guard.standing(object.stamp, &object.verified, &object.keys);
         (standing == Standing::Valid && self.vouch().covers(object.confirmed_ms)).then_some(object)
     }
 
-    /// The order of the steps of a request, as in the spine.
-    async fn answer(self: &Arc<Self>, doc: usize, from_peer: bool) -> Answer {
+    /// The order of the steps of a request, as in the spine and in `edge/ride.rs`.
+    async fn answer(self: &Arc<Self>, doc: usize, caller: Caller) -> Answer {
         let arrived = self.realm.position();
-        if let Some(object) = self.from_memory(doc) {
+        if let Some(object) = self.from_memory(doc, caller) {
             return Answer::Hit(object);
         }
         self.dawdle(2).await;
-        let mut job = Job { doc, from_peer, made: self.demanded() };
+        let mut job = Job { doc, caller, way: self.way(caller) };
         let mut refused: Option<Arc<Flight>> = None;
         for round in 0..ROUNDS_MAX {
-            let flight = if round + 1 < ROUNDS_MAX {
-                match self.board(job, refused.as_ref()) {
-                    Ok(flight) => flight,
-                    Err(landed) => return Answer::Hit(landed),
-                }
+            let boarding = if round + 1 < ROUNDS_MAX {
+                self.board(job, refused.as_ref())
             } else {
-                self.launch(job, Flight::new(job.made, clock::monotonic_ms()))
+                Boarding::Seat(self.alone(job))
+            };
+            let flight = match boarding {
+                Boarding::Seat(flight) => flight,
+                Boarding::Landed(object) => return Answer::Hit(object),
+                Boarding::After(flight) => {
+                    flight.until(|flight| flight.head.lock().clone()).await;
+                    refused = Some(flight);
+                    continue;
+                }
             };
             let head = flight.until(|flight| flight.head.lock().clone()).await;
             let Some(object) = head else { return Answer::Nothing };
@@ -416,8 +476,8 @@ impl Node {
             if fill::acceptable(arrived, object.stamp, standing, &self.vouch(), object.confirmed_ms) {
                 return Answer::Fill(object, flight);
             }
-            // straight to the origin: what began after this request came must do
-            job.made = Made::AtOrigin;
+            // what begins at the origin after this request came must do
+            job.way = if job.way == Way::Owner { Way::AfterArrival } else { Way::Origin };
             refused = Some(flight);
         }
         Answer::Nothing
@@ -425,33 +485,58 @@ impl Node {
 
     /// What this node can vouch for now.
     fn vouch(&self) -> Vouch {
-        if self.stage.planted == Planted::NoLease { self.realm.vouch(None) } else { self.realm.vouch(self.stage.tight_ms) }
+        if self.stage.planted == Planted::NoLease {
+            self.realm.vouch(None)
+        } else {
+            self.realm.vouch(self.stage.tight_ms)
+        }
     }
 
-    fn demanded(&self) -> Made {
-        if self.realm.caught_up() { fill::demanded(&self.vouch()) } else { Made::AtOrigin }
+    /// Whom to ask first.
+    fn way(&self, caller: Caller) -> Way {
+        let is_sure = self.realm.caught_up() && fill::demanded(&self.vouch()) == Made::Elsewhere;
+        if is_sure && caller.after().is_none() { Way::Owner } else { Way::AfterArrival }
     }
 
     fn standing(&self, stamp: Position, keys: &[u64]) -> Standing {
         self.guard.standing(stamp, &AtomicU64::new(stamp.0), keys)
     }
 
-    /// Takes part in the fetch of a document: starts it if there is none, and nothing landed meanwhile.
-    fn board(self: &Arc<Self>, job: Job, refused: Option<&Arc<Flight>>) -> Result<Arc<Flight>, Arc<Object>> {
+    /// Takes part in the fetch of a document: starts it if there is none that will do, and nothing landed meanwhile.
+    fn board(self: &Arc<Self>, job: Job, refused: Option<&Arc<Flight>>) -> Boarding {
         let mut flights = self.flights.lock();
         if let Some(flight) = flights.get(&job.doc)
             && !refused.is_some_and(|refused| Arc::ptr_eq(refused, flight))
-            && fill::joinable(flight.made, flight.began_ms, &self.vouch())
         {
-            return Ok(Arc::clone(flight));
+            match job.caller.after() {
+                Some(after) if flight.made == Made::AtOrigin && flight.number > after => {
+                    return Boarding::Seat(Arc::clone(flight));
+                }
+                Some(_) => return Boarding::After(Arc::clone(flight)),
+                None if fill::joinable(flight.made, flight.began_ms, &self.vouch()) => {
+                    return Boarding::Seat(Arc::clone(flight));
+                }
+                None => {}
+            }
         }
-        if let Some(landed) = self.from_memory(job.doc) {
-            return Err(landed);
+        if let Some(landed) = self.from_memory(job.doc, job.caller) {
+            return Boarding::Landed(landed);
         }
-        let flight = Flight::new(job.made, clock::monotonic_ms());
+        let flight = self.flight(job);
         flights.insert(job.doc, Arc::clone(&flight));
         drop(flights);
-        Ok(self.launch(job, flight))
+        Boarding::Seat(self.launch(job, flight))
+    }
+
+    fn alone(self: &Arc<Self>, job: Job) -> Arc<Flight> {
+        self.launch(job, self.flight(job))
+    }
+
+    fn flight(&self, job: Job) -> Arc<Flight> {
+        let is_from_peer = matches!(job.caller, Caller::Peer(_));
+        let is_at_origin = job.way != Way::Owner || is_from_peer || self.owner_of(job.doc).is_none();
+        let number = self.numbers.fetch_add(1, Relaxed) + 1;
+        Flight::new(number, if is_at_origin { Made::AtOrigin } else { Made::Elsewhere })
     }
 
     fn launch(self: &Arc<Self>, job: Job, flight: Arc<Flight>) -> Arc<Flight> {
@@ -520,10 +605,10 @@ impl Node {
     }
 
     async fn fetch(&self, job: Job) -> Option<Fetched> {
-        if job.made == Made::Elsewhere
-            && !job.from_peer
+        if job.way != Way::Origin
+            && matches!(job.caller, Caller::Client)
             && let Some(owner) = self.owner_of(job.doc)
-            && let Some(fetched) = self.ask(job.doc, owner).await
+            && let Some(fetched) = self.ask(job.doc, owner, job.way).await
         {
             return Some(fetched);
         }
@@ -549,11 +634,13 @@ impl Node {
         Some((version, if breaks_off { self.chance(|rng| rng.usize(0..3)) } else { 3 }))
     }
 
-    async fn ask(&self, doc: usize, owner: usize) -> Option<Fetched> {
+    async fn ask(&self, doc: usize, owner: usize, way: Way) -> Option<Fetched> {
         let (began, began_ms) = (self.realm.position(), clock::monotonic_ms());
         self.note(Event::Fetch { doc, owner: Some(owner) });
         let ask = Ask {
             https: true,
+            after_arrival: way == Way::AfterArrival,
+            have: self.realm.have(&site()).into(),
             left_ms: 4_000,
             site: site().to_string(),
             authority: HOST.to_owned(),
@@ -571,13 +658,17 @@ impl Node {
         if answered.status != StatusCode::OK {
             return None;
         }
+        let made = if answered.after_arrival { Made::AtOrigin } else { Made::Elsewhere };
+        if way == Way::AfterArrival && made != Made::AtOrigin {
+            return None;
+        }
         let stamp = if self.stage.planted == Planted::NoTranslation {
             began
         } else {
             let covered = self.realm.covered(&name, &site(), &answered.have, began);
-            fill::stamp(Made::Elsewhere, began, covered)
+            fill::stamp(made, began, covered)
         };
-        let confirmed_ms = fill::confirmed(Made::Elsewhere, began_ms);
+        let confirmed_ms = fill::confirmed(made, began_ms);
         let version = answered.fields.get("x-version")?.to_str().ok()?.parse().ok()?;
         Some(Fetched { version, stamp, confirmed_ms, rest: Rest::Peer(ends) })
     }

@@ -8,6 +8,7 @@
     reason = "tests fail by panicking, and print what they found"
 )]
 
+mod chaos;
 mod cluster;
 mod conformance;
 mod harness;

@@ -14,24 +14,29 @@ use super::problem::{Problem, Refusal};
 pub(super) const BYTES_MAX: usize = 64 * 1024;
 const READ_MAX: Duration = Duration::from_secs(10);
 
-/// A request's body, read as JSON.
-pub(super) struct Body<T>(pub(super) T);
+/// A request's body of at most `MAX` bytes, read as JSON.
+pub(super) struct Body<T, const MAX: usize = BYTES_MAX>(pub(super) T);
 
-impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Body<T> {
+impl<T: DeserializeOwned, S: Sync, const MAX: usize> FromRequest<S> for Body<T, MAX> {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Refusal> {
         json_announced(request.headers())?;
-        let collect = Limited::new(request.into_body(), BYTES_MAX).collect();
+        let collect = Limited::new(request.into_body(), MAX).collect();
         let bytes = match tokio::time::timeout(READ_MAX, collect).await {
             Ok(Ok(body)) => body.to_bytes(),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(too_large()),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(too_large(MAX)),
             Ok(Err(_)) => return Err(Problem::malformed("the body broke off")),
             Err(_) => {
                 let detail = "the body took longer than 10 s";
                 return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "timeout", "Timeout", detail));
             }
         };
+        // a list would be taken for the fields in their order, which nobody means
+        if bytes.trim_ascii_start().starts_with(b"[") {
+            let detail = "the body does not fit: it is a list";
+            return Err(Problem::unprocessable(detail).expected("a JSON object"));
+        }
         serde_json::from_slice(&bytes).map(Self).map_err(|error| fault(&error))
     }
 }
@@ -49,10 +54,10 @@ fn json_announced(headers: &HeaderMap) -> Result<(), Refusal> {
         .expected("`Content-Type: application/json`"))
 }
 
-fn too_large() -> Refusal {
+fn too_large(bytes_max: usize) -> Refusal {
     let detail = "the body is too large";
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "Too large", detail)
-        .expected(format!("at most {BYTES_MAX} bytes"))
+        .expected(format!("at most {bytes_max} bytes"))
 }
 
 /// serde's messages name what was found and what was expected, with line and column.

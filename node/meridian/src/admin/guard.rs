@@ -19,7 +19,8 @@ use http::{
 use super::{
     Context,
     problem::{Problem, Refusal},
-    token::Login,
+    token::Wrong,
+    who::{self, Who, forbidden},
 };
 use crate::clock;
 
@@ -72,25 +73,92 @@ fn dressed(mut answer: Response) -> Response {
     answer
 }
 
-/// Lets only those through who send the token.
+/// Where a request comes from that came over no connection.
+const NOBODY: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
+
+/// Whom a listener lets in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Door {
+    /// Operators, for everything; applications, for purges.
+    Admin,
+    /// Applications only: whoever reaches this listener cannot even try the admin token.
+    Applications,
+}
+
+/// Lets only those through who send the admin token.
 pub(super) async fn operators(State(context): State<Arc<Context>>, request: Request, next: Next) -> Response {
-    let source = request.extensions().get::<Source>().map_or(IpAddr::from([0, 0, 0, 0]), |source| source.0.ip());
-    match context.token.login(bearer(request.headers()), source, clock::monotonic_ms()) {
-        Login::Right => next.run(request).await,
-        Login::Wrong => unauthorized().into_response(),
-        Login::Wait { seconds } => {
+    match who(&context, &request, Door::Admin) {
+        Ok(Who::Operator) => next.run(request).await,
+        Ok(Who::Application(token)) => {
+            let detail = format!("token `{}` is for purges", token.name);
+            forbidden(detail).expected("the admin token, or /api/v1/purges").into_response()
+        }
+        Err(answer) => answer,
+    }
+}
+
+/// Lets operators and applications through; what each may do is seen to where it is done.
+pub(super) async fn purgers(
+    State((context, door)): State<(Arc<Context>, Door)>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    match who(&context, &request, door) {
+        Ok(who) => {
+            request.extensions_mut().get_or_insert(Source(NOBODY));
+            request.extensions_mut().insert(who);
+            next.run(request).await
+        }
+        Err(answer) => answer,
+    }
+}
+
+/// Bounds the time, and adds the security headers. Of a listener without pages: no name is foreign to it, and a foreign
+/// page has no token to send.
+pub(super) async fn plain(request: Request, next: Next) -> Response {
+    let answer = tokio::time::timeout(ANSWER_MAX, next.run(request)).await;
+    dressed(answer.unwrap_or_else(|_| {
+        let detail = "the answer took longer than it may";
+        Problem::new(StatusCode::GATEWAY_TIMEOUT, "timeout", "Timeout", detail).into_response()
+    }))
+}
+
+/// Who sent a request, by its token. A right token is always taken; waiting is for those who send wrong ones.
+#[allow(clippy::result_large_err, reason = "the answer goes out at once")]
+fn who(context: &Context, request: &Request, door: Door) -> Result<Who, Response> {
+    let source = request.extensions().get::<Source>().unwrap_or(&Source(NOBODY)).0.ip();
+    let sent = bearer(request.headers());
+    if door == Door::Admin && context.token.is(sent) {
+        context.token.succeeded(source);
+        return Ok(Who::Operator);
+    }
+    if let Some(token) = who::known(&context.config.load(), sent) {
+        context.token.succeeded(source);
+        return Ok(Who::Application(token));
+    }
+    Err(match context.token.failed(source, clock::monotonic_ms()) {
+        Wrong::Again => unauthorized(door).into_response(),
+        Wrong::Wait { seconds } => {
             let detail = "too many wrong tokens from this address";
             Problem::new(StatusCode::TOO_MANY_REQUESTS, "login-backoff", "Too many failed logins", detail)
                 .retry_after(seconds)
                 .into_response()
         }
-    }
+    })
 }
 
-fn unauthorized() -> Refusal {
-    let detail = "the admin token is missing or wrong";
-    Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", "Not logged in", detail)
-        .expected("`Authorization: Bearer <token>` with the content of `admin.token` in the node's state directory")
+fn unauthorized(door: Door) -> Refusal {
+    let (detail, expected) = match door {
+        Door::Admin => (
+            "the admin token is missing or wrong",
+            "`Authorization: Bearer <token>` with the content of `admin.token` in the node's state directory",
+        ),
+        Door::Applications => (
+            "the token is missing or wrong",
+            "`Authorization: Bearer <token>` with a token of `[[tokens]]`; the admin token is not taken here",
+        ),
+    };
+    Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", "Not logged in", detail).expected(expected)
 }
 
 fn bearer(headers: &HeaderMap) -> &[u8] {

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::StatusCode;
-use region_config::{NodeId, Site};
+use region_config::{JurisdictionId, NodeId, RealmId, Site};
 use rules::{
     health::Fleet,
     purge::{Mode, PurgeId, PurgeKey},
@@ -16,11 +16,10 @@ use super::{
     Context,
     model::{Purge, PurgeMode, PurgeNode, PurgeNodeState, PurgeScope, PurgeState, PurgeStored, PurgeWait},
     problem::{Problem, Refusal},
-    purges::Work,
     report::Reporter,
 };
 use crate::{
-    ledger::{self, Acknowledged, NodeReceipt, PurgeFault, Realm, Receipt, Wait},
+    ledger::{Acknowledged, NodeReceipt, PurgeFault, Realm, Receipt, Wait},
     peers::{Answer, Kind, PeerIdentity, Stream, read_frame, write_frame},
 };
 
@@ -68,41 +67,42 @@ pub(super) fn differing(context: &Context) -> Vec<String> {
 /// # Errors
 /// 421 with the realm's nodes if this node is no member.
 pub(super) fn realm(context: &Context, site: &Site) -> Result<Arc<Realm>, Refusal> {
-    let realm = site.realm();
-    if let Some(realm) = context.ledgers.realm(&realm).filter(|_| residency::member(&realm, &context.here)) {
+    realm_of(context, &site.realm(), &format!("site `{}` is", site.name))
+}
+
+/// A realm by its name.
+///
+/// # Errors
+/// 421 with the realm's nodes if this node is no member.
+pub(super) fn realm_named(context: &Context, realm: &RealmId) -> Result<Arc<Realm>, Refusal> {
+    realm_of(context, realm, "the sites are")
+}
+
+fn realm_of(context: &Context, realm: &RealmId, what: &str) -> Result<Arc<Realm>, Refusal> {
+    if let Some(realm) = context.ledgers.realm(realm).filter(|_| residency::member(realm, &context.here)) {
         return Ok(Arc::clone(realm));
     }
     let config = context.config.load();
-    let inside = config.regions.iter().filter(|region| residency::member(&realm, &region.jurisdiction));
+    let inside = config.regions.iter().filter(|region| residency::member(realm, &region.jurisdiction));
     let nodes = inside.flat_map(|region| &region.nodes).map(|node| node.name.to_string()).collect();
-    let (site, here) = (&site.name, &context.here);
-    let detail = format!("site `{site}` is pinned to `{realm}`, and this node is certified for `{here}`");
+    let here = &context.here;
+    let detail = format!("{what} pinned to `{realm}`, and this node is certified for `{here}`");
     Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, "foreign-realm", "The site is pinned elsewhere", detail)
         .expected("one of the nodes named here")
         .nodes(nodes))
 }
 
-/// Submits a purge.
-///
-/// # Errors
-/// What the ledger refuses or cannot do.
-pub(super) async fn purge(realm: &Realm, work: Work) -> Result<Purge, Refusal> {
-    let order = ledger::Purge {
-        site: Some(work.site.name.clone()),
-        keys: work.keys,
-        mode: work.mode,
-        idempotency_key: work.idempotency_key,
-    };
-    let wait = match work.wait {
+/// What the ledger is asked to wait for.
+pub(super) fn wait(wait: PurgeWait) -> Wait {
+    match wait {
         PurgeWait::Local => Wait::Local,
         PurgeWait::Quorum => Wait::Quorum,
         PurgeWait::Region => Wait::Region,
         PurgeWait::All => Wait::All,
-    };
-    realm.submit(order, wait, work.timeout).await.map(shown).map_err(|fault| refusal(&fault))
+    }
 }
 
-fn refusal(fault: &PurgeFault) -> Refusal {
+pub(super) fn refusal(fault: &PurgeFault) -> Refusal {
     let detail = fault.to_string();
     match fault {
         PurgeFault::UnknownSite { .. } => Problem::not_found(detail),
@@ -120,24 +120,35 @@ fn refusal(fault: &PurgeFault) -> Refusal {
     }
 }
 
-/// The last purges that this node took, newest first.
-pub(super) fn recent(context: &Context, limit: usize) -> Vec<Purge> {
-    let mut receipts: Vec<_> = context.ledgers.realms().flat_map(|realm| realm.recent(limit)).collect();
-    receipts.sort_by_key(|receipt| std::cmp::Reverse(receipt.taken_unix_ms));
-    receipts.truncate(limit);
-    receipts.into_iter().map(shown).collect()
+/// The last purges that this node took, newest first, of those that `known` knows.
+pub(super) fn recent(
+    context: &Context,
+    (limit, looked_at): (usize, usize),
+    known: impl Fn(&Purge) -> bool,
+) -> Vec<Purge> {
+    let node = context.config.load().node.name.to_string();
+    let realms = context.ledgers.realms();
+    let all = realms.flat_map(|realm| realm.recent(looked_at).into_iter().map(move |one| (one, realm)));
+    let mut purges: Vec<_> = all.map(|(receipt, realm)| shown(receipt, realm, &node)).filter(known).collect();
+    purges.sort_by_key(|purge| std::cmp::Reverse(purge.taken_unix_ms));
+    purges.truncate(limit);
+    purges
 }
 
-/// A purge by its id.
-pub(super) fn receipt(context: &Context, id: &PurgeId) -> Option<Purge> {
-    context.ledgers.realms().find_map(|realm| realm.receipt(id)).map(shown)
+/// A purge by its id, of the realms that `peer` (or everybody, if none is named) is a member of.
+pub(super) fn receipt(context: &Context, id: &PurgeId, peer: Option<&JurisdictionId>) -> Option<Purge> {
+    let node = context.config.load().node.name.to_string();
+    let admitted = |realm: &&Arc<Realm>| peer.is_none_or(|peer| residency::member(realm.name(), peer));
+    context.ledgers.realms().filter(admitted).find_map(|realm| Some(shown(realm.receipt(id)?, realm, &node)))
 }
 
-fn shown(receipt: Receipt) -> Purge {
+pub(super) fn shown(receipt: Receipt, realm: &Realm, node: &str) -> Purge {
     let stored = |(node, after_ms): (NodeId, u32)| PurgeStored { node: node.to_string(), after_ms };
     Purge {
         id: receipt.id.to_string(),
         site: receipt.site.map(|site| site.to_string()),
+        realm: realm.name().to_string(),
+        taken_by: node.to_owned(),
         scope: receipt.keys.into_iter().map(scope).collect(),
         mode: match receipt.mode {
             Mode::Hard => PurgeMode::Hard,
@@ -172,7 +183,7 @@ fn shown(receipt: Receipt) -> Purge {
     }
 }
 
-fn scope(key: PurgeKey) -> PurgeScope {
+pub(super) fn scope(key: PurgeKey) -> PurgeScope {
     match key {
         PurgeKey::Url { host, target } => PurgeScope::Url { host, target },
         PurgeKey::Tag(tag) => PurgeScope::Tag { tag },

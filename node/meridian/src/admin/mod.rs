@@ -14,13 +14,15 @@ mod guard;
 mod live;
 pub mod model;
 mod problem;
-mod purges;
+pub mod purges;
 mod report;
 mod serve;
 mod sites;
 mod status;
+mod tls;
 mod token;
 mod ui;
+mod who;
 
 use std::sync::Arc;
 
@@ -28,7 +30,7 @@ use arc_swap::ArcSwap;
 use axum::{
     Router,
     extract::{Request, State},
-    middleware::from_fn_with_state,
+    middleware::{from_fn, from_fn_with_state},
     response::{IntoResponse, Response},
 };
 use http::{Method, StatusCode, header};
@@ -46,6 +48,7 @@ pub use self::{
     report::Reporter,
     serve::{ServeFault, Server},
     sites::Gathered,
+    tls::{DoorTls, DoorTlsFault},
     token::{FILE as TOKEN_FILE, Token, TokenFault},
 };
 use crate::{
@@ -88,6 +91,8 @@ pub struct Context {
     pub explained: Explains,
     /// Where DNS would lead an address, for explanations.
     pub steered: Steered,
+    /// Where orders for purges are taken.
+    pub purges: Arc<purges::Desk>,
     /// The counters of the other nodes, as they were last told: empty at the start.
     pub gathered: Gathered,
 }
@@ -118,7 +123,7 @@ impl Modify for Bearer {
 /// The OpenAPI 3.1 document of the API, as JSON with indentation.
 #[must_use]
 pub fn openapi() -> String {
-    let document = api().into_openapi();
+    let document = api().merge(purge_api()).into_openapi();
     // the document is made of plain values: writing it cannot fail
     document.to_pretty_json().map(|text| text + "\n").unwrap_or_default()
 }
@@ -128,8 +133,6 @@ fn api() -> OpenApiRouter<Arc<Context>> {
         .routes(routes!(fleet::fleet))
         .routes(routes!(sites::sites))
         .routes(routes!(status::status))
-        .routes(routes!(purges::order, purges::recent))
-        .routes(routes!(purges::receipt))
         .routes(routes!(explain::explain))
         .routes(routes!(debug::trail))
         .routes(routes!(debug::make, debug::tokens))
@@ -137,15 +140,45 @@ fn api() -> OpenApiRouter<Arc<Context>> {
         .routes(routes!(config::config))
 }
 
+/// What applications may ask for.
+fn purge_api() -> OpenApiRouter<Arc<Context>> {
+    OpenApiRouter::new()
+        .routes(routes!(purges::order, purges::recent))
+        .routes(routes!(purges::batch))
+        .routes(routes!(purges::receipt))
+        .routes(routes!(purges::signed))
+        .routes(routes!(purges::audited))
+}
+
+/// Everything that the listener for applications answers: purges, and whether the node is there.
+pub fn purge_router(context: &Arc<Context>) -> Router {
+    let (api, _) = purge_api().split_for_parts();
+    api.layer(from_fn_with_state((Arc::clone(context), guard::Door::Applications), guard::purgers))
+        .route("/healthz", axum::routing::get(status::healthz))
+        .route("/readyz", axum::routing::get(status::readyz))
+        .fallback(nothing)
+        .method_not_allowed_fallback(method)
+        .layer(from_fn(guard::plain))
+        .with_state(Arc::clone(context))
+}
+
+async fn nothing() -> Refusal {
+    Problem::not_found("this listener is for purges only").expected("/api/v1/purges; see docs/purging.md")
+}
+
 /// Everything that the admin listener answers.
 pub fn router(context: &Arc<Context>) -> Router {
-    let (api, document) = api().split_for_parts();
+    let document = api().merge(purge_api()).into_openapi();
+    let (api, _) = api().split_for_parts();
     let document: Arc<str> = document.to_pretty_json().unwrap_or_default().into();
     let for_operators = api
         .route("/api/v1/openapi.json", axum::routing::get(move || described(Arc::clone(&document))))
         .route("/metrics", axum::routing::get(metrics))
         .layer(from_fn_with_state(Arc::clone(context), guard::operators));
+    let (purges, _) = purge_api().split_for_parts();
+    let for_purgers = purges.layer(from_fn_with_state((Arc::clone(context), guard::Door::Admin), guard::purgers));
     for_operators
+        .merge(for_purgers)
         .route("/healthz", axum::routing::get(status::healthz))
         .route("/readyz", axum::routing::get(status::readyz))
         .fallback(other)

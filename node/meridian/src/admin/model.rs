@@ -6,8 +6,14 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 mod debug;
+mod purges;
 
 pub use debug::{DebugToken, DebugTokenOrder, DebugTokens, Trail};
+pub use purges::{
+    Audit, AuditEntry, AuditOutcome, Purge, PurgeAnswer, PurgeAnswers, PurgeBatch, PurgeMode, PurgeNode,
+    PurgeNodeState, PurgeOrder, PurgeOrdered, PurgeScope, PurgeSignature, PurgeState, PurgeStored, PurgeWait, Purges,
+    SignedPurge,
+};
 
 /// The fleet as this node sees it.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -239,177 +245,6 @@ pub struct Listener {
     pub purpose: String,
     /// Address and port.
     pub address: String,
-}
-
-/// A purge as ordered. Says explicitly what: an order without tags, URLs and `everything` is refused.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct PurgeOrder {
-    /// The site to purge.
-    pub site: String,
-    /// Everything that carries one of these tags.
-    #[serde(default)]
-    pub tags: Vec<String>,
-    /// All variants of these URLs: absolute, `http` or `https`, with a host of the site.
-    #[serde(default)]
-    pub urls: Vec<String>,
-    /// Everything of the site.
-    #[serde(default)]
-    pub everything: bool,
-    /// Whether it is removed or only marked stale.
-    #[serde(default)]
-    pub mode: PurgeMode,
-    /// The same key again gives the same purge, not a second one. 1 to 64 visible ASCII characters.
-    #[serde(default)]
-    pub idempotency_key: Option<String>,
-    /// How far the purge must have come before the answer.
-    #[serde(default)]
-    pub wait: PurgeWait,
-    /// For how long to wait at most, in ms: up to 60,000. After that, the answer is 202 and the purge goes on.
-    #[serde(default = "timeout_ms_default")]
-    pub timeout_ms: u64,
-}
-
-fn timeout_ms_default() -> u64 {
-    10_000
-}
-
-/// What a purge does to what it meets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum PurgeMode {
-    /// It is never used again.
-    #[default]
-    Hard,
-    /// It is stale from now on, and may be revalidated.
-    Soft,
-}
-
-/// How far a purge must have come before it is answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum PurgeWait {
-    /// In effect, and on disk, on the node that was asked.
-    Local,
-    /// On disk on a majority of the witnesses: it cannot be lost any more.
-    #[default]
-    Quorum,
-    /// In effect on every node of the realm in the region of the node that was asked, or the node is fenced.
-    Region,
-    /// In effect on every node of the realm, or the node is fenced.
-    All,
-}
-
-/// A purge and how far it has come.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-pub struct Purge {
-    /// Its id, 32 hex digits.
-    pub id: String,
-    /// The site; none if it is about all of the realm.
-    pub site: Option<String>,
-    /// What is purged.
-    pub scope: Vec<PurgeScope>,
-    /// Hard or soft.
-    pub mode: PurgeMode,
-    /// When it was taken, in ms since the Unix epoch.
-    pub taken_unix_ms: u64,
-    /// How far it has come.
-    pub state: PurgeState,
-    /// The witnesses that have it on disk.
-    pub stored: Vec<PurgeStored>,
-    /// Every node of the realm.
-    pub nodes: Vec<PurgeNode>,
-}
-
-/// One thing that is purged.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
-pub enum PurgeScope {
-    /// All variants of a URL.
-    Url {
-        /// The host.
-        host: String,
-        /// Path and query, normalised.
-        target: String,
-    },
-    /// Everything with a tag.
-    Tag {
-        /// The tag.
-        tag: String,
-    },
-    /// A path and everything below it.
-    Prefix {
-        /// The host.
-        host: String,
-        /// The path, without `/` at its end.
-        path: String,
-    },
-    /// Everything of a host.
-    Host {
-        /// The host.
-        host: String,
-    },
-    /// Everything of the site.
-    Everything,
-    /// Everything of all sites of the realm.
-    Realm,
-}
-
-/// How far a purge has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum PurgeState {
-    /// In effect on the node that took it; not yet on disk on a majority of the witnesses.
-    Accepted,
-    /// On disk on a majority of the witnesses.
-    Quorum,
-    /// And in effect on every node of the realm in the region of the node that took it, or the node is fenced.
-    Region,
-    /// In effect on every node of the realm, or the node is fenced.
-    All,
-}
-
-/// A witness that has a purge on disk.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-pub struct PurgeStored {
-    /// The node.
-    pub node: String,
-    /// After how many ms.
-    pub after_ms: u32,
-}
-
-/// A node's receipt for a purge.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-pub struct PurgeNode {
-    /// The node.
-    pub node: String,
-    /// The region that it stands in.
-    pub region: String,
-    /// What is known of it.
-    pub state: PurgeNodeState,
-    /// Where in the node's own order it was applied, as `boot.count`.
-    pub position: Option<String>,
-    /// After how many ms; none if not known.
-    pub after_ms: Option<u32>,
-}
-
-/// What is known of a purge on one node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum PurgeNodeState {
-    /// In effect.
-    Applied,
-    /// The node was out of reach so long that it serves nothing until it has caught up.
-    Fenced,
-    /// Not heard yet.
-    Pending,
-}
-
-/// The last purges that this node took, newest first.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-pub struct Purges {
-    /// The purges.
-    pub purges: Vec<Purge>,
 }
 
 /// A request to explain.

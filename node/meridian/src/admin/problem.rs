@@ -5,14 +5,14 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{HeaderValue, StatusCode, header};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 /// Longest piece of input that is repeated in an answer, in characters.
 const FOUND_CHARS_MAX: usize = 120;
 
 /// Why a request was not done, for people and programs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Problem {
     /// What kind of problem: `urn:meridian:problem:<word>`.
     #[serde(rename = "type")]
@@ -24,16 +24,16 @@ pub struct Problem {
     /// What was wrong with this request.
     pub detail: String,
     /// What was found, cut to 120 characters.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub found: Option<String>,
     /// What was expected instead.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected: Option<String>,
     /// Nodes that can do it.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub nodes: Vec<String>,
     /// In how many seconds to try again.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_s: Option<u64>,
 }
 
@@ -68,6 +68,11 @@ impl Problem {
     /// There is nothing under this name.
     pub(super) fn not_found(detail: impl Into<String>) -> Refusal {
         Self::new(StatusCode::NOT_FOUND, "not-found", "Not found", detail)
+    }
+
+    /// The source orders more than it may.
+    pub(super) fn too_many(detail: impl Into<String>, retry_after_s: u64) -> Refusal {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "too-many", "Too many orders", detail).retry_after(retry_after_s)
     }
 
     pub(super) fn found(mut self: Box<Self>, found: &str) -> Refusal {

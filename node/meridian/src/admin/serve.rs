@@ -10,17 +10,21 @@ use hyper_util::{
     server::conn::auto::Builder,
 };
 use tokio::{
-    net::{TcpListener, TcpStream},
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
     sync::{OwnedSemaphorePermit, Semaphore},
 };
+use tokio_rustls::TlsAcceptor;
 use tower::Service;
 
-use super::{Context, guard::Source, router};
+use super::{guard::Source, tls::DoorTls};
 use crate::tasks::Tasks;
 
 const CONNECTIONS_MAX: usize = 256;
 const HEAD_READ_MAX: Duration = Duration::from_secs(10);
 const HEAD_BYTES_MAX: usize = 32 * 1024;
+/// How long a TLS handshake may take.
+const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
 /// After an error of the system (no file descriptors), accepting pauses for so long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long a request under way may take when the node stops.
@@ -62,9 +66,8 @@ impl Server {
         self.address
     }
 
-    /// Answers until the tasks' owner stops.
-    pub fn start(self, context: &Arc<Context>, tasks: &Tasks) {
-        let router = router(context);
+    /// Answers by a router until the tasks' owner stops; over TLS if a certificate is given.
+    pub fn start(self, router: Router, tls: Option<Arc<DoorTls>>, tasks: &Tasks) {
         let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let owner = tasks.clone();
         tasks.spawn_until_stopped("admin-accept", async move {
@@ -72,8 +75,18 @@ impl Server {
                 let Ok(room) = Arc::clone(&connections).acquire_owned().await else { return };
                 match self.listener.accept().await {
                     Ok((stream, source)) => {
-                        let served = connection(stream, source, router.clone(), owner.clone(), room);
-                        owner.spawn("admin-connection", served);
+                        let (router, tasks) = (router.clone(), owner.clone());
+                        match tls.clone() {
+                            None => {
+                                drop(owner.spawn("admin-connection", connection(stream, source, router, tasks, room)))
+                            }
+                            Some(tls) => drop(owner.spawn("admin-connection", async move {
+                                let shaken = TlsAcceptor::from(tls.config()).accept(stream);
+                                if let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_MAX, shaken).await {
+                                    connection(stream, source, router, tasks, room).await;
+                                }
+                            })),
+                        }
                     }
                     Err(error) => {
                         tracing::debug!(%error, "accepting a connection to the admin interface");
@@ -85,7 +98,10 @@ impl Server {
     }
 }
 
-async fn connection(stream: TcpStream, source: SocketAddr, router: Router, tasks: Tasks, _room: OwnedSemaphorePermit) {
+async fn connection<S>(stream: S, source: SocketAddr, router: Router, tasks: Tasks, _room: OwnedSemaphorePermit)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let mut builder = Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_READ_MAX).max_buf_size(HEAD_BYTES_MAX);
     builder.http2().timer(TokioTimer::new()).max_concurrent_streams(32).keep_alive_interval(Duration::from_secs(30));

@@ -65,10 +65,13 @@ async fn node() -> Node1 {
     let mut config = config();
     config.node.state_dir = state.path().to_owned();
     let (here, tasks) = (JurisdictionId::parse("eu").unwrap(), Tasks::new());
+    let ledgers = Ledgers::open(&config, &here, None, tasks.clone()).await.unwrap();
+    let purges = purges::Desk::open(state.path(), "n1", &ledgers, &tasks).unwrap();
     let context = Arc::new(Context {
         observe: observe::Observe::new(&config, None),
-        health: Health::start(&config, None, tasks.clone()),
-        ledgers: Ledgers::open(&config, &here, None, tasks).await.unwrap(),
+        health: Health::start(&config, None, tasks),
+        ledgers,
+        purges,
         here,
         mesh: None,
         config: Arc::new(ArcSwap::from_pointee(config)),
@@ -218,7 +221,7 @@ async fn a_purge_is_taken_and_its_receipt_is_found_again() {
     let (status, purge) = node.post("/api/v1/purges", order).await;
     assert_eq!(status, 200, "{purge}");
     let url = json!({"kind": "url", "host": "shop.example", "target": "/x"});
-    assert_eq!(purge["scope"], json!([{"kind": "tag", "tag": "a"}, url]));
+    assert_eq!(purge["scope"], json!([url, {"kind": "tag", "tag": "a"}]));
     assert_eq!(purge["nodes"][0]["state"], "applied", "{purge}");
     let id = purge["id"].as_str().unwrap();
     assert_eq!(node.get(&format!("/api/v1/purges/{id}")).await.1["id"], purge["id"]);
@@ -235,7 +238,10 @@ async fn a_purge_that_does_not_come_as_far_as_asked_in_time_goes_on() {
     let order = r#"{"site":"shop","everything":true,"wait":"all","timeout_ms":50}"#;
     let (status, purge) = node.post("/api/v1/purges", order).await;
     assert_eq!(status, 202, "{purge}");
-    assert_eq!(purge["nodes"][1], json!({"node": "n2", "region": "there", "state": "pending", "after_ms": null}));
+    assert_eq!(
+        purge["nodes"][1],
+        json!({"node": "n2", "region": "there", "state": "pending", "position": null, "after_ms": null})
+    );
 }
 
 #[tokio::test]

@@ -73,14 +73,12 @@ struct Failures {
     wait_until_ms: u64,
 }
 
-/// What became of a login.
+/// What becomes of whoever sent a wrong token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Login {
-    /// The token is right.
-    Right,
-    /// It is wrong.
-    Wrong,
-    /// It is wrong, and the source has failed too often: it is to wait so many seconds.
+pub(super) enum Wrong {
+    /// They may try again.
+    Again,
+    /// They have failed too often: they are to wait so many seconds.
     Wait { seconds: u64 },
 }
 
@@ -110,19 +108,21 @@ impl Token {
         Self { digest: blake3::hash(text.as_bytes()), failures: Mutex::default() }
     }
 
-    /// Checks a token that `source` sent. The digests are compared in constant time.
+    /// Whether this is it. The digests are compared in constant time.
     ///
     /// The right token is always taken: 256 bits are not guessed, and a lock would let whoever shares an address with
     /// the operator shut them out. Waiting is for those who send wrong ones.
-    pub(super) fn login(&self, sent: &[u8], source: IpAddr, now_ms: u64) -> Login {
-        if blake3::hash(sent) == self.digest {
-            self.failures.lock().remove(&source);
-            return Login::Right;
-        }
-        self.failed(source, now_ms)
+    pub(super) fn is(&self, sent: &[u8]) -> bool {
+        blake3::hash(sent) == self.digest
     }
 
-    fn failed(&self, source: IpAddr, now_ms: u64) -> Login {
+    /// `source` sent a right token.
+    pub(super) fn succeeded(&self, source: IpAddr) {
+        self.failures.lock().remove(&source);
+    }
+
+    /// `source` sent a wrong token.
+    pub(super) fn failed(&self, source: IpAddr, now_ms: u64) -> Wrong {
         let mut sources = self.failures.lock();
         if sources.len() >= SOURCES_MAX && !sources.contains_key(&source) {
             forget(&mut sources, now_ms);
@@ -133,13 +133,13 @@ impl Token {
         }
         failures.last_ms = now_ms;
         if now_ms < failures.wait_until_ms {
-            return Login::Wait { seconds: (failures.wait_until_ms - now_ms).div_ceil(1000) };
+            return Wrong::Wait { seconds: (failures.wait_until_ms - now_ms).div_ceil(1000) };
         }
         failures.count += 1;
         if let Some(beyond) = failures.count.checked_sub(FAILURES_FREE) {
             failures.wait_until_ms = now_ms + (WAIT_FIRST_MS << beyond.min(10)).min(WAIT_MAX_MS);
         }
-        Login::Wrong
+        Wrong::Again
     }
 }
 
@@ -185,6 +185,15 @@ mod tests {
 
     use super::*;
 
+    /// What becomes of a login; none if the token is right.
+    fn login(token: &Token, sent: &[u8], source: IpAddr, now_ms: u64) -> Option<Wrong> {
+        if token.is(sent) {
+            token.succeeded(source);
+            return None;
+        }
+        Some(token.failed(source, now_ms))
+    }
+
     const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
     #[test]
@@ -196,8 +205,8 @@ mod tests {
         let text = fs::read_to_string(&path).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         let token = Token::load_or_create(&state_dir).unwrap();
-        assert_eq!(token.login(text.trim().as_bytes(), HERE, 0), Login::Right);
-        assert_eq!(token.login(b"", HERE, 0), Login::Wrong);
+        assert_eq!(login(&token, text.trim().as_bytes(), HERE, 0), None);
+        assert_eq!(login(&token, b"", HERE, 0), Some(Wrong::Again));
         assert!(!format!("{token:?}").contains(text.trim()));
     }
 
@@ -218,26 +227,26 @@ mod tests {
         let token = Token::new("right");
         let mut now_ms = 0;
         for _ in 0..FAILURES_FREE {
-            assert_eq!(token.login(b"wrong", HERE, now_ms), Login::Wrong);
+            assert_eq!(login(&token, b"wrong", HERE, now_ms), Some(Wrong::Again));
         }
-        assert_eq!(token.login(b"wrong", HERE, now_ms), Login::Wait { seconds: 1 });
-        assert_eq!(token.login(b"wrong", Ipv4Addr::new(127, 0, 0, 9).into(), now_ms), Login::Wrong);
+        assert_eq!(login(&token, b"wrong", HERE, now_ms), Some(Wrong::Wait { seconds: 1 }));
+        assert_eq!(login(&token, b"wrong", Ipv4Addr::new(127, 0, 0, 9).into(), now_ms), Some(Wrong::Again));
         let mut waits = Vec::new();
         for _ in 0..8 {
             now_ms += WAIT_MAX_MS;
-            assert_eq!(token.login(b"wrong", HERE, now_ms), Login::Wrong);
-            let Login::Wait { seconds } = token.login(b"wrong", HERE, now_ms) else { unreachable!() };
+            assert_eq!(login(&token, b"wrong", HERE, now_ms), Some(Wrong::Again));
+            let Some(Wrong::Wait { seconds }) = login(&token, b"wrong", HERE, now_ms) else { unreachable!() };
             waits.push(seconds);
         }
         assert!(waits.is_sorted() && waits.last() == Some(&30), "{waits:?}");
-        assert_eq!(token.login(b"right", HERE, now_ms), Login::Right);
+        assert_eq!(login(&token, b"right", HERE, now_ms), None);
     }
 
     #[test]
     fn a_flood_from_many_addresses_does_not_grow_the_memory() {
         let token = Token::new("right");
         for n in 0..5000_u32 {
-            token.login(b"wrong", IpAddr::V4(Ipv4Addr::from(n)), n.into());
+            login(&token, b"wrong", IpAddr::V4(Ipv4Addr::from(n)), n.into());
         }
         assert!(token.failures.lock().len() <= SOURCES_MAX);
     }

@@ -54,6 +54,11 @@ impl ClientFault {
         Self { exit, message: message.into(), problem: Value::Null }
     }
 
+    /// The command line makes no sense.
+    pub(super) fn usage(message: impl Into<String>) -> Self {
+        Self::new(Exit::Usage, message)
+    }
+
     /// Says it to the operator.
     pub(super) fn tell(&self, output: Output) -> Exit {
         output.complain(self.exit, &self.message, &self.problem)

@@ -19,13 +19,23 @@ pub enum Exit {
     Refused,
     /// A purge was accepted and goes on, but had not come as far as asked in time.
     Incomplete,
+    /// A signed receipt does not hold.
+    Forged,
 }
 
 impl Exit {
     /// All of them.
     #[cfg(test)]
-    pub(super) const ALL: [Self; 7] =
-        [Self::Done, Self::Failure, Self::Usage, Self::Config, Self::Unreachable, Self::Refused, Self::Incomplete];
+    pub(super) const ALL: [Self; 8] = [
+        Self::Done,
+        Self::Failure,
+        Self::Usage,
+        Self::Config,
+        Self::Unreachable,
+        Self::Refused,
+        Self::Incomplete,
+        Self::Forged,
+    ];
 
     /// The process's exit code.
     #[must_use]
@@ -38,6 +48,7 @@ impl Exit {
             Self::Unreachable => 4,
             Self::Refused => 5,
             Self::Incomplete => 6,
+            Self::Forged => 7,
         }
     }
 
@@ -51,6 +62,7 @@ impl Exit {
             Self::Unreachable => "unreachable",
             Self::Refused => "refused",
             Self::Incomplete => "incomplete",
+            Self::Forged => "forged",
         }
     }
 }

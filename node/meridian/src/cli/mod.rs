@@ -13,6 +13,8 @@ mod purge;
 mod run;
 mod status;
 mod table;
+mod token;
+mod verify;
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
@@ -29,7 +31,8 @@ Exit codes:
   3  the configuration makes no sense (nothing was started or changed)
   4  the node could not be reached
   5  the node refused: wrong token, unknown site, or an order that makes no sense
-  6  a purge was accepted and goes on, but had not come as far as asked in time";
+  6  a purge was accepted and goes on, but had not come as far as asked in time
+  7  a signed receipt does not hold";
 
 const RUN_EXAMPLES: &str = "\
 Examples:
@@ -77,9 +80,35 @@ const PURGE_EXAMPLES: &str = "\
 Examples:
   meridian purge --site shop --tag products
   meridian purge --site shop --url https://example.com/a --url https://example.com/b --wait all
+  meridian purge --site shop --prefix https://example.com/blog/ --wait region
+  meridian purge --site shop --host www.example.com
   meridian purge --site shop --everything --soft
+  meridian purge --tenant acme --everything
+  meridian purge --realm global --everything        all sites: for the operator
 
 Asking again with the same --idempotency-key gives the same purge, not a second one.";
+
+const RECEIPT_EXAMPLES: &str = "\
+Examples:
+  meridian receipt 0123456789abcdef0123456789abcdef
+  meridian receipt 0123456789abcdef0123456789abcdef --signed > receipt.json
+
+Any node of the purge's realm answers: who did not take it asks the one that did.";
+
+const VERIFY_EXAMPLES: &str = "\
+Examples:
+  meridian verify receipt.json --ca ./ca/ca.pem
+  meridian receipt 0123456789abcdef0123456789abcdef --signed | meridian verify - --ca ./ca/ca.pem
+
+Works offline. Exit code 0 if the receipt holds, 7 if it does not.";
+
+const TOKEN_EXAMPLES: &str = "\
+Examples:
+  meridian token new --name shop-cms --tenant acme
+  meridian token new --name shop-cms --tenant acme --site shop --verb purge --verb purge-everything
+
+The token is for the application, and shown once. The table is for the fleet's configuration, which never holds the token
+itself. To change a token: add a second table, give the application the new token, take the old table away.";
 
 const DEBUG_EXAMPLES: &str = "\
 Examples:
@@ -128,12 +157,28 @@ enum Command {
     /// Invalidates what is cached of a site, everywhere.
     #[command(after_help = PURGE_EXAMPLES)]
     Purge(purge::Order),
+    /// Tells what became of a purge.
+    #[command(after_help = RECEIPT_EXAMPLES)]
+    Receipt(purge::Ask),
+    /// Checks a signed receipt of a purge, offline, and says what it proves.
+    #[command(after_help = VERIFY_EXAMPLES)]
+    Verify(verify::Order),
+    /// Makes tokens that applications order purges with.
+    #[command(subcommand)]
+    Token(Token),
     /// Tells what a node would do with a request, and why.
     #[command(after_help = EXPLAIN_EXAMPLES)]
     Explain(explain::Order),
     /// Makes tokens for clients that shall be told why their requests went as they did.
     #[command(subcommand, after_help = DEBUG_EXAMPLES)]
     DebugToken(debug::Order),
+}
+
+#[derive(Debug, Subcommand)]
+enum Token {
+    /// Makes a token, and the table for the configuration that lets it in.
+    #[command(after_help = TOKEN_EXAMPLES)]
+    New(token::New),
 }
 
 #[derive(Debug, Subcommand)]
@@ -191,6 +236,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Ca(Ca::Issue(order)) => ca::issue(&order, output),
         Command::Status(node) => status::status(&node, output),
         Command::Purge(order) => purge::purge(&order, output),
+        Command::Receipt(ask) => purge::receipt(&ask, output),
+        Command::Verify(order) => verify::verify(&order, output),
+        Command::Token(Token::New(order)) => token::new(&order, output),
         Command::Explain(order) => explain::explain(&order, output),
         Command::DebugToken(order) => debug::debug(&order, output),
     };
@@ -239,6 +287,14 @@ mod tests {
             "meridian purge --tag a",
             "meridian purge --site s --everything --tag a",
             "meridian purge --site s --tag a --wait never",
+            "meridian purge --everything",
+            "meridian purge --site s --tenant t --everything",
+            "meridian purge --realm global --tag a",
+            "meridian purge --tenant t --url http://a.test/",
+            "meridian receipt",
+            "meridian verify a.json",
+            "meridian token new",
+            "meridian token new --name a --verb purge-all",
             "meridian status --token a --token-file b",
             "meridian explain",
             "meridian explain http://a.test/ --url http://a.test/",
@@ -252,6 +308,12 @@ mod tests {
             "meridian --json check --config a",
             "meridian schema --json",
             "meridian purge --site s --tag a --tag b --url http://a.test/ --wait all --timeout 2s",
+            "meridian purge --site s --prefix http://a.test/b/ --host a.test --wait region --soft",
+            "meridian purge --tenant t --everything",
+            "meridian purge --realm global --everything",
+            "meridian receipt 00 --signed",
+            "meridian verify - --ca ca.pem --json",
+            "meridian token new --name a --site s --verb read --verb purge",
             "meridian explain http://a.test/ --header a:b --client ::1",
             "meridian explain --url http://a.test/ -H a:b -H a:c --method HEAD",
             "meridian explain request 00",

@@ -52,6 +52,11 @@ pub enum How {
         /// Seconds until it is stale; negative afterwards.
         ttl_s: i64,
     },
+    /// The same, by a node that cannot be sure that nothing of it was purged.
+    Unsure {
+        /// Seconds until it is stale; negative afterwards.
+        ttl_s: i64,
+    },
     /// Though past its lifetime.
     Stale {
         /// Seconds until it is stale; 0 or less if it is so by age.
@@ -80,7 +85,7 @@ pub enum How {
 impl How {
     fn outcome(self) -> Outcome {
         match self {
-            Self::Hit { .. } => Outcome::Hit,
+            Self::Hit { .. } | Self::Unsure { .. } => Outcome::Hit,
             Self::Stale { .. } => Outcome::Stale,
             Self::Renewed { .. } => Outcome::Revalidated,
             Self::Filling { .. } => Outcome::Miss,
@@ -90,6 +95,7 @@ impl How {
     fn reason(self) -> Option<Reason> {
         match self {
             Self::Hit { .. } => None,
+            Self::Unsure { .. } => Some(Reason::Unconfirmed),
             Self::Stale { reason, .. } | Self::Renewed { reason, .. } | Self::Filling { reason, .. } => Some(reason),
         }
     }
@@ -97,6 +103,7 @@ impl How {
     pub(super) fn cache_status(self, cache: &CacheName) -> HeaderValue {
         match self {
             Self::Hit { ttl_s } => CacheStatus::hit(ttl_s),
+            Self::Unsure { ttl_s } => CacheStatus::hit(ttl_s).because(Reason::Unconfirmed),
             Self::Stale { ttl_s, reason } => CacheStatus::hit(ttl_s).because(reason),
             Self::Renewed { reason, collapsed } => CacheStatus {
                 collapsed,
@@ -167,6 +174,10 @@ pub fn stored(
     how: How,
 ) -> Option<Reply> {
     let object = stock.object;
+    let how = match how {
+        How::Hit { ttl_s } if served.realm.unsure() => How::Unsure { ttl_s },
+        how => how,
+    };
     let plain = || stored_body(shared, stock, &Spans::Whole, how).map(|(body, _)| body);
     let headers = match coded::stored(shared, served, parts, stock, plain) {
         Coded::Unknown => return None,
@@ -209,7 +220,9 @@ fn stored_body(shared: &Arc<Shared>, stock: &Stock<'_>, spans: &Spans, how: How)
             let how = match how {
                 _ if here => how,
                 _ if source.is_none() => return None,
-                How::Hit { .. } => How::Filling { reason: Reason::PartlyStored, collapsed: false, stored: Ok(()) },
+                How::Hit { .. } | How::Unsure { .. } => {
+                    How::Filling { reason: Reason::PartlyStored, collapsed: false, stored: Ok(()) }
+                }
                 how => how,
             };
             let kept = Kept::new(Arc::clone(shared), *id, *length, *chunk_bytes, source);

@@ -7,6 +7,7 @@ use region_config::Policy;
 use rules::{
     caching::coding::{self, Coding},
     key::{self, Key},
+    purge::fill::Made,
 };
 use wire::entry::{Entry, Object};
 
@@ -19,7 +20,7 @@ use super::{
 use crate::{
     fill::{
         coded::{self, Origin, Target},
-        flight::{Head, Part},
+        flight::{Fit, Head, Part},
     },
     snapshot::Shared,
 };
@@ -159,10 +160,15 @@ fn made(
 ) -> Option<Body> {
     let mut ready = None;
     // whoever cannot make it does not lead: a flight that never leaves would cut those who joined it
-    let part = shared.flights.join(key, None, || {
-        ready = coded::room(shared).and_then(|running| Some((running, plain()?)));
-        ready.is_none()
-    });
+    let part = shared.flights.join(
+        key,
+        |_| Fit::Join,
+        || Made::Elsewhere,
+        || {
+            ready = coded::room(shared).and_then(|running| Some((running, plain()?)));
+            ready.is_none()
+        },
+    );
     let reader = match (part, ready) {
         (Part::Follow(flight), _) => flight.reader(None),
         (Part::Lead(flight), Some((running, body))) => {
@@ -171,7 +177,7 @@ fn made(
             coded::start(running, served, &flight, Target { key, coding, origin: origin() }, body);
             reader
         }
-        (Part::Lead(_), None) | (Part::Landed, _) => None,
+        (Part::Lead(_), None) | (Part::Landed | Part::After(_), _) => None,
     };
     reader.map(|reader| Body::from(Source::Flight(reader)))
 }

@@ -20,7 +20,7 @@ use wire::entry::{Body, Object};
 use super::{
     answer::{self, How},
     coded::{self, Codes},
-    forward, keyed, searched,
+    forward, keyed, ride, searched,
     shelf::{Found, Look, Shelf, shelf},
     sites::{Lodger, Served, bare_host, route},
     spine::{self, Asked, Caller, authority},
@@ -273,7 +273,7 @@ impl View<'_> {
             explained.cache_status = Some(text(&refused.value(name)));
             return explained.refused("origin", 504, Reason::OnlyIfCached);
         }
-        let direct = way == Way::Alone || !self.served.realm.caught_up();
+        let direct = way == Way::Alone || ride::way(self.served, self.asked) != fill::Way::Owner;
         explained.told("origin", origin(self.shared, self.served, self.owner.as_ref(), direct));
         explained.cache_status = Some(text(&answer::foreseen(reason).value(name)));
         explained
@@ -297,7 +297,7 @@ impl View<'_> {
         explained.told(
             "origin",
             match asked {
-                true => origin(self.shared, self.served, self.owner.as_ref(), !self.served.realm.caught_up()),
+                true => origin(self.shared, self.served, self.owner.as_ref(), false),
                 false => Told::plain("not asked", "The answer is in the store."),
             },
         );

@@ -65,6 +65,7 @@ impl<'a> Asked<'a> {
             keyed: rules,
             demand: Demand::of(policy, headers),
             ahead: policy.refresh_ahead,
+            bound_ms: policy.max_staleness_ms,
             ..self
         }
     }

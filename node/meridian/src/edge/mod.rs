@@ -15,6 +15,7 @@ pub mod listener;
 mod noted;
 pub mod pass;
 mod refresh;
+mod ride;
 pub mod searched;
 mod shelf;
 pub mod sites;

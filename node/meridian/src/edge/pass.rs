@@ -29,7 +29,7 @@ use super::{
     spine::{Asked, Caller, is_head},
 };
 use crate::{
-    fill::{self, Job, Private, Wanted, flight, upstream::UpstreamBody},
+    fill::{self, Job, Private, Wanted, Way, flight, upstream::UpstreamBody},
     ledger::{Purge, Wait},
     observe::Outcome,
     origin::RequestBody,
@@ -213,7 +213,7 @@ pub async fn alone(
     reason: Reason,
 ) -> Reply {
     let key = wanted.primary;
-    let job = Job { key, wanted, stale: None, conditional: false, direct: true, part: None };
+    let job = Job { key, wanted, stale: None, conditional: false, way: Way::Origin, part: None };
     let seat = fill::alone(shared, job);
     match seat.flight.outcome().await {
         flight::Outcome::Opened(head) => match seat.flight.reader(head.length) {

@@ -8,18 +8,22 @@ use std::sync::{
 use rules::{
     caching::{self, ranges::Span},
     key::{self, Key},
+    purge::fill::Vouch,
 };
 use wire::entry::Body;
 
 use super::shelf::Found;
 use crate::{
-    fill::{self, Job, Wanted, slices},
+    fill::{self, Job, Need, Wanted, Way, slices},
     snapshot::Shared,
 };
 
 /// Of the hits near the end of a lifetime one in so many fetches anew: what is asked for often is surely fetched in time,
 /// what is asked for once hardly ever for nothing.
 const ONE_IN: u32 = 16;
+
+/// Nobody waits for what is fetched here.
+const UNBOUND: Vouch = Vouch { bound_ms: None, since_ms: 0, now_ms: 0 };
 
 /// Whether this hit is the one to fetch anew before its lifetime is over.
 pub(super) fn is_due(found: &Found, ttl_s: i64) -> bool {
@@ -32,9 +36,10 @@ pub(super) fn start(shared: &Arc<Shared>, wanted: Arc<Wanted>, found: Found) {
     let sliced = matches!(found.object.body, Body::Chunked { chunk_bytes: slices::SLICE_BYTES, .. });
     let part = sliced.then(|| slices::around(0, Some(0)));
     let key = flown(found.key, part);
-    let job = Job { key, stale: Some((found.key, found.object)), conditional: true, direct: false, part, wanted };
+    let job = Job { key, stale: Some((found.key, found.object)), conditional: true, way: Way::Owner, part, wanted };
     // nobody waits: the seat is given up at once, the fetch goes on
-    drop(fill::board(shared, &job, None, || false));
+    let need = Need { vouch: UNBOUND, after: None };
+    drop(fill::board(shared, &job, need, None, || false));
 }
 
 /// What requests meet under that want the same.

@@ -11,34 +11,33 @@ use http::{Method, Request, Response, StatusCode, header, request::Parts};
 use http_body::Body as HttpBody;
 use region_config::{KeyRules, Policy};
 use rules::{
-    caching::{self, Decision, Demand, Intent, Reason, conditional, fields, ranges::Span},
+    caching::{self, Decision, Demand, Intent, Reason, conditional, fields},
     key::{self, Key, Target},
     purge::{Position, Standing},
 };
+use wire::entry::Object;
 
 use super::{
-    answer::{self, Filled, How, Reply, Stock},
+    answer::{self, How, Reply},
     body::{Body, BodyError},
     coded::{self, Codes},
     forward,
     interim::Interim,
     keyed,
     noted::{note, shown, stray},
-    pass, refresh, searched,
+    pass, refresh,
+    ride::{Miss, take_part},
+    searched,
     shelf::{Found, Look, Shelf, part, pick, shelf},
     sites::{Lodger, Served, bare_host},
     told,
 };
 use crate::{
     clock,
-    fill::{self, Boarding, Job, Private, Seat, Wanted, filing::Filed, flight},
+    fill::Wanted,
     observe::{Outcome, Told, Trail},
     snapshot::Shared,
 };
-
-/// Fills that one request may take part in: a waiter that is refused by one (another variant, a purge meanwhile) starts
-/// another, which began after it arrived and must do.
-const ROUNDS_MAX: usize = 4;
 
 /// Who asks.
 #[derive(Debug, Clone, Copy)]
@@ -54,13 +53,15 @@ pub enum Caller {
     Peer {
         /// Whether its client came over TLS.
         https: bool,
+        /// Nothing will do but what is fetched by a flight after this one.
+        after: Option<u64>,
     },
 }
 
 impl Caller {
     fn https(self) -> bool {
         match self {
-            Self::Client { https, .. } | Self::Peer { https } => https,
+            Self::Client { https, .. } | Self::Peer { https, .. } => https,
         }
     }
 }
@@ -152,7 +153,14 @@ where
         }
     };
     note(shared, caller, served, &parts, &arrival, &reply);
-    if matches!(caller, Caller::Client { .. }) { shown(shared, served, &parts, arrival, reply) } else { reply.response }
+    match caller {
+        Caller::Client { .. } => shown(shared, served, &parts, arrival, reply),
+        Caller::Peer { .. } => {
+            let mut response = reply.response;
+            response.extensions_mut().insert(reply.outcome);
+            response
+        }
+    }
 }
 
 pub(super) fn refusal_status(reason: Reason) -> StatusCode {
@@ -174,7 +182,7 @@ pub(super) fn authority(parts: &Parts) -> Option<&str> {
 pub(super) struct Arrival {
     pub(super) unix_ms: u64,
     pub(super) instant: std::time::Instant,
-    position: Position,
+    pub(super) position: Position,
     /// What is noted for a client that has shown a debug token.
     pub(super) trail: Option<Box<Trail>>,
 }
@@ -185,7 +193,7 @@ impl Arrival {
     }
 
     /// Notes a step, if anybody wants to know.
-    fn tell(&self, step: &'static str, told: impl FnOnce() -> Told) {
+    pub(super) fn tell(&self, step: &'static str, told: impl FnOnce() -> Told) {
         if let Some(trail) = &self.trail {
             trail.note(step, told());
         }
@@ -206,6 +214,12 @@ pub struct Asked<'a> {
     pub(super) demand: Option<Demand>,
     /// Whether it is fetched anew before its lifetime is over, if it is asked for often.
     pub(super) ahead: bool,
+    /// What the route promises about purges.
+    pub(super) bound_ms: Option<u64>,
+    /// Whether another node asks.
+    pub(super) from_peer: bool,
+    /// Nothing will do but what is fetched by a flight after this one.
+    pub(super) after: Option<u64>,
 }
 
 impl<'a> Asked<'a> {
@@ -220,12 +234,29 @@ impl<'a> Asked<'a> {
         let https = caller.https();
         let site = &served.site;
         let primary = key::primary(&shared.secret, &site.tenant, &site.name, https, authority, target);
-        Self { https, authority, host, target, primary, interim: None, keyed: None, demand: None, ahead: false }
+        let (from_peer, after) = match caller {
+            Caller::Client { .. } => (false, None),
+            Caller::Peer { after, .. } => (true, after),
+        };
+        Self {
+            https,
+            authority,
+            host,
+            target,
+            primary,
+            interim: None,
+            keyed: None,
+            demand: None,
+            ahead: false,
+            bound_ms: None,
+            from_peer,
+            after,
+        }
     }
 }
 
 /// A fresh answer from memory; none if anything has to be waited for.
-fn from_memory(
+pub(super) fn from_memory(
     shared: &Arc<Shared>,
     caller: Caller,
     served: &Arc<Served>,
@@ -271,10 +302,28 @@ fn decided(served: &Served, asked: &Asked<'_>, found: &Found, arrival: &Arrival)
 pub(super) fn decide(served: &Served, asked: &Asked<'_>, found: &Found, now: u64) -> Decision {
     let (standing, object) = (standing(served, found), &found.object);
     let decision = caching::decide(&object.freshness, standing, now);
-    match &asked.demand {
+    let decision = match &asked.demand {
         Some(demand) => demand.applied(decision, &object.freshness, &object.headers, standing, now),
         None => decision,
+    };
+    match (decision, because(served, asked, standing, object)) {
+        (Decision::Serve { .. } | Decision::ServeAndRefresh { .. }, Some(reason)) => Decision::Revalidate { reason },
+        (decision, _) => decision,
     }
+}
+
+/// Why the origin has to be asked though what is stored would do: nothing vouches for it, or another node asks that would
+/// keep it for more than it is.
+#[inline]
+fn because(served: &Served, asked: &Asked<'_>, standing: Standing, object: &Object) -> Option<Reason> {
+    if asked.after.is_some() {
+        return Some(Reason::AfterArrival);
+    }
+    if asked.bound_ms.is_some() && !served.realm.vouch(asked.bound_ms).covers(object.confirmed_ms) {
+        return Some(Reason::LeaseLapsed);
+    }
+    // that it was softly purged would be lost on the way
+    (asked.from_peer && standing == Standing::Soft).then_some(Reason::SoftPurged)
 }
 
 /// Whether anything that a stored object falls under was purged since its fetch began.
@@ -383,190 +432,6 @@ pub(super) fn wanted(
         from_peer: matches!(caller, Caller::Peer { .. }),
         interim: asked.interim.map(Interim::teller),
     })
-}
-
-/// Why something has to be fetched.
-struct Miss {
-    key: Key,
-    found: Option<Found>,
-    reason: Reason,
-    conditional: bool,
-    part: Option<Span>,
-}
-
-/// Takes part in fills until one gives an answer that this request may have. None if it has to ask for itself.
-#[expect(clippy::too_many_arguments, reason = "all that is known of a request")]
-async fn take_part(
-    shared: &Arc<Shared>,
-    caller: Caller,
-    served: &Arc<Served>,
-    asked: &Asked<'_>,
-    parts: &Parts,
-    policy: &Policy,
-    arrival: &Arrival,
-    miss: Miss,
-) -> Option<Reply> {
-    // what was found for another URL is asked for by this one's own name: the answer may be for this one alone
-    let own = miss.found.as_ref().filter(|found| found.presented.is_none());
-    let key = own.map_or(miss.key, |found| found.key);
-    let mut job = Job {
-        key: refresh::flown(key, miss.part),
-        stale: miss.found.as_ref().map(|found| (found.key, Arc::clone(&found.object))),
-        conditional: miss.conditional,
-        direct: !served.realm.caught_up(),
-        part: miss.part,
-        wanted: wanted(shared, caller, served, asked, parts),
-    };
-    let codes = Codes::of(policy, caller);
-    let (mut refused, mut waited) = (None, false);
-    for round in 0..ROUNDS_MAX {
-        let mut landed = None;
-        let boarding = if round + 1 < ROUNDS_MAX {
-            fill::board(shared, &job, refused.as_ref(), || {
-                // somebody else's fetch may have landed since the look-up: a second one would bring the same
-                landed = from_memory(shared, caller, served, asked, parts, arrival, codes);
-                landed.is_some()
-            })
-        } else {
-            Boarding::Seat(fill::alone(shared, job.clone()))
-        };
-        let seat = match boarding {
-            Boarding::Seat(seat) => seat,
-            Boarding::Landed => return landed,
-            Boarding::Full => return Some(answer::refuse(shared, StatusCode::SERVICE_UNAVAILABLE, Reason::Overloaded)),
-        };
-        arrival.tell("fetch", || told::boarding(seat.private.is_none(), &job, miss.reason));
-        if seat.private.is_none() && !std::mem::replace(&mut waited, true) {
-            served.counters.note_collapsed();
-        }
-        match ride(shared, served, parts, arrival, &mut job, seat, miss.reason, codes).await {
-            Ride::Answer(response) => return Some(response),
-            Ride::Private(private) => return pass::private(shared, served, parts, private, miss.reason),
-            Ride::Failed(failure) => return Some(failed(shared, served, parts, policy, miss, &failure)),
-            Ride::NotForMe if job.part.is_some() => return None,
-            Ride::NotForMe => return Some(pass::alone(shared, served, parts, job.wanted, Reason::Private).await),
-            Ride::Refused(flight) => {
-                // straight to the origin: what began after this request came must do
-                job.direct = true;
-                refused = Some(flight);
-            }
-        }
-    }
-    Some(answer::refuse(shared, StatusCode::SERVICE_UNAVAILABLE, Reason::Overloaded))
-}
-
-/// How one fill went for one request.
-enum Ride {
-    Answer(Reply),
-    Private(Private),
-    NotForMe,
-    Refused(Arc<flight::Flight>),
-    Failed(flight::Failure),
-}
-
-#[expect(clippy::too_many_arguments, reason = "all that is known of a request")]
-async fn ride(
-    shared: &Arc<Shared>,
-    served: &Arc<Served>,
-    parts: &Parts,
-    arrival: &Arrival,
-    job: &mut Job,
-    seat: Seat,
-    reason: Reason,
-    codes: Codes,
-) -> Ride {
-    let flight = seat.flight;
-    let collapsed = seat.private.is_none();
-    let outcome = flight.outcome().await;
-    arrival.tell("fetched", || told::flight(&outcome));
-    match outcome {
-        flight::Outcome::Waiting => Ride::Refused(flight),
-        flight::Outcome::Failed(failure) => Ride::Failed(failure),
-        flight::Outcome::Private => match seat.private {
-            Some(private) => private.await.map_or(Ride::NotForMe, Ride::Private),
-            None => Ride::NotForMe,
-        },
-        flight::Outcome::Renewed { object, key } => {
-            if !acceptable(served, arrival, object.stamp, &object.purge_keys) {
-                return Ride::Refused(flight);
-            }
-            let how = How::Renewed { reason, collapsed };
-            let age_s = object.freshness.age_s(clock::unix_ms());
-            let refill = || Arc::clone(&job.wanted);
-            let stock = Stock { object: &object, key, refill: Some(&refill), codes };
-            match answer::stored(shared, served, parts, &stock, age_s, how) {
-                Some(response) => Ride::Answer(response),
-                None => {
-                    // the body is gone though its head was renewed: fetch it whole
-                    job.stale = None;
-                    Ride::Refused(flight)
-                }
-            }
-        }
-        flight::Outcome::Sliced { object, key, filed, stored } => {
-            if is_other_variant(shared, job, &filed) || !acceptable(served, arrival, object.stamp, &object.purge_keys) {
-                return Ride::Refused(flight);
-            }
-            let how = How::Filling { reason, collapsed, stored };
-            let refill = || Arc::clone(&job.wanted);
-            let stock = Stock { object: &object, key, refill: Some(&refill), codes };
-            let age_s = object.freshness.age_s(clock::unix_ms());
-            answer::stored(shared, served, parts, &stock, age_s, how).map_or(Ride::Refused(flight), Ride::Answer)
-        }
-        flight::Outcome::Opened(head) => {
-            if is_other_variant(shared, job, &head.filed) {
-                return Ride::Refused(flight);
-            }
-            if !acceptable(served, arrival, head.stamp, &head.purge_keys) {
-                return Ride::Refused(flight);
-            }
-            let Some(reader) = flight.reader(head.length) else { return Ride::Refused(flight) };
-            let filled = Filled { head: &head, reader, reason, collapsed, codes };
-            Ride::Answer(answer::filled(shared, served, parts, filled))
-        }
-    }
-}
-
-/// Whether what came varies by fields in which this request differs from the leader's; then it flies under its own key.
-fn is_other_variant(shared: &Shared, job: &mut Job, filed: &Filed) -> bool {
-    let Some((spec, key)) = &filed.vary else { return false };
-    let mine = key::variant(&shared.secret, filed.primary, spec, &job.wanted.headers);
-    if mine != *key {
-        job.key = refresh::flown(mine, job.part);
-    }
-    mine != *key
-}
-
-/// Whether a request that came at `arrival` may have a response whose fetch began at `stamp`: it began after the
-/// request came, or nothing that it falls under was purged since.
-fn acceptable(served: &Served, arrival: &Arrival, stamp: Position, purge_keys: &[u64]) -> bool {
-    let verified = AtomicU64::new(stamp.0);
-    stamp >= arrival.position || served.guard.standing(stamp, &verified, purge_keys) == Standing::Valid
-}
-
-/// Nothing came from upstream: something old where that is allowed, else a clear error.
-fn failed(
-    shared: &Arc<Shared>,
-    served: &Arc<Served>,
-    parts: &Parts,
-    policy: &Policy,
-    miss: Miss,
-    failure: &flight::Failure,
-) -> Reply {
-    if let Some(found) = miss.found {
-        let now = clock::unix_ms();
-        let object = &found.object;
-        let standing = standing(served, &found);
-        if let Some(age_s) = caching::stale_on_error(&object.freshness, standing, now, policy) {
-            let how = How::Stale { ttl_s: object.freshness.ttl_s(now), reason: Reason::StaleIfError };
-            // what is missing of it could not be fetched now
-            let stock = Stock { object, key: found.key, refill: None, codes: Codes::Off };
-            if let Some(response) = answer::stored(shared, served, parts, &stock, age_s, how) {
-                return response;
-            }
-        }
-    }
-    answer::failed(shared, miss.reason, failure)
 }
 
 /// Whether a method's answer has no body.

@@ -8,7 +8,7 @@ use wire::entry;
 
 use super::shelf::Shelf;
 use crate::{
-    fill::{Job, flight},
+    fill::{Job, Way, flight},
     observe::Told,
 };
 
@@ -65,7 +65,11 @@ pub(super) fn decision(decision: Decision) -> Told {
 
 /// How a request takes part in a fetch.
 pub(super) fn boarding(shared: bool, job: &Job, reason: Reason) -> Told {
-    let way = if job.direct { "straight from the origin" } else { "from the owner of the key, else the origin" };
+    let way = match job.way {
+        Way::Owner => "from the owner of the key, else the origin",
+        Way::AfterArrival => "from the owner of the key, if it asks the origin now, else from the origin",
+        Way::Origin => "straight from the origin",
+    };
     let part = job.part.map_or_else(|| "the whole".to_owned(), |(first, last)| format!("bytes {first} to {last}"));
     let verdict = if shared { "shares a fetch" } else { "fetches" };
     Told { detail: format!("{part}, {way}"), ..Told::because(verdict, reason) }

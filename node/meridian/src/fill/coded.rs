@@ -106,6 +106,7 @@ pub fn start(running: Running, served: &Arc<Served>, flight: &Arc<Flight>, targe
                 freshness: origin.freshness,
                 stamp: origin.stamp,
                 verified: AtomicU64::new(origin.stamp.0),
+                confirmed_ms: 0,
                 purge_keys: origin.purge_keys,
                 made: BodyId(random_name()),
                 body: collector.body(),

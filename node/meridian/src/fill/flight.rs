@@ -3,7 +3,13 @@
 //! The fetch belongs to a task of its own, never to a client: a client that leaves takes nothing with it. The head is
 //! announced once; the body goes to each reader at its own pace ([`pieces`](super::pieces)).
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use http::{HeaderMap, StatusCode};
 use parking_lot::Mutex;
@@ -11,7 +17,7 @@ use region_config::NodeId;
 use rules::{
     caching::{Freshness, Reason},
     key::{BodyId, Key},
-    purge::Position,
+    purge::{Position, fill::Made},
 };
 use tokio::sync::watch;
 use wire::entry::Object;
@@ -20,7 +26,7 @@ use super::{
     filing::Filed,
     pieces::{BrokenOff, Budget, Pieces, Reader},
 };
-use crate::origin::OriginError;
+use crate::{clock, origin::OriginError};
 
 /// The head of a response that all waiters of a fill may share.
 #[derive(Debug)]
@@ -33,6 +39,8 @@ pub struct Head {
     pub length: Option<u64>,
     /// The position that its fetch began at.
     pub stamp: Position,
+    /// When the origin was asked, by this node or for it; 0 if another node answered from what it had.
+    pub confirmed_ms: u64,
     /// What a purge would name it by.
     pub purge_keys: Box<[u64]>,
     /// How long it may be reused.
@@ -116,20 +124,66 @@ pub enum Outcome {
     Failed(Failure),
 }
 
+/// Flights that ever began on this node.
+static NUMBER: AtomicU64 = AtomicU64::new(0);
+
+/// The number of the flight that began last: whatever begins from now on has a larger one.
+#[must_use]
+pub fn newest() -> u64 {
+    NUMBER.load(Ordering::Acquire)
+}
+
+/// What a flight under way is to a request that could wait for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fit {
+    /// It may bring what is wanted.
+    Join,
+    /// It cannot: another one has to begin.
+    Replace,
+    /// It cannot, and one that begins when it has landed can: so many who want that share one.
+    Wait,
+}
+
 /// One fetch and all who wait for it.
 #[derive(Debug)]
 pub struct Flight {
     key: Key,
+    /// Flights are counted: one with a larger number began later.
+    number: u64,
+    /// Where it asks.
+    made: Made,
+    /// When it began, by the clock of leases.
+    began_ms: u64,
     outcome: watch::Sender<Outcome>,
     pieces: Arc<Pieces>,
 }
 
 impl Flight {
-    /// A flight that has not left.
+    /// A flight that has not left, and asks in such a place.
     #[must_use]
-    pub fn new(key: Key, budget: &Arc<Budget>) -> Arc<Self> {
+    pub fn new(key: Key, made: Made, budget: &Arc<Budget>) -> Arc<Self> {
         let (outcome, _) = watch::channel(Outcome::Waiting);
-        Arc::new(Self { key, outcome, pieces: Arc::new(Pieces::new(Arc::clone(budget))) })
+        let number = NUMBER.fetch_add(1, Ordering::AcqRel) + 1;
+        let began_ms = clock::monotonic_ms();
+        Arc::new(Self { key, number, made, began_ms, outcome, pieces: Arc::new(Pieces::new(Arc::clone(budget))) })
+    }
+
+    /// Which one it is.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Where it asks.
+    #[must_use]
+    pub fn made(&self) -> Made {
+        self.made
+    }
+
+    /// When it began, by the clock of leases.
+    #[must_use]
+    pub fn began_ms(&self) -> u64 {
+        self.began_ms
     }
 
     /// Announces what it came to.
@@ -183,6 +237,8 @@ pub enum Part {
     Lead(Arc<Flight>),
     /// It waits for a fetch that is under way.
     Follow(Arc<Flight>),
+    /// It waits until this one has landed, and comes again.
+    After(Arc<Flight>),
     /// Neither: one has just landed, and brought what is wanted.
     Landed,
 }
@@ -258,20 +314,29 @@ impl Flights {
         &self.shards[shard_of(key)]
     }
 
-    /// Joins the fill of a key, or starts one. A flight that the caller has `refused` is replaced. `landed` is asked
-    /// before one is started, while no other can land: whether what is wanted has come meanwhile, or none can be started.
+    /// Joins the fill of a key, or starts one that asks where `made` says. `fit` is asked of one that is under way. `landed`
+    /// is asked before one is started, while no other can land: whether what is wanted has come meanwhile, or none can be
+    /// started.
     #[must_use]
-    pub fn join(&self, key: Key, refused: Option<&Arc<Flight>>, landed: impl FnOnce() -> bool) -> Part {
+    pub fn join(
+        &self,
+        key: Key,
+        fit: impl FnOnce(&Arc<Flight>) -> Fit,
+        made: impl FnOnce() -> Made,
+        landed: impl FnOnce() -> bool,
+    ) -> Part {
         let mut shard = self.shard(key).lock();
-        if let Some(flight) = shard.get(&key)
-            && !refused.is_some_and(|refused| Arc::ptr_eq(refused, flight))
-        {
-            return Part::Follow(Arc::clone(flight));
+        if let Some(flight) = shard.get(&key) {
+            match fit(flight) {
+                Fit::Join => return Part::Follow(Arc::clone(flight)),
+                Fit::Wait => return Part::After(Arc::clone(flight)),
+                Fit::Replace => {}
+            }
         }
         if landed() {
             return Part::Landed;
         }
-        let flight = Flight::new(key, &self.budget);
+        let flight = Flight::new(key, made(), &self.budget);
         shard.insert(key, Arc::clone(&flight));
         Part::Lead(flight)
     }
@@ -310,8 +375,16 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
     use super::*;
 
+    fn join(flights: &Flights, key: u128, refused: Option<&Arc<Flight>>, landed: bool) -> Part {
+        let fit = |flight: &Arc<Flight>| match refused {
+            Some(refused) if Arc::ptr_eq(refused, flight) => Fit::Replace,
+            _ => Fit::Join,
+        };
+        flights.join(Key(key), fit, || Made::AtOrigin, || landed)
+    }
+
     fn lead(flights: &Flights, refused: Option<&Arc<Flight>>) -> Arc<Flight> {
-        match flights.join(Key(7), refused, || false) {
+        match join(flights, 7, refused, false) {
             Part::Lead(flight) => flight,
             other => panic!("expected to lead, found {other:?}"),
         }
@@ -321,13 +394,27 @@ mod tests {
     fn a_key_has_one_flight_until_it_lands_or_is_refused() {
         let flights = Flights::new(0);
         let first = lead(&flights, None);
-        assert!(matches!(flights.join(Key(7), None, || true), Part::Follow(_)));
-        assert!(matches!(flights.join(Key(8), None, || false), Part::Lead(_)));
+        assert!(matches!(join(&flights, 7, None, true), Part::Follow(_)));
+        assert!(matches!(join(&flights, 8, None, false), Part::Lead(_)));
         let second = lead(&flights, Some(&first));
         flights.land(&first);
-        assert!(matches!(flights.join(Key(7), None, || true), Part::Follow(_)), "the second is still under way");
+        assert!(matches!(join(&flights, 7, None, true), Part::Follow(_)), "the second is still under way");
         flights.land(&second);
-        assert!(matches!(flights.join(Key(7), None, || true), Part::Landed));
+        assert!(matches!(join(&flights, 7, None, true), Part::Landed));
         lead(&flights, None);
+    }
+
+    #[test]
+    fn who_needs_what_begins_later_waits_for_the_one_under_way_to_land() {
+        let flights = Flights::new(0);
+        let first = lead(&flights, None);
+        let seen = newest();
+        let later = |flight: &Arc<Flight>| if flight.number() > seen { Fit::Join } else { Fit::Wait };
+        let part = flights.join(Key(7), later, || Made::AtOrigin, || false);
+        assert!(matches!(part, Part::After(flight) if Arc::ptr_eq(&flight, &first)));
+        flights.land(&first);
+        let part = flights.join(Key(7), later, || Made::AtOrigin, || false);
+        assert!(matches!(part, Part::Lead(_)));
+        assert!(matches!(flights.join(Key(7), later, || Made::AtOrigin, || false), Part::Follow(_)));
     }
 }

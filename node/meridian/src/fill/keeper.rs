@@ -200,6 +200,7 @@ impl<'a> Keeper<'a> {
             freshness: head.freshness,
             stamp: head.stamp,
             verified: AtomicU64::new(head.stamp.0),
+            confirmed_ms: head.confirmed_ms,
             purge_keys: head.purge_keys.clone(),
             made: head.made,
             body: collector.body(),

@@ -20,7 +20,10 @@ use rules::{
         ranges::{ContentRange, Span, strong_validator},
     },
     key::{self, BodyId, Key},
-    purge::{Position, Standing},
+    purge::{
+        Position, Standing,
+        fill::{Made, Vouch, joinable},
+    },
 };
 use tokio::sync::oneshot;
 use wire::entry::{Body, Entry, Object};
@@ -28,7 +31,7 @@ use wire::entry::{Body, Entry, Object};
 pub use self::keeper::random_name;
 use self::{
     filing::Filed,
-    flight::{Failure, Flight, Head, Outcome, Part},
+    flight::{Failure, Fit, Flight, Head, Outcome, Part},
     keeper::{Keeper, pump},
     slices::{Kept, Opening, SLICE_BYTES, Source},
     upstream::{Conditions, Fetched, UpstreamBody},
@@ -92,6 +95,40 @@ impl Wanted {
     }
 }
 
+/// Whom to ask for what is to be fetched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// The region's owner of the key, who may have it stored; if this node is it, the origin.
+    Owner,
+    /// The owner, for what it fetches from the origin after it is asked.
+    AfterArrival,
+    /// The origin.
+    Origin,
+}
+
+/// What a request needs of a fetch that is under way, to wait for it.
+#[derive(Debug, Clone, Copy)]
+pub struct Need {
+    /// What can be vouched for.
+    pub vouch: Vouch,
+    /// It has to begin after the flight of this number.
+    pub after: Option<u64>,
+}
+
+impl Need {
+    fn fit(self, flight: &Arc<Flight>, refused: Option<&Arc<Flight>>) -> Fit {
+        if refused.is_some_and(|refused| Arc::ptr_eq(refused, flight)) {
+            return Fit::Replace;
+        }
+        match self.after {
+            Some(after) if flight.made() == Made::AtOrigin && flight.number() > after => Fit::Join,
+            Some(_) => Fit::Wait,
+            None if joinable(flight.made(), flight.began_ms(), &self.vouch) => Fit::Join,
+            None => Fit::Replace,
+        }
+    }
+}
+
 /// What is to be fetched, and why.
 #[derive(Debug, Clone)]
 pub struct Job {
@@ -103,8 +140,8 @@ pub struct Job {
     pub stale: Option<(Key, Arc<Object>)>,
     /// Whether the stored validators may be used: not after a hard purge.
     pub conditional: bool,
-    /// Whether to go straight to the origin, past the region's owner.
-    pub direct: bool,
+    /// Whom to ask.
+    pub way: Way,
     /// The part that is asked for, on the borders of slices; the whole if none.
     pub part: Option<Span>,
 }
@@ -132,6 +169,8 @@ pub struct Seat {
 pub enum Boarding {
     /// It has a place in one.
     Seat(Seat),
+    /// This one has to land first.
+    After(Arc<Flight>),
     /// Too many wait already.
     Full,
     /// One has just landed, and brought what is wanted.
@@ -142,10 +181,14 @@ pub enum Boarding {
 pub fn board(
     shared: &Arc<Shared>,
     job: &Job,
+    need: Need,
     refused: Option<&Arc<Flight>>,
     landed: impl FnOnce() -> bool,
 ) -> Boarding {
-    match shared.flights.join(job.key, refused, landed) {
+    let fit = |flight: &Arc<Flight>| need.fit(flight, refused);
+    match shared.flights.join(job.key, fit, || made(shared, job), landed) {
+        Part::After(flight) if flight.waiting() < WAITERS_MAX => Boarding::After(flight),
+        Part::After(_) => Boarding::Full,
         Part::Follow(flight) if flight.waiting() < WAITERS_MAX => Boarding::Seat(Seat { flight, private: None }),
         Part::Follow(_) => Boarding::Full,
         Part::Lead(flight) => Boarding::Seat(launch(shared, job.clone(), flight)),
@@ -153,10 +196,16 @@ pub fn board(
     }
 }
 
+/// Where a job asks in the end.
+fn made(shared: &Shared, job: &Job) -> Made {
+    let origin = job.way != Way::Owner || job.wanted.from_peer || owner_of(shared, &job.wanted).is_none();
+    if origin { Made::AtOrigin } else { Made::Elsewhere }
+}
+
 /// Fetches for one client alone, coalescing with nobody.
 #[must_use]
 pub fn alone(shared: &Arc<Shared>, job: Job) -> Seat {
-    let flight = Flight::new(job.key, shared.flights.budget());
+    let flight = Flight::new(job.key, made(shared, &job), shared.flights.budget());
     launch(shared, job, flight)
 }
 
@@ -349,7 +398,7 @@ async fn slice(shared: &Arc<Shared>, job: &Job, flight: &Arc<Flight>, fetched: F
     let wanted = &job.wanted;
     let (purge_keys, stored) = purge_keys_and_standing(wanted, &part.whole, fetched.stamp);
     let filed = Filed::of(shared, wanted, &part.whole, part.vary);
-    let stored = stored.and_then(|()| filed.has_room(shared, wanted));
+    let stored = stored.and(kept(&fetched)).and_then(|()| filed.has_room(shared, wanted));
     let key = filed.key();
     let (id, length) = (BodyId(random_name()), part.range.length);
     let object = Arc::new(Object {
@@ -358,6 +407,7 @@ async fn slice(shared: &Arc<Shared>, job: &Job, flight: &Arc<Flight>, fetched: F
         freshness: part.freshness,
         stamp: fetched.stamp,
         verified: AtomicU64::new(fetched.stamp.0),
+        confirmed_ms: fetched.confirmed_ms,
         purge_keys,
         made: id,
         body: Body::Chunked { id, length, chunk_bytes: SLICE_BYTES },
@@ -404,6 +454,7 @@ fn renew(shared: &Shared, job: &Job, key: Key, stale: &Arc<Object>, fetched: &Fe
         freshness,
         stamp: fetched.stamp,
         verified: AtomicU64::new(fetched.stamp.0),
+        confirmed_ms: fetched.confirmed_ms,
         purge_keys,
         made: stale.made,
         body: stale.body.clone(),
@@ -450,6 +501,11 @@ fn standing(served: &Served, stamp: Position, purge_keys: &[u64]) -> Standing {
     served.guard.standing(stamp, &AtomicU64::new(stamp.0), purge_keys)
 }
 
+/// What another node serves though it is stale is for who waits now.
+fn kept(fetched: &Fetched) -> Result<(), Reason> {
+    if fetched.stale { Err(Reason::Stale) } else { Ok(()) }
+}
+
 /// What a purge would name this response by, and whether it may be stored: none came since its fetch began.
 fn purge_keys_and_standing(wanted: &Wanted, headers: &HeaderMap, stamp: Position) -> (Box<[u64]>, Result<(), Reason>) {
     let keys = purge_keys(wanted, headers);
@@ -466,16 +522,17 @@ async fn share(
     (freshness, shaped): (Freshness, Option<Reason>),
     vary: Option<VarySpec>,
 ) {
-    let wanted = &job.wanted;
+    let (wanted, kept) = (&job.wanted, kept(&fetched));
     let (parts, body) = fetched.response.into_parts();
     let (purge_keys, stored) = purge_keys_and_standing(wanted, &parts.headers, fetched.stamp);
     let filed = Filed::of(shared, wanted, &parts.headers, vary);
-    let stored = stored.and_then(|()| filed.has_room(shared, wanted));
+    let stored = stored.and(kept).and_then(|()| filed.has_room(shared, wanted));
     let head = Arc::new(Head {
         status: parts.status,
         length: content_length(&parts.headers),
         headers: parts.headers,
         stamp: fetched.stamp,
+        confirmed_ms: fetched.confirmed_ms,
         purge_keys,
         freshness,
         made: BodyId(random_name()),

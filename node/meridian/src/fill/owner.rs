@@ -10,11 +10,15 @@ use futures_util::{StreamExt, future::BoxFuture, stream};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Empty};
 use region_config::NodeId;
-use rules::{caching::fields, residency};
+use rules::{
+    caching::fields,
+    purge::fill::{Made, confirmed, stamp},
+    residency,
+};
 use wire::fetch::{Answered, Ask, FetchFault, HEAD_BYTES_MAX};
 
 use super::{
-    Wanted,
+    Wanted, Way, flight,
     keeper::CHUNK_BYTES,
     upstream::{Fetched, UpstreamBody},
 };
@@ -24,6 +28,7 @@ use crate::{
         body::{Body, BodyError},
         spine::{self, Caller},
     },
+    observe::Outcome,
     peers::{Answer, Kind, PeerError, PeerIdentity, Stream, read_frame, write_frame},
     snapshot::Shared,
 };
@@ -49,6 +54,9 @@ pub enum OwnerError {
     /// No answer in time.
     #[error("the owner did not answer in {}s", HEAD_WAIT.as_secs())]
     Timeout,
+    /// It answered with what it had.
+    #[error("the owner answered from its store, and that was not asked for")]
+    NotAfterArrival,
     /// It could not fetch it either.
     #[error("the owner answered {0}")]
     Failed(StatusCode),
@@ -58,13 +66,21 @@ pub enum OwnerError {
 ///
 /// # Errors
 /// [`OwnerError`]; the caller then asks the origin.
-pub async fn ask(shared: &Shared, wanted: &Wanted, owner: &NodeId, headers: &HeaderMap) -> Result<Fetched, OwnerError> {
+pub async fn ask(
+    shared: &Shared,
+    wanted: &Wanted,
+    owner: &NodeId,
+    headers: &HeaderMap,
+    way: Way,
+) -> Result<Fetched, OwnerError> {
     let Some(mesh) = &shared.mesh else { return Err(OwnerError::Outside) };
     let served = &wanted.served;
-    let began = served.realm.position();
+    let (at_start, began_ms) = (served.realm.position(), clock::monotonic_ms());
     let request_unix_ms = clock::unix_ms();
     let message = Ask {
         https: wanted.https,
+        after_arrival: way == Way::AfterArrival,
+        have: served.realm.have(&served.site.name).into(),
         left_ms: u32::try_from(HEAD_WAIT.as_millis()).unwrap_or(u32::MAX),
         site: served.site.name.to_string(),
         authority: wanted.authority.to_string(),
@@ -84,12 +100,24 @@ pub async fn ask(shared: &Shared, wanted: &Wanted, owner: &NodeId, headers: &Hea
     if matches!(answered.status.as_u16(), 502..=504 | 421 | 400) {
         return Err(OwnerError::Failed(answered.status));
     }
-    let stamp = served.realm.covered(owner, &served.site.name, &answered.have, began);
+    let made = if answered.after_arrival { Made::AtOrigin } else { Made::Elsewhere };
+    if way == Way::AfterArrival && made != Made::AtOrigin {
+        return Err(OwnerError::NotAfterArrival);
+    }
+    let covered = served.realm.covered(owner, &served.site.name, &answered.have, at_start);
     let length = length_of(&answered.fields);
     let mut response = Response::new(UpstreamBody::Peer { pieces: pieces(recv).boxed(), length });
     *response.status_mut() = answered.status;
     *response.headers_mut() = answered.fields;
-    Ok(Fetched { response, stamp, request_unix_ms, response_unix_ms: clock::unix_ms(), through: Some(owner.clone()) })
+    Ok(Fetched {
+        response,
+        stamp: stamp(made, at_start, covered),
+        confirmed_ms: confirmed(made, began_ms),
+        stale: answered.stale,
+        request_unix_ms,
+        response_unix_ms: clock::unix_ms(),
+        through: Some(owner.clone()),
+    })
 }
 
 fn length_of(fields: &HeaderMap) -> Option<u64> {
@@ -124,9 +152,17 @@ impl Owner {
     async fn reply(&self, peer: &PeerIdentity, stream: Stream) -> Result<(), OwnerError> {
         let (mut send, mut recv) = stream;
         let ask = Ask::decode(read_frame(&mut recv, HEAD_BYTES_MAX).await?)?;
-        let (have, response) = self.respond(peer, ask).await;
+        let (have, after, response) = self.respond(peer, ask).await;
         let (parts, mut body) = response.into_parts();
-        let head = Answered { status: parts.status, have: have.into(), fields: parts.headers };
+        let outcome = parts.extensions.get::<Outcome>().copied();
+        let fetched = matches!(outcome, Some(Outcome::Miss | Outcome::Revalidated | Outcome::Pass));
+        let head = Answered {
+            after_arrival: after && fetched,
+            stale: outcome == Some(Outcome::Stale),
+            status: parts.status,
+            have: have.into(),
+            fields: parts.headers,
+        };
         write_frame(&mut send, &head.encode()?).await?;
         while let Some(frame) = body.frame().await {
             match frame.map(http_body::Frame::into_data) {
@@ -148,12 +184,12 @@ impl Owner {
         Ok(())
     }
 
-    /// What the ledger knew before the look-up, and the answer.
-    async fn respond(&self, peer: &PeerIdentity, ask: Ask) -> (Vec<u8>, Response<Body>) {
+    /// What the ledger knew before the look-up, whether only what is fetched from now on may be answered, and the answer.
+    async fn respond(&self, peer: &PeerIdentity, ask: Ask) -> (Vec<u8>, bool, Response<Body>) {
         let refused = |status: StatusCode| {
             let mut response = Response::new(Body::empty());
             *response.status_mut() = status;
-            (Vec::new(), response)
+            (Vec::new(), false, response)
         };
         let config = self.shared.config.load_full();
         let Some(site) = config.sites.iter().find(|site| site.name.as_str() == ask.site) else {
@@ -170,8 +206,10 @@ impl Owner {
         }
         let have = realm.have(&site.name);
         let Some(request) = request(&ask) else { return refused(StatusCode::BAD_REQUEST) };
-        let caller = Caller::Peer { https: ask.https };
-        (have, spine::answer(&self.shared, caller, None, request).await)
+        // who knows of a purge that has not come here yet would only ask again
+        let after = ask.after_arrival || realm.behind(&site.name, &ask.have);
+        let caller = Caller::Peer { https: ask.https, after: after.then(flight::newest) };
+        (have, after, spine::answer(&self.shared, caller, None, request).await)
     }
 }
 

@@ -25,7 +25,7 @@ use tokio::sync::watch;
 use wire::entry::{Body, Entry};
 
 use super::{
-    Wanted,
+    Wanted, Way,
     upstream::{self, UpstreamBody},
 };
 use crate::snapshot::Shared;
@@ -349,7 +349,8 @@ async fn ask(run: &Run, direct: bool) -> Result<Coming, SliceFault> {
     headers.insert(http::header::RANGE, range(first, last));
     headers.insert(http::header::IF_RANGE, source.validator.clone());
     source.wanted.served.counters.note_origin_fetch();
-    let fetched = upstream::send(&body.shared, &source.wanted, headers, direct).await;
+    let fetched =
+        upstream::send(&body.shared, &source.wanted, headers, if direct { Way::Origin } else { Way::Owner }).await;
     let response = fetched.map_err(|_| SliceFault::Failed)?.response;
     match response.status() {
         StatusCode::PARTIAL_CONTENT => {

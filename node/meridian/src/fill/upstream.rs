@@ -13,10 +13,13 @@ use http_body_util::{BodyExt, Empty};
 use region_config::NodeId;
 use rules::{
     caching::{Reason, conditional, fields},
-    purge::Position,
+    purge::{
+        Position,
+        fill::{Made, confirmed, stamp},
+    },
 };
 
-use super::{Job, Wanted, flight::Failure, owner, owner_of, slices::range};
+use super::{Job, Wanted, Way, flight::Failure, owner, owner_of, slices::range};
 use crate::{
     clock,
     edge::body::BodyError,
@@ -31,6 +34,10 @@ pub struct Fetched {
     pub response: Response<UpstreamBody>,
     /// The position that the fetch began at, in this node's order.
     pub stamp: Position,
+    /// When the origin was asked, by this node or for it, by the clock of leases; 0 if another node had it.
+    pub confirmed_ms: u64,
+    /// Whether another node serves it though it is stale.
+    pub stale: bool,
     /// When the request was sent, in ms since the Unix epoch.
     pub request_unix_ms: u64,
     /// When the response's head came.
@@ -102,19 +109,19 @@ pub async fn fetch(shared: &Shared, job: &Job, conditions: Conditions) -> Result
     if let Some((first, last)) = job.part {
         headers.insert(header::RANGE, range(first, last));
     }
-    send(shared, &job.wanted, headers, job.direct).await
+    send(shared, &job.wanted, headers, job.way).await
 }
 
-/// Sends a request with these fields: to the owner of its key, unless `direct`, else to the origin.
+/// Sends a request with these fields: to the owner of its key, unless it is to go past it, else to the origin.
 ///
 /// # Errors
 /// [`Failure`] if neither gave a response.
-pub async fn send(shared: &Shared, wanted: &Wanted, headers: HeaderMap, direct: bool) -> Result<Fetched, Failure> {
-    if !direct
+pub async fn send(shared: &Shared, wanted: &Wanted, headers: HeaderMap, way: Way) -> Result<Fetched, Failure> {
+    if way != Way::Origin
         && !wanted.from_peer
         && let Some(owner) = owner_of(shared, wanted)
     {
-        match owner::ask(shared, wanted, &owner, &headers).await {
+        match owner::ask(shared, wanted, &owner, &headers, way).await {
             Ok(fetched) => return Ok(fetched),
             // the origin is asked instead: a peer that vanishes costs a round trip, not an answer
             Err(error) => tracing::debug!(peer = %owner, %error, "asking the origin instead of the owner"),
@@ -125,7 +132,7 @@ pub async fn send(shared: &Shared, wanted: &Wanted, headers: HeaderMap, direct: 
 
 async fn from_origin(shared: &Shared, wanted: &Wanted, headers: HeaderMap) -> Result<Fetched, Failure> {
     let served = &wanted.served;
-    let stamp = served.realm.position();
+    let (at_start, began_ms) = (served.realm.position(), clock::monotonic_ms());
     let mut request = request(&wanted.target(), headers)?;
     if let Some(teller) = &wanted.interim {
         teller.follow(&mut request);
@@ -137,7 +144,9 @@ async fn from_origin(shared: &Shared, wanted: &Wanted, headers: HeaderMap) -> Re
     date(&mut parts.headers, answer.response_unix_ms);
     Ok(Fetched {
         response: Response::from_parts(parts, UpstreamBody::Origin(body)),
-        stamp,
+        stamp: stamp(Made::AtOrigin, at_start, at_start),
+        confirmed_ms: confirmed(Made::AtOrigin, began_ms),
+        stale: false,
         request_unix_ms: answer.request_unix_ms,
         response_unix_ms: answer.response_unix_ms,
         through: None,

@@ -312,14 +312,38 @@ impl Realm {
     /// # Errors
     /// [`PurgeFault`]: it was not taken, or, if [`PurgeFault::Stopped`], perhaps not.
     pub async fn submit(&self, purge: Purge, wait: Wait, timeout: Duration) -> Result<Receipt, PurgeFault> {
+        let id = self.order(purge)?;
+        self.follow(id, wait, timeout).await.map(|(receipt, _)| receipt)
+    }
+
+    /// Takes a purge: when this returns, it is in effect here, and on its way to the disk and to the others. One that
+    /// this node has taken before is that one again.
+    ///
+    /// # Errors
+    /// [`PurgeFault`]: it was not taken.
+    pub fn order(&self, purge: Purge) -> Result<PurgeId, PurgeFault> {
         let event = self.event(purge)?;
-        let id = event.id();
-        let (change, news) = self.take(&event)?;
-        let taken_unix_us = clock::unix_us();
-        for outlet in &self.outlets {
-            outlet.push(Sent { event: Arc::clone(&event), taken_unix_us });
+        if self.take(&event)? {
+            let taken_unix_us = clock::unix_us();
+            for outlet in &self.outlets {
+                outlet.push(Sent { event: Arc::clone(&event), taken_unix_us });
+            }
+            self.urgent.notify_one();
         }
-        self.urgent.notify_one();
+        Ok(event.id())
+    }
+
+    /// Waits for a purge that this node took, at most `timeout`. Says how far it has come, and whether that is as far
+    /// as it was waited for.
+    ///
+    /// # Errors
+    /// [`PurgeFault::Stopped`] if the disk failed before that was known, [`PurgeFault::Busy`] if so many came after it
+    /// that it is forgotten.
+    pub async fn follow(&self, id: PurgeId, wait: Wait, timeout: Duration) -> Result<(Receipt, bool), PurgeFault> {
+        let (change, news) = {
+            let mut core = self.core.lock();
+            (core.change, Arc::clone(core.waiters.entry(id).or_default()))
+        };
         let waiting = async {
             match wait {
                 Wait::Local => self.on_disk(change).await,
@@ -333,7 +357,7 @@ impl Realm {
         if let Ok(Err(stopped)) = waited {
             return Err(stopped.into());
         }
-        self.receipt(&id).ok_or(PurgeFault::Busy)
+        self.receipt(&id).map(|receipt| (receipt, waited.is_ok())).ok_or(PurgeFault::Busy)
     }
 
     fn event(&self, purge: Purge) -> Result<Arc<Event>, PurgeFault> {
@@ -347,7 +371,8 @@ impl Realm {
         Ok(Arc::new(Event::new(purge.site, purge.mode, purge.keys, idempotency)?))
     }
 
-    fn take(&self, event: &Arc<Event>) -> Result<(u64, Arc<Notify>), PurgeFault> {
+    /// False if it was taken before.
+    fn take(&self, event: &Arc<Event>) -> Result<bool, PurgeFault> {
         let stopped = self.written.read(|written| written.stopped.clone());
         if let Some(stopped) = stopped {
             return Err(stopped.into());
@@ -357,11 +382,10 @@ impl Realm {
         if let Some(id) = core.apply.request(event).filter(|id| *id != event.id()) {
             return Err(PurgeFault::Conflict { id });
         }
-        if !core.take(event, bound_ms) {
-            return Err(PurgeFault::Busy);
+        if core.receipts.state(event.id()).is_some() {
+            return Ok(false);
         }
-        let news = Arc::clone(core.waiters.entry(event.id()).or_default());
-        Ok((core.change, news))
+        if core.take(event, bound_ms) { Ok(true) } else { Err(PurgeFault::Busy) }
     }
 
     /// What the routes promise that an event touches; none if one of them promises nothing.

@@ -249,6 +249,7 @@ pub(crate) mod tests {
                 disk_bytes: 0,
                 geo_file: None,
                 access_log: None,
+                purge: None,
                 resolvers: Vec::new(),
                 limits: region_config::Limits::default(),
             },
@@ -257,6 +258,7 @@ pub(crate) mod tests {
             zones: Vec::new(),
             tenants: Vec::new(),
             sites: sites.into_iter().map(Arc::new).collect(),
+            tokens: Vec::new(),
             witnesses: Vec::new(),
             fingerprint: [0; 32],
         }

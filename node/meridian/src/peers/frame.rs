@@ -31,12 +31,14 @@ pub enum Kind {
     Tail = 5,
     /// Counters of sites, for the screens of other nodes.
     Counters = 6,
+    /// What became of purges, for the screens of other nodes.
+    Purges = 7,
 }
 
 impl Kind {
     /// All of them.
-    pub(super) const ALL: [Self; 6] =
-        [Self::Gossip, Self::Probe, Self::Fetch, Self::Ledger, Self::Tail, Self::Counters];
+    pub(super) const ALL: [Self; 7] =
+        [Self::Gossip, Self::Probe, Self::Fetch, Self::Ledger, Self::Tail, Self::Counters, Self::Purges];
 
     /// The byte on the wire.
     pub(super) fn byte(self) -> u8 {

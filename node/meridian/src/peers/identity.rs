@@ -161,6 +161,12 @@ pub(super) fn cluster_of_ca(pem: &str, public_key: &[u8], now_unix_ms: u64) -> R
     cluster.map(|name| name.as_str().to_owned()).ok_or(IdentityFault::NoName { found: Some(uri) })
 }
 
+/// The cluster that a CA certificate names.
+pub(super) fn cluster_of(certificate: &CertificateDer<'_>) -> Option<String> {
+    let uri = sole_uri(&parse(certificate).ok()?).ok()?;
+    uri.strip_prefix(SCHEME).map(str::to_owned)
+}
+
 fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, IdentityFault> {
     match X509Certificate::from_der(der) {
         Ok((_, parsed)) => Ok(parsed),
@@ -196,7 +202,7 @@ fn in_its_time(parsed: &X509Certificate<'_>, now_unix_ms: u64) -> Result<i64, Id
     Ok(to.timestamp())
 }
 
-fn signed_by(
+pub(super) fn signed_by(
     roots: &Arc<RootCertStore>,
     chain: &[CertificateDer<'static>],
     now_unix_ms: u64,
@@ -210,7 +216,7 @@ fn signed_by(
     verifier.verify_client_cert(leaf, between, now).map(drop).map_err(|e| stranger(e.to_string()))
 }
 
-fn roots(path: &Path) -> Result<RootCertStore, IdentityFault> {
+pub(super) fn roots(path: &Path) -> Result<RootCertStore, IdentityFault> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(path)? {
         roots.add(certificate).map_err(|e| IdentityFault::NotACertificate { why: e.to_string() }.within(path))?;
@@ -221,7 +227,7 @@ fn roots(path: &Path) -> Result<RootCertStore, IdentityFault> {
     }
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, IdentityFault> {
+pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, IdentityFault> {
     let pem = read(path)?;
     CertificateDer::pem_slice_iter(&pem)
         .collect::<Result<_, _>>()

@@ -13,7 +13,7 @@ use futures_util::future::BoxFuture;
 use parking_lot::RwLock;
 use quinn::{AsyncUdpSocket, Connection, Endpoint, Incoming, RecvStream, Runtime, SendStream, TokioRuntime};
 use region_config::{Config, JurisdictionId, NodeId};
-use rustls::pki_types::CertificateDer;
+use rustls::{pki_types::CertificateDer, sign::CertifiedKey};
 use tokio::sync::Semaphore;
 
 use super::{
@@ -58,6 +58,8 @@ pub struct Mesh {
     pub(super) tasks: Tasks,
     endpoint: Endpoint,
     dialer: ArcSwap<quinn::ClientConfig>,
+    /// Certificate and key, to sign with.
+    pub(super) certified: ArcSwap<CertifiedKey>,
     answers: RwLock<BTreeMap<Kind, Arc<dyn Answer>>>,
     links: RwLock<BTreeMap<NodeId, Arc<Link>>>,
     handshakes: Arc<Semaphore>,
@@ -105,6 +107,7 @@ impl Mesh {
             tasks,
             endpoint,
             dialer: ArcSwap::from_pointee(dialer),
+            certified: ArcSwap::new(Arc::clone(&identity.certified)),
             answers: RwLock::default(),
             links: RwLock::default(),
             handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
@@ -193,6 +196,7 @@ impl Mesh {
         let server = trust::server(identity, &self.members)?;
         self.dialer.store(Arc::new(trust::client(identity, &self.members)?));
         self.endpoint.set_server_config(Some(server));
+        self.certified.store(Arc::clone(&identity.certified));
         Ok(())
     }
 

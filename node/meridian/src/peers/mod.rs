@@ -16,6 +16,7 @@ mod mesh;
 mod probe;
 mod reload;
 mod report;
+mod seal;
 mod sieve;
 mod trust;
 
@@ -24,6 +25,9 @@ pub use frame::{Kind, read_frame, write_frame};
 pub use health::Health;
 pub use identity::{LoadedIdentity, PeerIdentity};
 pub use mesh::{Answer, CALL_BYTES_MAX, Mesh, Stream};
+#[cfg(test)]
+pub(crate) use seal::sealer_of;
+pub use seal::{SKEW_MS, SealFault, Sealed, SealedBy, Sealer, ended};
 
 #[cfg(test)]
 mod tests;

@@ -120,6 +120,7 @@ fn config(addresses: &[SocketAddr]) -> Config {
             disk_bytes: 0,
             geo_file: None,
             access_log: None,
+            purge: None,
             resolvers: Vec::new(),
             limits: Limits::default(),
         },
@@ -131,6 +132,7 @@ fn config(addresses: &[SocketAddr]) -> Config {
         zones: vec![],
         tenants: vec![],
         sites: vec![],
+        tokens: Vec::new(),
         witnesses: vec![],
         fingerprint: [7; 32],
     }

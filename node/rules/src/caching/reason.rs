@@ -163,6 +163,14 @@ reasons! {
     102 PartlyStored "partly-stored" "Of what was asked for only parts are stored; the rest is fetched."
         "Usual for large files: the rest is fetched while the client reads."
 
+    // how sure the node is of its ledger
+    120 LeaseLapsed "lease-lapsed" "The node cannot be sure to have heard of every purge for as long as the route allows, so the origin is asked."
+        "Look at the mesh between this node and the witnesses of the realm (`meridian_purge_lease_age_seconds`)."
+    121 Unconfirmed "unconfirmed" "Served from the store by a node that has been cut off from the witnesses for some seconds: a purge may be missing."
+        "Look at the mesh between this node and the witnesses of the realm; what may not be stale needs a route with `max_staleness`."
+    122 AfterArrival "after-arrival" "Another node asked for a response that is fetched after it asked: it had heard of a purge that this one had not."
+        "Usual for moments after a purge; if it lasts, look at the mesh and at `meridian_purge_effect_seconds`."
+
     // refused at the door
     60 MethodRefused "method-refused" "The method is not served here."
         "Nothing: CONNECT and TRACE are for proxies and for tests."

@@ -532,5 +532,6 @@ impl Known {
     }
 }
 
+mod fork;
 #[cfg(test)]
 mod tests;

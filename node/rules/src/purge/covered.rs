@@ -29,7 +29,7 @@ pub struct Have {
 }
 
 /// An applied event, as translation needs it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Entry {
     /// None if it is about all of the realm.
     site: Option<SiteId>,
@@ -41,7 +41,7 @@ struct Entry {
 /// The applied events of this boot, in local order, without holes: what is older was restored, jumped over or has
 /// run out of the ring, and counts as one entry, `base`, which is covered by who has heard every witness at least as
 /// far.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Ring {
     /// Per witness: the epoch and sequence number that cover everything before the first entry.
     base: Vec<Option<(u64, u64)>>,
@@ -184,3 +184,5 @@ impl Ring {
         }
     }
 }
+
+mod fork;

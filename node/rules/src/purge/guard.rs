@@ -33,7 +33,7 @@ pub enum Standing {
 }
 
 /// The positions of the last purges of one key.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Marks {
     /// Of the last hard one.
     pub hard: Position,
@@ -66,7 +66,7 @@ impl Marks {
 }
 
 /// The lines under everything of a site.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct SiteFloors {
     /// Everything stamped before it is stale: a jump, a hard purge of the site, or marks that were given up.
     pub hard: Position,
@@ -411,5 +411,6 @@ impl Hasher for Hashed {
     }
 }
 
+mod fork;
 #[cfg(test)]
 mod tests;

@@ -74,6 +74,7 @@ mod tests {
                 disk_bytes: 0,
                 geo_file: None,
                 access_log: None,
+                purge: None,
                 resolvers: Vec::new(),
                 limits: Limits::default(),
             },
@@ -82,6 +83,7 @@ mod tests {
             zones: vec![],
             tenants: vec![],
             sites: vec![],
+            tokens: Vec::new(),
             witnesses: vec![],
             fingerprint: [0; 32],
         }

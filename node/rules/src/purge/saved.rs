@@ -47,7 +47,7 @@ pub struct SavedWitness {
 }
 
 /// The borders of a witness's log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct WitnessState {
     /// Random name of this life of the log.
     pub epoch: u64,

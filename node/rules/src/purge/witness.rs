@@ -25,7 +25,7 @@ const LOG_MAX: u64 = 4 * LOG_KEEP;
 const IDS_MAX: usize = 1 << 20;
 
 /// How far a witness's log was read: everything up to `seq` of one life of the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Cursor {
     /// Random name of the life of the log.
     pub epoch: u64,
@@ -47,7 +47,7 @@ pub struct Record {
 }
 
 /// What a witness says about its log. Only records on disk count.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct LogHead {
     /// Random name of the life of the log.
     pub epoch: u64,
@@ -417,5 +417,6 @@ fn first_chain(epoch: u64) -> u64 {
     next_chain(0, epoch, PurgeId(0))
 }
 
+mod fork;
 #[cfg(test)]
 mod tests;

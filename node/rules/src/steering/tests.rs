@@ -44,6 +44,7 @@ fn config(regions: usize) -> Config {
             disk_bytes: 0,
             geo_file: None,
             access_log: None,
+            purge: None,
             resolvers: Vec::new(),
             limits: Limits::default(),
         },
@@ -52,6 +53,7 @@ fn config(regions: usize) -> Config {
         zones: vec![],
         tenants: vec![],
         sites: vec![],
+        tokens: Vec::new(),
         witnesses: vec![],
         fingerprint: [0; 32],
     }

@@ -63,7 +63,13 @@ impl Disk for RealDisk {
 
 /// What redb takes: a type that it can own, and that is not a `Box` itself.
 #[derive(Debug)]
-pub(super) struct Door(pub(super) Box<dyn StorageBackend>);
+pub(crate) struct Door(pub(super) Box<dyn StorageBackend>);
+
+impl Door {
+    pub(crate) fn new(backend: Box<dyn StorageBackend>) -> Self {
+        Self(backend)
+    }
+}
 
 impl StorageBackend for Door {
     fn len(&self) -> io::Result<u64> {

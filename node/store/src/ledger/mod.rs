@@ -12,6 +12,7 @@ mod file;
 mod load;
 mod writer;
 
+pub(crate) use disk::Door;
 pub use disk::{Disk, RealDisk};
 pub use faulty::{FaultyDisk, Image};
 pub use file::{Chance, LedgerFile, Life, Log, Opened, Past};

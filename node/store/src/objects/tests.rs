@@ -74,6 +74,7 @@ fn object(number: u64, body: Body) -> Entry {
         },
         stamp: Position(number),
         verified: AtomicU64::new(number),
+        confirmed_ms: 0,
         purge_keys: vec![number].into(),
         body,
         site: SiteId::parse("shop").unwrap(),

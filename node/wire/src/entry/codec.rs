@@ -129,7 +129,8 @@ fn write(entry: &Entry, out: &mut Vec<u8>, start: usize) -> Result<(), EntryFaul
 
 fn write_object(object: &Object, out: &mut Vec<u8>) -> Result<(), EntryFault> {
     // taken apart by name, so that a field that is added to an object cannot be forgotten here
-    let Object { status, headers, freshness, stamp, verified: _, purge_keys, made, body, site } = object;
+    let Object { status, headers, freshness, stamp, verified: _, confirmed_ms: _, purge_keys, made, body, site } =
+        object;
     out.extend_from_slice(&status.as_u16().to_le_bytes());
     write_freshness(freshness, out);
     out.extend_from_slice(&stamp.0.to_le_bytes());
@@ -336,7 +337,8 @@ fn read_object(reader: &mut Reader<'_>) -> Result<Object, EntryFault> {
         }
         _ => return Err(EntryFault::Malformed("body")),
     };
-    Ok(Object { status, headers, freshness, stamp, verified: AtomicU64::new(stamp.0), purge_keys, made, body, site })
+    let verified = AtomicU64::new(stamp.0);
+    Ok(Object { status, headers, freshness, stamp, verified, confirmed_ms: 0, purge_keys, made, body, site })
 }
 
 fn read_freshness(reader: &mut Reader<'_>) -> Result<Freshness, EntryFault> {

@@ -32,7 +32,7 @@
 //! length over its limit or a byte too many is an [`EntryFault`], which the store takes for a miss: an entry is either
 //! what was written or nothing. The checksum finds accidents, not forgers.
 //!
-//! `Object::verified` is not kept. It begins again at the stamp, which is always right and costs one longer look.
+//! `Object::verified` and `Object::confirmed_ms` are not kept. It begins again at the stamp, which is always right and costs one longer look.
 
 mod codec;
 
@@ -110,6 +110,9 @@ pub struct Object {
     pub stamp: Position,
     /// The position up to which it was last found valid; never below the stamp.
     pub verified: AtomicU64,
+    /// When this node last began to ask the origin for it, in ms of the clock that only this run of the machine knows; 0 if
+    /// it did not, or that is not known any more. Not kept on disk.
+    pub confirmed_ms: u64,
     /// What it falls under, as the site's guard hashes it.
     pub purge_keys: Box<[u64]>,
     /// The name of what its body says: drawn when it was fetched, kept by a renewal. Coded forms of it are filed under it.
@@ -175,6 +178,7 @@ impl Object {
             freshness,
             stamp,
             verified: AtomicU64::new(stamp.0),
+            confirmed_ms: 0,
             purge_keys: self.purge_keys.clone(),
             made: self.made,
             body: self.body.clone(),

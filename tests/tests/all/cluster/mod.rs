@@ -3,6 +3,7 @@
 mod crash;
 mod owner;
 mod purging;
+mod receipts;
 mod residency;
 mod steering;
 

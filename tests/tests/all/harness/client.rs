@@ -113,11 +113,24 @@ impl Connection {
 
     /// Sends a request and takes the head of the answer.
     pub(crate) async fn head(&mut self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, String> {
+        self.head_within(PATIENCE, request).await
+    }
+
+    async fn head_within(
+        &mut self,
+        patience: Duration,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Response<Incoming>, String> {
         self.sender.ready().await.map_err(|error| format!("the connection is gone: {error}"))?;
-        match timeout(PATIENCE, self.sender.send_request(request)).await {
+        match timeout(patience, self.sender.send_request(request)).await {
             Ok(answered) => answered.map_err(|error| format!("no answer: {error}")),
-            Err(_) => Err(format!("no answer in {PATIENCE:?}")),
+            Err(_) => Err(format!("no answer in {patience:?}")),
         }
+    }
+
+    /// Sends a request whose answer may take longer than others, and takes the whole answer.
+    pub(crate) async fn patient(&mut self, patience: Duration, request: Request<Full<Bytes>>) -> Result<Reply, String> {
+        Ok(Reply::read(self.head_within(patience, request).await?).await)
     }
 
     /// Sends a request and takes the whole answer.

@@ -18,9 +18,13 @@ use tempfile::TempDir;
 use super::{
     Process, binary,
     client::{self, Reply},
+    disk::SmallDisk,
     free_addresses_on,
+    orders::Door,
     origin::Origin,
-    quiet, run, until_some,
+    quiet, run,
+    shim::Shim,
+    until_some,
 };
 
 /// The host of the site that may be everywhere.
@@ -45,6 +49,13 @@ const REGIONS: [(&str, &str, &str, f64, f64); 3] = [
     ("ap-southeast", "sg", "countries = [\"SG\"]", 1.35, 103.82),
 ];
 
+/// The routes of the free site, if a plan has none.
+const KEYED: &str = r#"[[sites.routes]]
+path = "/keyed/*"
+query = { drop_tracking = true }
+key = { cookies = "plan", country = true, device = true }
+"#;
+
 /// A node of the fleet.
 pub(crate) struct Member {
     pub(crate) name: String,
@@ -55,10 +66,24 @@ pub(crate) struct Member {
     pub(crate) http: SocketAddr,
     pub(crate) dns: SocketAddr,
     pub(crate) admin: SocketAddr,
+    /// Where the others reach it, and where it listens.
     peer: SocketAddr,
+    peer_listen: SocketAddr,
     /// Everything that it writes is in here.
     pub(crate) dir: PathBuf,
     process: Option<Process>,
+    ledger_disk: Option<SmallDisk>,
+}
+
+/// What a fleet is to be like.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Plan {
+    /// Nodes in each of the three regions.
+    pub(crate) per_region: u8,
+    /// Whether there is a [`Shim`] between the nodes.
+    pub(crate) shim: bool,
+    /// The tables of the free site's routes; if left out, one that keys by cookies, country and device.
+    pub(crate) routes: Option<&'static str>,
 }
 
 /// A fleet that runs.
@@ -67,6 +92,7 @@ pub(crate) struct Fleet {
     pub(crate) nodes: Vec<Member>,
     /// The origin of both sites.
     pub(crate) origin: Origin,
+    shim: Option<Shim>,
     dir: TempDir,
     _alone: RwLockWriteGuard<'static, ()>,
 }
@@ -74,12 +100,18 @@ pub(crate) struct Fleet {
 impl Fleet {
     /// Starts so many nodes in each of the three regions, and waits until all are ready.
     pub(crate) async fn start(per_region: u8) -> Self {
+        Self::planned(Plan { per_region, ..Plan::default() }).await
+    }
+
+    /// Starts a fleet as planned, and waits until all nodes are ready.
+    pub(crate) async fn planned(plan: Plan) -> Self {
         let alone = quiet::alone();
         let dir = TempDir::new().unwrap();
         let origin = Origin::start();
-        let nodes = members(dir.path(), per_region);
-        write_shared(dir.path(), &nodes, &origin);
-        let mut fleet = Self { nodes, origin, dir, _alone: alone };
+        let mut nodes = members(dir.path(), plan.per_region);
+        let shim = plan.shim.then(|| shim(&mut nodes));
+        write_shared(dir.path(), &nodes, &origin, plan.routes);
+        let mut fleet = Self { nodes, origin, shim, dir, _alone: alone };
         fleet.certify();
         for node in &mut fleet.nodes {
             node.write_config();
@@ -102,6 +134,11 @@ impl Fleet {
             let made = self.run(&[&["ca", "issue", "--dir", ca, "--out", out.to_str().unwrap()][..], &place].concat());
             assert_eq!(made.code, Some(0), "meridian ca issue: {}", made.output);
         }
+    }
+
+    /// What is between the nodes; nodes have the numbers there that they have here.
+    pub(crate) fn shim(&self) -> &Shim {
+        self.shim.as_ref().expect("the fleet was planned with a shim")
     }
 
     /// Where the CA is.
@@ -165,7 +202,7 @@ impl Member {
     /// Starts it; it may have run before.
     pub(crate) fn start(&mut self) {
         assert!(self.process.is_none(), "{} runs", self.name);
-        let mut command = Command::new(binary());
+        let mut command = self.ledger_disk.as_ref().map_or_else(|| Command::new(binary()), SmallDisk::command);
         command.arg("run").arg("--config").arg(&self.dir);
         self.process = Some(Process::start(&self.name, &self.dir, &mut command));
     }
@@ -211,6 +248,23 @@ impl Member {
         format!("Bearer {}", self.token())
     }
 
+    /// Where purges are ordered, also while this is not at hand.
+    pub(crate) fn door(&self) -> Door {
+        Door::new(&self.name, self.admin, &self.token())
+    }
+
+    /// Puts its ledger on a disk of its own, so many MiB large, from its next start on.
+    pub(crate) fn small_ledger_disk(&mut self, mib: u32) -> &SmallDisk {
+        assert!(self.process.is_none(), "{} runs", self.name);
+        let folder = self.dir.join("state").join("ledger");
+        self.ledger_disk.insert(SmallDisk::over(&self.dir, folder, mib))
+    }
+
+    /// That disk.
+    pub(crate) fn ledger_disk(&self) -> &SmallDisk {
+        self.ledger_disk.as_ref().expect("it has a disk of its own")
+    }
+
     /// Orders something of its admin interface.
     pub(crate) async fn post(&self, target: &str, order: &Value) -> Reply {
         let request = Request::post(target)
@@ -222,15 +276,7 @@ impl Member {
 
     /// Orders a purge; the answer is its receipt.
     pub(crate) async fn purge(&self, order: &Value) -> Result<(u16, Value), String> {
-        let request = Request::post("/api/v1/purges")
-            .header("host", self.admin.to_string())
-            .header("authorization", self.bearer())
-            .header("content-type", "application/json")
-            .body(Full::from(order.to_string()))
-            .unwrap();
-        let reply = client::try_send(self.admin, request).await?;
-        let receipt = serde_json::from_slice(&reply.body).map_err(|error| format!("{error}: {}", reply.seen()))?;
-        Ok((reply.status.as_u16(), receipt))
+        self.door().order(order).await
     }
 
     /// Gets a target of a host.
@@ -244,7 +290,7 @@ impl Member {
     }
 
     fn write_config(&self) {
-        let Self { name, http, dns, admin, peer, dir, .. } = self;
+        let Self { name, http, dns, admin, peer_listen, dir, .. } = self;
         let config = format!(
             r#"shared = "../fleet"
 [node]
@@ -258,7 +304,7 @@ listen = "{dns}"
 [admin]
 listen = "{admin}"
 [peer]
-listen = "{peer}"
+listen = "{peer_listen}"
 ca = "identity/ca.pem"
 certificate = "identity/{name}.pem"
 key = "identity/{name}.key"
@@ -282,14 +328,35 @@ fn members(dir: &Path, per_region: u8) -> Vec<Member> {
             let name = format!("{region}-{index}");
             let dir = dir.join(&name);
             fs::create_dir_all(&dir).unwrap();
-            nodes.push(Member { name, region, jurisdiction, ip, http, dns, admin, peer, dir, process: None });
+            nodes.push(Member {
+                name,
+                region,
+                jurisdiction,
+                ip,
+                http,
+                dns,
+                admin,
+                peer,
+                peer_listen: peer,
+                dir,
+                process: None,
+                ledger_disk: None,
+            });
         }
     }
     nodes
 }
 
+/// Puts a shim between the nodes.
+fn shim(nodes: &mut [Member]) -> Shim {
+    let listening: Vec<_> = nodes.iter().map(|node| node.peer_listen).collect();
+    let shim = Shim::between(&listening);
+    nodes.iter_mut().enumerate().for_each(|(number, node)| node.peer = shim.front(number));
+    shim
+}
+
 /// The part of the config that all nodes share.
-fn write_shared(dir: &Path, nodes: &[Member], origin: &Origin) {
+fn write_shared(dir: &Path, nodes: &[Member], origin: &Origin, routes: Option<&str>) {
     let mut text = String::new();
     for (_, jurisdiction, countries, ..) in REGIONS {
         let _ = write!(text, "[[jurisdictions]]\nname = \"{jurisdiction}\"\n{countries}\n");
@@ -305,6 +372,7 @@ fn write_shared(dir: &Path, nodes: &[Member], origin: &Origin) {
         }
     }
     let url = origin.url();
+    let routes = routes.unwrap_or(KEYED);
     let _ = write!(
         text,
         r#"[[zones]]
@@ -315,10 +383,7 @@ tenant = "acme"
 hosts = ["{FREE}"]
 origin = "{url}"
 dns_ttl = "5s"
-[[sites.routes]]
-path = "/keyed/*"
-query = {{ drop_tracking = true }}
-key = {{ cookies = "plan", country = true, device = true }}
+{routes}
 [[sites]]
 name = "{PINNED_SITE}"
 tenant = "clinic"

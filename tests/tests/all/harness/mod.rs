@@ -4,14 +4,17 @@
 
 pub(crate) mod certificates;
 pub(crate) mod client;
+pub(crate) mod disk;
 pub(crate) mod dns;
 pub(crate) mod fleet;
 mod node;
+pub(crate) mod orders;
 pub(crate) mod origin;
 pub(crate) mod parted;
 mod process;
 mod quiet;
 pub(crate) mod scribe;
+pub(crate) mod shim;
 pub(crate) mod stamped;
 pub(crate) mod wire;
 

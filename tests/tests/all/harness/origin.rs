@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
 };
@@ -118,8 +118,9 @@ type Script = Arc<dyn Fn(&Seen) -> Answer + Send + Sync>;
 struct State {
     scripts: Mutex<HashMap<String, Script>>,
     seen: Mutex<Vec<Seen>>,
-    version: AtomicU64,
+    version: Arc<AtomicU64>,
     failing: Mutex<Option<Failing>>,
+    forgets: AtomicBool,
 }
 
 /// How the origin fails.
@@ -204,6 +205,16 @@ impl Origin {
         self.state.version.fetch_add(1, Ordering::SeqCst) + 1
     }
 
+    /// The version of its objects, for tasks that publish.
+    pub(crate) fn versions(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.state.version)
+    }
+
+    /// Remembers no request from now on: for tests of minutes.
+    pub(crate) fn forget(&self) {
+        self.state.forgets.store(true, Ordering::SeqCst);
+    }
+
     /// Fails from now on, or not any more.
     pub(crate) fn fail(&self, failing: Option<Failing>) {
         *self.state.failing.lock().unwrap() = failing;
@@ -242,7 +253,9 @@ async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Respons
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
     let seen = Seen { method: parts.method, target, headers: parts.headers, body };
     // what is noted first is what the version is read after: a request that was seen is never answered older
-    state.seen.lock().unwrap().push(seen.clone());
+    if !state.forgets.load(Ordering::SeqCst) {
+        state.seen.lock().unwrap().push(seen.clone());
+    }
     let failing = *state.failing.lock().unwrap();
     let answer = match failing {
         Some(Failing::Cut) => return Err(BrokenOff),

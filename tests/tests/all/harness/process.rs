@@ -76,8 +76,10 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
         let output = self.output();
-        // foyer's own tasks may panic when their disk fails; the node has to live with it
-        let panicked = output.lines().any(|line| line.contains("panicked at") && !line.contains("/foyer-"));
+        // foyer's own tasks may panic when their disk fails, and redb when its file is torn; the node has to live with it
+        let others = ["/foyer-", "/redb-"];
+        let own = |line: &str| line.contains("panicked at") && !others.iter().any(|name| line.contains(name));
+        let panicked = output.lines().any(own);
         if thread::panicking() {
             let lines: Vec<_> = output.lines().collect();
             let shown = lines[lines.len().saturating_sub(LINES_SHOWN)..].join("\n");

@@ -12,6 +12,7 @@ mod keyed;
 mod origins;
 mod parsing;
 mod protocols;
+mod purges;
 mod ranges;
 mod reasons;
 mod sharing;

@@ -89,6 +89,7 @@ fn config(sites: Vec<Site>) -> Config {
             disk_bytes: 0,
             geo_file: None,
             access_log: None,
+            purge: None,
             resolvers: Vec::new(),
             limits: Limits::default(),
         },
@@ -97,6 +98,7 @@ fn config(sites: Vec<Site>) -> Config {
         zones: Vec::new(),
         tenants: Vec::new(),
         sites: sites.into_iter().map(Arc::new).collect(),
+        tokens: Vec::new(),
         witnesses: Vec::new(),
         fingerprint: [0; 32],
     }

@@ -75,6 +75,7 @@ fn config(me: &str, fleet: &[(&str, &str)]) -> Config {
             disk_bytes: 0,
             geo_file: None,
             access_log: None,
+            purge: None,
             resolvers: Vec::new(),
             limits: Limits::default(),
         },
@@ -83,6 +84,7 @@ fn config(me: &str, fleet: &[(&str, &str)]) -> Config {
         zones: vec![],
         tenants: vec![],
         sites: vec![site(None), site(Some("eu")), prices()],
+        tokens: Vec::new(),
         witnesses: vec![],
         fingerprint: [0; 32],
     }

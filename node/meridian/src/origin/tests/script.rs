@@ -226,6 +226,7 @@ pub(super) fn config(origins: Vec<Origin>) -> Config {
             disk_bytes: 0,
             geo_file: None,
             access_log: None,
+            purge: None,
             resolvers: Vec::new(),
             limits: Limits::default(),
         },
@@ -234,6 +235,7 @@ pub(super) fn config(origins: Vec<Origin>) -> Config {
         zones: Vec::new(),
         tenants: vec![region_config::Tenant::new(tenant)],
         sites: vec![Arc::new(site)],
+        tokens: Vec::new(),
         witnesses: Vec::new(),
         fingerprint: [0; 32],
     }

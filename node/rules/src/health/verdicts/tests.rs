@@ -29,6 +29,7 @@ fn config(regions: usize, nodes: usize, here: (usize, usize)) -> Config {
             disk_bytes: 0,
             geo_file: None,
             access_log: None,
+            purge: None,
             resolvers: Vec::new(),
             limits: Limits::default(),
         },
@@ -45,6 +46,7 @@ fn config(regions: usize, nodes: usize, here: (usize, usize)) -> Config {
         zones: vec![],
         tenants: vec![],
         sites: vec![],
+        tokens: Vec::new(),
         witnesses: vec![],
         fingerprint: [0; 32],
     }
