@@ -3,6 +3,7 @@
 #   make demo     three regions on this machine, in front of a real origin; Ctrl-C stops it
 #                 (make demo ARGS='--network 1' if other programs have its addresses)
 #   make test     all tests: of the crates, of whole nodes, of the admin interface
+#   make sim      a fleet in simulated time, SEEDS=1000 of them; SEED=17 runs one and shows its trace (docs/simulation.md)
 #   make chaos    the tests of minutes: nodes killed and cut off for ten of them, a million purges during an absence, purges
 #                 over links as long as between continents (make chaos ARGS=ten_minutes for one of them)
 #   make model    every state of the purge protocol's larger models (docs/purge-protocol.md); takes very long
@@ -22,7 +23,7 @@ UI := admin-ui/dist/index.html
 UI_SOURCES := $(shell find admin-ui/src admin-ui/public -type f) $(wildcard admin-ui/*.html admin-ui/*.json admin-ui/*.js admin-ui/*.ts)
 say = @printf '==> %s\n'
 
-.PHONY: help build demo test chaos model lint bench bench-hot tools binary
+.PHONY: help build demo test chaos model sim lint bench bench-hot tools binary
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -34,7 +35,9 @@ demo: tools-demo $(UI) binary deploy/demo-origin/node_modules/.package-lock.json
 test: tools-test $(UI) binary $(patsubst %/package-lock.json,%/node_modules/.package-lock.json,\
 		$(wildcard tests/*/package-lock.json) deploy/demo-origin/package-lock.json)
 	$(say) 'testing the crates, and whole nodes'
-	@cargo test --workspace
+	@cargo test --workspace --exclude simulation
+	$(say) 'testing a fleet in simulated time'
+	@cargo test -p simulation
 	$(say) 'testing the admin interface'
 	@npm --prefix admin-ui run --silent test
 
@@ -48,6 +51,10 @@ model: tools-model
 	@cargo run --release --quiet -p purge-model
 	$(say) 'leaving out every guard'
 	@cargo run --release --quiet -p purge-model mutants
+
+SEEDS ?= 1000
+sim: tools-build $(UI)
+	@cargo run --quiet --release -p simulation -- $(if $(SEED),--seed $(SEED),$(SEEDS))
 
 lint: tools-lint admin-ui/node_modules/.package-lock.json
 	$(say) 'formatting'

@@ -6,6 +6,10 @@ use std::time::{Duration, Instant, SystemTime};
 /// Wall clock: milliseconds since the Unix epoch. 0 if the clock stands before it.
 #[must_use]
 pub fn unix_ms() -> u64 {
+    #[cfg(feature = "simulation")]
+    if let Some(world) = crate::simulation::world() {
+        return world.unix_ms();
+    }
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
@@ -27,6 +31,10 @@ pub fn http_date_of(unix_ms: u64) -> String {
 /// Monotonic clock, for deadlines and durations.
 #[must_use]
 pub fn instant() -> Instant {
+    #[cfg(feature = "simulation")]
+    if crate::simulation::world().is_some() {
+        return tokio::time::Instant::now().into_std();
+    }
     Instant::now()
 }
 
@@ -34,6 +42,10 @@ pub fn instant() -> Instant {
 /// plain number for pure code, and what promises about time are measured by.
 #[must_use]
 pub fn monotonic_ms() -> u64 {
+    #[cfg(feature = "simulation")]
+    if let Some(world) = crate::simulation::world() {
+        return world.monotonic_ms();
+    }
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     let (seconds, nanos) = (u64::try_from(now.tv_sec).unwrap_or(0), u64::try_from(now.tv_nsec).unwrap_or(0));
     seconds.saturating_mul(1_000).saturating_add(nanos / 1_000_000)
@@ -42,6 +54,10 @@ pub fn monotonic_ms() -> u64 {
 /// Wall clock in microseconds since the Unix epoch. 0 if the clock stands before it.
 #[must_use]
 pub fn unix_us() -> u64 {
+    #[cfg(feature = "simulation")]
+    if let Some(world) = crate::simulation::world() {
+        return world.unix_ms() * 1_000;
+    }
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }

@@ -14,6 +14,8 @@ pub mod ledger;
 pub mod observe;
 pub mod origin;
 pub mod peers;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 pub mod snapshot;
 pub mod tasks;
 pub mod wiring;

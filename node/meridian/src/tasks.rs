@@ -27,6 +27,8 @@ impl Tasks {
         F::Output: Send + 'static,
     {
         tracing::trace!(task = name, "started");
+        #[cfg(feature = "simulation")]
+        let task = crate::simulation::inherited(task);
         tokio::spawn(self.tracker.track_future(task))
     }
 
@@ -38,6 +40,7 @@ impl Tasks {
         let stopping = self.stopping.clone();
         self.spawn(name, async move {
             tokio::select! {
+                biased;
                 () = stopping.cancelled() => {}
                 () = task => tracing::debug!(task = name, "ended by itself"),
             }
@@ -51,6 +54,10 @@ impl Tasks {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
+        #[cfg(feature = "simulation")]
+        if crate::simulation::world().is_some() {
+            return Some(work());
+        }
         self.tracker.track_future(tokio::task::spawn_blocking(work)).await.ok()
     }
 

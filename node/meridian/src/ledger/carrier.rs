@@ -20,6 +20,9 @@ pub(super) enum Carrier {
     /// Channels in one process.
     #[cfg(test)]
     Local(super::tests::local::Port),
+    /// A simulated mesh.
+    #[cfg(feature = "simulation")]
+    Simulated(Arc<dyn crate::simulation::Links>),
 }
 
 /// Both directions of a line.
@@ -37,6 +40,9 @@ pub(super) enum Sending {
     /// A channel.
     #[cfg(test)]
     Local(tokio::sync::mpsc::Sender<Bytes>),
+    /// Of a simulated line.
+    #[cfg(feature = "simulation")]
+    Simulated(Box<dyn crate::simulation::Out>),
 }
 
 /// The direction to here.
@@ -45,7 +51,7 @@ pub(super) enum Receiving {
     /// A stream of the mesh.
     Mesh(quinn::RecvStream),
     /// A channel.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "simulation"))]
     Local(tokio::sync::mpsc::Receiver<Bytes>),
 }
 
@@ -83,6 +89,11 @@ impl Carrier {
             Self::Mesh(mesh) => tokio::time::timeout(OPEN, mesh_line(mesh, node, kind)).await,
             #[cfg(test)]
             Self::Local(port) => tokio::time::timeout(OPEN, port.open(node, kind)).await,
+            #[cfg(feature = "simulation")]
+            Self::Simulated(links) => {
+                let ends = tokio::time::timeout(OPEN, links.open(node, kind)).await;
+                ends.map(|ends| ends.map(simulated).ok_or(CarryFault::Ended))
+            }
         };
         let (line, peer) = opened.map_err(|_| CarryFault::TimedOut)??;
         if peer.member(realm) { Ok(line) } else { Err(CarryFault::Outside) }
@@ -93,6 +104,13 @@ async fn mesh_line(mesh: &Arc<Mesh>, node: &NodeId, kind: Kind) -> Result<(Line,
     let stream = mesh.open(node, kind).await?;
     let jurisdiction = mesh.jurisdiction_of(node).ok_or(CarryFault::Ended)?;
     Ok((Line::mesh(stream), Peer { node: node.clone(), jurisdiction }))
+}
+
+/// One end of a simulated line, and who is at the other.
+#[cfg(feature = "simulation")]
+pub(super) fn simulated(ends: crate::simulation::Ends) -> (Line, Peer) {
+    let line = Line { send: Sending::Simulated(ends.out), recv: Receiving::Local(ends.into) };
+    (line, Peer { node: ends.peer, jurisdiction: ends.jurisdiction })
 }
 
 impl Line {
@@ -109,6 +127,11 @@ impl Sending {
             Self::Mesh(stream) => Ok(write_frame(stream, bytes).await?),
             #[cfg(test)]
             Self::Local(channel) => channel.send(Bytes::copy_from_slice(bytes)).await.map_err(|_| CarryFault::Ended),
+            #[cfg(feature = "simulation")]
+            Self::Simulated(out) => {
+                let sent = out.frame(Bytes::copy_from_slice(bytes)).await;
+                sent.then_some(()).ok_or(CarryFault::Ended)
+            }
         }
     }
 }
@@ -118,7 +141,7 @@ impl Receiving {
     pub(super) async fn frame(&mut self) -> Result<Bytes, CarryFault> {
         match self {
             Self::Mesh(stream) => Ok(read_frame(stream, MESSAGE_BYTES_MAX).await?),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "simulation"))]
             Self::Local(channel) => channel.recv().await.ok_or(CarryFault::Ended),
         }
     }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use store::ledger::{LedgerError, Writer};
 
-use super::realm::Realm;
+use super::{core::Batch, realm::Realm};
 
 /// How long a change that nobody waits for may gather others.
 const LAZY: Duration = Duration::from_millis(30);
@@ -22,6 +22,7 @@ pub(super) struct Written {
 pub(super) async fn run(realm: Arc<Realm>, writer: Writer) {
     loop {
         tokio::select! {
+            biased;
             () = realm.urgent.notified() => {}
             () = realm.lazy.notified() => {
                 let _urgent_now = tokio::time::timeout(LAZY, realm.urgent.notified()).await;
@@ -29,7 +30,7 @@ pub(super) async fn run(realm: Arc<Realm>, writer: Writer) {
         }
         if let Err(stopped) = write(&realm, &writer).await {
             tracing::error!(realm = %realm.name, fault = %stopped, "the ledger is not written any more: purges are refused here");
-            realm.written.send_modify(|written| written.stopped = Some(stopped));
+            realm.written.change(|written| written.stopped = Some(stopped));
             return;
         }
     }
@@ -39,17 +40,33 @@ pub(super) async fn run(realm: Arc<Realm>, writer: Writer) {
 async fn write(realm: &Arc<Realm>, writer: &Writer) -> Result<(), LedgerError> {
     loop {
         let mut batch = realm.core.lock().batch();
-        let change = batch.change;
-        if batch.delta.is_empty() {
-            realm.core.lock().written(batch);
-            realm.written.send_modify(|written| written.change = written.change.max(change));
+        let delta = std::mem::take(&mut batch.delta);
+        if delta.is_empty() {
+            done(realm, batch);
             return Ok(());
         }
-        writer.commit(std::mem::take(&mut batch.delta)).await?;
-        realm.core.lock().written(batch);
-        realm.written.send_modify(|written| written.change = written.change.max(change));
+        #[cfg(feature = "simulation")]
+        if crate::simulation::world().is_some_and(|world| world.is_hasty()) {
+            done(realm, batch);
+            crate::simulation::pause(crate::simulation::Place::BeforeDisk).await;
+            writer.commit(delta).await?;
+            continue;
+        }
+        #[cfg(feature = "simulation")]
+        crate::simulation::pause(crate::simulation::Place::BeforeDisk).await;
+        writer.commit(delta).await?;
+        #[cfg(feature = "simulation")]
+        crate::simulation::pause(crate::simulation::Place::AfterDisk).await;
+        done(realm, batch);
         compact(realm, writer).await?;
     }
+}
+
+/// A batch is on disk, and everybody may know.
+fn done(realm: &Realm, batch: Batch) {
+    let change = batch.change;
+    realm.core.lock().written(batch);
+    realm.written.change(|written| written.change = written.change.max(change));
 }
 
 /// Drops the oldest part of the own log, when it is due.
@@ -58,8 +75,8 @@ async fn compact(realm: &Arc<Realm>, writer: &Writer) -> Result<(), LedgerError>
         return Ok(());
     };
     let log = writer.log();
-    let read = tokio::task::spawn_blocking(move || log.after(last - 1, 1, 1)).await;
-    let record = read.ok().and_then(Result::ok).and_then(|records| records.into_iter().next());
+    let read = realm.tasks.run_busy(move || log.after(last - 1, 1, 1)).await;
+    let record = read.and_then(Result::ok).and_then(|records| records.into_iter().next());
     let Some(record) = record.filter(|record| record.seq == last) else { return Ok(()) };
     if let Some(witness) = &mut realm.core.lock().witness {
         witness.handle_compact(last, record.chain);

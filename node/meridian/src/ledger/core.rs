@@ -135,18 +135,18 @@ impl Core {
         let appended = match &mut self.witness {
             Some(witness) if witness.voting() => witness.handle_event(event),
             _ => {
-                self.apply.handle_event(event, Source::Direct, now);
+                applied(event, self.apply.handle_event(event, Source::Direct, now));
                 return Err(Refusal::NotVoting);
             }
         };
         match (appended, self.own) {
             (Append::At { seq, .. }, Some(witness)) => {
-                self.apply.handle_event(event, Source::Log { witness, seq }, now);
+                applied(event, self.apply.handle_event(event, Source::Log { witness, seq }, now));
                 self.own_log();
                 Ok(seq)
             }
             _ => {
-                self.apply.handle_event(event, Source::Direct, now);
+                applied(event, self.apply.handle_event(event, Source::Direct, now));
                 Err(Refusal::Full)
             }
         }
@@ -184,7 +184,7 @@ impl Core {
         for record in records {
             match self.apply.handle_record(witness, epoch, record, now) {
                 Heard::Broken => return false,
-                Heard::Consumed { .. } => {}
+                Heard::Consumed { new } => applied(&record.event, new),
             }
             if let (Some(own), Some(log)) = (self.own, &mut self.witness)
                 && let Append::At { seq, .. } = log.handle_event(&record.event)
@@ -352,4 +352,14 @@ impl Core {
             self.apply.handle_own_log(witness.appended());
         }
     }
+}
+
+/// An event was put into the node's order, if it is `new` there: a simulation's checker is told.
+fn applied(event: &Event, new: bool) {
+    #[cfg(feature = "simulation")]
+    if let (true, Some(world)) = (new, crate::simulation::world()) {
+        world.applied(event);
+    }
+    #[cfg(not(feature = "simulation"))]
+    let _ = (event, new);
 }

@@ -16,6 +16,7 @@ mod commits;
 mod core;
 mod figures;
 mod follow;
+mod news;
 mod outlet;
 mod realm;
 mod serve;
@@ -95,6 +96,31 @@ impl Ledgers {
         Ok(ledgers)
     }
 
+    /// Opens the global realm of a simulated node. To be called inside its world.
+    ///
+    /// # Errors
+    /// [`LedgersFault`].
+    #[cfg(feature = "simulation")]
+    pub fn simulated(
+        config: &Config,
+        here: &JurisdictionId,
+        disk: &dyn Disk,
+        links: Arc<dyn crate::simulation::Links>,
+        tasks: &Tasks,
+    ) -> Result<Arc<Self>, LedgersFault> {
+        let realm = RealmId::global();
+        let carrier = Carrier::Simulated(links);
+        let opened = Realm::open(config, here, realm.clone(), disk, Some(&carrier), tasks)?;
+        Ok(Arc::new(Self { realms: BTreeMap::from([(realm, opened)]) }))
+    }
+
+    /// Answers a line that another simulated node has opened.
+    #[cfg(feature = "simulation")]
+    pub async fn serve_simulated(self: Arc<Self>, kind: Kind, ends: crate::simulation::Ends) {
+        let (line, peer) = carrier::simulated(ends);
+        serve::serve(&self, kind, peer, line).await;
+    }
+
     fn open_on(
         config: &Config,
         here: &JurisdictionId,
@@ -151,6 +177,11 @@ impl Peer {
 /// Random bytes.
 fn chance<const N: usize>() -> Result<[u8; N], LedgersFault> {
     let mut bytes = [0; N];
+    #[cfg(feature = "simulation")]
+    if let Some(world) = crate::simulation::world() {
+        world.chance(&mut bytes);
+        return Ok(bytes);
+    }
     getrandom::fill(&mut bytes).map_err(|_| LedgersFault::Chance)?;
     Ok(bytes)
 }

@@ -13,6 +13,7 @@ use wire::purge::{Answer, BATCH_BYTES, Refusal, Request, Sent, decode_answer, en
 
 use super::{
     carrier::{Carrier, CarryFault, Receiving, Sending},
+    chance,
     realm::Realm,
 };
 use crate::{clock, peers::Kind};
@@ -131,10 +132,9 @@ impl State {
 
 /// Between half and all of it.
 pub(super) fn jittered(pause_ms: u64) -> Duration {
-    let mut chance = [0];
     // without random numbers the pause is merely not jittered
-    let _none = getrandom::fill(&mut chance);
-    Duration::from_millis(pause_ms / 2 + pause_ms * u64::from(chance[0]) / 510)
+    let [chance] = chance().unwrap_or([0]);
+    Duration::from_millis(pause_ms / 2 + pause_ms * u64::from(chance) / 510)
 }
 
 /// Sends until the node stops. The line stands before there is anything to send: the first purge shall not wait for it.
@@ -168,6 +168,8 @@ async fn speak(realm: &Realm, outlet: &Outlet, mut send: Sending) -> CarryFault 
     loop {
         let events = outlet.next().await;
         let request = Request { realm: realm.name.clone(), store: outlet.store, events };
+        #[cfg(feature = "simulation")]
+        crate::simulation::pause(crate::simulation::Place::Send).await;
         if let Err(fault) = send.frame(&encode_request(&request)).await {
             return fault;
         }

@@ -17,7 +17,7 @@ use rules::purge::{
     witnesses,
 };
 use store::ledger::{Chance, Disk, LedgerError, LedgerFile, Log, Opened, Past, Writer};
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use wire::purge::{BATCH_BYTES, Sent, decode_have, encode_have};
 
 use super::{
@@ -28,6 +28,7 @@ use super::{
     core::Core,
     figures::Figures,
     follow,
+    news::News,
     outlet::{self, Outlet},
     stream::{self, StreamLine},
 };
@@ -86,7 +87,7 @@ pub struct Realm {
     pub(super) witnesses: Vec<NodeId>,
     pub(super) core: Mutex<Core>,
     /// What is on disk.
-    pub(super) written: watch::Sender<Written>,
+    pub(super) written: News<Written>,
     /// Something is to be written, and somebody waits for it.
     pub(super) urgent: Notify,
     /// Something is to be written.
@@ -147,7 +148,7 @@ impl Realm {
         let life = opened.life.life;
         tell(&name, &opened.past);
         let (core, file) = core(config, &name, opened)?;
-        let writer = Writer::start(file, name.as_str()).map_err(fault)?;
+        let writer = writer(file, &name).map_err(fault)?;
         let outlets = outlets(config, &name, &core, carrier.is_some());
         let stream = stream::line(config, &name, &core);
         let realm = Arc::new(Self {
@@ -165,7 +166,7 @@ impl Realm {
             stream,
             sites: RwLock::default(),
             core: Mutex::new(core),
-            written: watch::Sender::new(Written { change: 0, stopped: None }),
+            written: News::new(Written { change: 0, stopped: None }),
             urgent: Notify::new(),
             lazy: Notify::new(),
             tasks: tasks.clone(),
@@ -384,7 +385,7 @@ impl Realm {
 
     /// False if it was taken before.
     fn take(&self, event: &Arc<Event>) -> Result<bool, PurgeFault> {
-        let stopped = self.written.borrow().stopped.clone();
+        let stopped = self.written.read(|written| written.stopped.clone());
         if let Some(stopped) = stopped {
             return Err(stopped.into());
         }
@@ -417,7 +418,6 @@ impl Realm {
     }
 
     async fn reached(&self, id: PurgeId, goal: Acknowledged, news: &Notify) -> Result<(), LedgerError> {
-        let mut written = self.written.subscribe();
         loop {
             let notified = news.notified();
             tokio::pin!(notified);
@@ -425,32 +425,22 @@ impl Realm {
             if self.core.lock().receipts.state(id).is_some_and(|state| state >= goal) {
                 return Ok(());
             }
-            let stopped = async {
-                match written.wait_for(|written| written.stopped.is_some()).await {
-                    Ok(written) => written.stopped.clone(),
-                    Err(_) => None,
-                }
-            };
             tokio::select! {
+                biased;
                 () = notified => {}
-                Some(stopped) = stopped => return Err(stopped),
+                stopped = self.written.until(|written| written.stopped.clone()) => return Err(stopped),
             }
         }
     }
 
     /// Waits until a change is on disk.
     pub(super) async fn on_disk(&self, change: u64) -> Result<(), LedgerError> {
-        let mut written = self.written.subscribe();
-        let done = written.wait_for(|written| written.change >= change || written.stopped.is_some()).await;
-        match done {
-            Ok(written) if written.change >= change => Ok(()),
-            Ok(written) => Err(written.stopped.clone().unwrap_or_else(|| self.ended())),
-            Err(_) => Err(self.ended()),
-        }
-    }
-
-    fn ended(&self) -> LedgerError {
-        LedgerError::Stopped { name: self.name.to_string(), why: "the node stops".to_owned() }
+        let done = self.written.until(|written| match &written.stopped {
+            _ if written.change >= change => Some(Ok(())),
+            Some(stopped) => Some(Err(stopped.clone())),
+            None => None,
+        });
+        done.await
     }
 
     /// What became of a purge that this node took; of the last 10,000.
@@ -480,14 +470,14 @@ impl Realm {
     /// Reads the own log from disk.
     pub(super) async fn read_log(&self, after: u64, max: usize) -> Result<Vec<Arc<Record>>, CarryFault> {
         let log = self.log.clone();
-        let read = tokio::task::spawn_blocking(move || log.after(after, max, BATCH_BYTES)).await;
+        let read = self.tasks.run_busy(move || log.after(after, max, BATCH_BYTES)).await;
         match read {
-            Ok(Ok(records)) => Ok(records),
-            Ok(Err(fault)) => {
+            Some(Ok(records)) => Ok(records),
+            Some(Err(fault)) => {
                 tracing::error!(realm = %self.name, %fault, "the own log cannot be read");
                 Err(CarryFault::Ended)
             }
-            Err(_) => Err(CarryFault::Ended),
+            None => Err(CarryFault::Ended),
         }
     }
 
@@ -498,6 +488,14 @@ impl Realm {
         self.core.lock().set_back(u64::from_be_bytes(epoch));
         self.urgent.notify_one();
     }
+}
+
+fn writer(file: LedgerFile, realm: &RealmId) -> Result<Writer, LedgerError> {
+    #[cfg(feature = "simulation")]
+    if crate::simulation::world().is_some() {
+        return Ok(Writer::inline(file, realm.as_str()));
+    }
+    Writer::start(file, realm.as_str())
 }
 
 /// What all routes of a site promise that keep anything: the longest bound; none if one of them has none.

@@ -181,7 +181,7 @@ async fn listen(
 
 /// Says what the log has, and sends what is new on disk.
 async fn speak(realm: &Realm, mut send: Sending, mut heeded: mpsc::Receiver<Heed>) -> Result<(), CarryFault> {
-    let mut written = realm.written.subscribe();
+    let mut seen = realm.written.read(|written| written.change);
     let mut beat = tokio::time::interval(BEAT);
     // up to where the reader has got, and of which life of the log
     let mut place: Option<(u64, u64)> = None;
@@ -192,6 +192,7 @@ async fn speak(realm: &Realm, mut send: Sending, mut heeded: mpsc::Receiver<Heed
             said = news;
             speak_head(realm, &mut send, unasked).await?;
         }
+        let changed = realm.written.until(|written| (written.change != seen).then_some(written.change));
         tokio::select! {
             biased;
             heed = heeded.recv() => match heed.ok_or(CarryFault::Ended)? {
@@ -200,7 +201,7 @@ async fn speak(realm: &Realm, mut send: Sending, mut heeded: mpsc::Receiver<Heed
                 Heed::Poll(nonce) => speak_head(realm, &mut send, |head| TailFrame::Head { nonce, head }).await?,
             },
             _ = beat.tick() => speak_head(realm, &mut send, unasked).await?,
-            changed = written.changed() => changed.map_err(|_| CarryFault::Ended)?,
+            change = changed => seen = change,
         }
         if let Some((epoch, after)) = &mut place
             && !speak_records(realm, &mut send, *epoch, after).await?

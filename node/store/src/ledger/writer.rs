@@ -2,6 +2,7 @@
 
 use std::{sync::mpsc, thread};
 
+use parking_lot::Mutex;
 use rules::purge::Delta;
 use tokio::sync::oneshot;
 
@@ -14,12 +15,19 @@ use super::{
 /// of the disk is shared by all purges that came during the one before.
 const JOBS_MAX: usize = 4;
 
-/// Writes one realm's file on a thread of its own, which ends when this is dropped.
+/// Writes one realm's file, on a thread of its own that ends when this is dropped.
 #[derive(Debug)]
 pub struct Writer {
-    jobs: mpsc::SyncSender<Job>,
+    way: Way,
     log: Log,
     name: String,
+}
+
+/// How the file is reached.
+#[derive(Debug)]
+enum Way {
+    Thread(mpsc::SyncSender<Job>),
+    Inline(Mutex<LedgerFile>),
 }
 
 struct Job {
@@ -38,7 +46,13 @@ impl Writer {
         let thread = thread::Builder::new().name(format!("ledger-{name}")).spawn(move || run(file, &queue));
         let fault = |why: std::io::Error| LedgerError::Open { name: name.to_owned(), why: why.to_string() };
         thread.map_err(fault)?;
-        Ok(Self { jobs, log, name: name.to_owned() })
+        Ok(Self { way: Way::Thread(jobs), log, name: name.to_owned() })
+    }
+
+    /// One without a thread: who commits also writes. For a disk in memory, and runs that are to be repeated exactly.
+    #[must_use]
+    pub fn inline(file: LedgerFile, name: &str) -> Self {
+        Self { log: file.log(), way: Way::Inline(Mutex::new(file)), name: name.to_owned() }
     }
 
     /// Writes a change and waits until it is on disk.
@@ -46,9 +60,13 @@ impl Writer {
     /// # Errors
     /// [`LedgerError::Stopped`] now and ever after if the disk says no.
     pub async fn commit(&self, delta: Delta) -> Result<(), LedgerError> {
+        let jobs = match &self.way {
+            Way::Thread(jobs) => jobs,
+            Way::Inline(file) => return file.lock().commit(&delta),
+        };
         let (done, wait) = oneshot::channel();
         let gone = || LedgerError::Stopped { name: self.name.clone(), why: "the writer has ended".to_owned() };
-        self.jobs.try_send(Job { delta, done }).map_err(|_| gone())?;
+        jobs.try_send(Job { delta, done }).map_err(|_| gone())?;
         wait.await.unwrap_or_else(|_| Err(gone()))
     }
 

@@ -1,0 +1,71 @@
+//! Runs seeds: `simulation 100000` runs so many, `simulation --seed 17` one, with its trace.
+
+use std::{
+    process::ExitCode,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::{Duration, Instant},
+};
+
+use simulation::run::{Plan, run, run_all};
+
+/// After so many seeds it says how far it is.
+const EVERY: u64 = 5_000;
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match words[..] {
+        ["--seed", seed] => seed.parse().map_or(ExitCode::from(2), one),
+        [count] => count.parse().map_or(ExitCode::from(2), |count| many(1, count)),
+        [count, "--from", first] => match (count.parse(), first.parse()) {
+            (Ok(count), Ok(first)) => many(first, count),
+            _ => ExitCode::from(2),
+        },
+        _ => {
+            eprintln!("simulation COUNT [--from SEED] | --seed SEED");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn one(seed: u64) -> ExitCode {
+    let outcome = run(Plan::of(seed));
+    println!("{}{:?}", outcome.trace.text(), outcome.tally);
+    for breach in &outcome.breaches {
+        println!("line {}: {}", breach.line + 1, breach.what);
+    }
+    ExitCode::from(u8::from(!outcome.breaches.is_empty()))
+}
+
+fn many(first: u64, count: u64) -> ExitCode {
+    let (done, failed) = (AtomicU64::new(0), AtomicU64::new(0));
+    let totals: [AtomicU64; 5] = Default::default();
+    let began = Instant::now();
+    run_all((first..first + count).map(Plan::of), |plan, outcome| {
+        let tally = outcome.tally;
+        let all = [tally.served, tally.hits, tally.purges, tally.kills, tally.failed];
+        for (total, one) in totals.iter().zip(all) {
+            total.fetch_add(one, Relaxed);
+        }
+        if let Some(breach) = outcome.breaches.first() {
+            failed.fetch_add(1, Relaxed);
+            println!("seed {}: {} (its trace: make sim SEED={})", plan.seed, breach.what, plan.seed);
+        }
+        let done = done.fetch_add(1, Relaxed) + 1;
+        if done.is_multiple_of(EVERY) {
+            println!("{done} seeds, {} a second", done / began.elapsed().as_secs().max(1));
+        }
+        true
+    });
+    let seconds = began.elapsed().as_secs_f64();
+    let [served, hits, purges, kills, fails] = totals.map(AtomicU64::into_inner);
+    let failed = failed.into_inner();
+    println!(
+        "{count} seeds in {seconds:.1} s, {:.1} a second; {failed} failed",
+        Duration::from_secs(count).as_secs_f64() / seconds
+    );
+    println!(
+        "{served} answers, {hits} of them from a cache; {fails} requests unanswered; {purges} purges; {kills} kills"
+    );
+    ExitCode::from(u8::from(failed > 0))
+}

@@ -1,0 +1,80 @@
+//! Seeds, every time that anything is tested. More of them: `make sim SEEDS=100000`.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use parking_lot::Mutex;
+use simulation::{
+    run::{Mode, Plan, run, run_all},
+    stage::Planted,
+};
+
+/// Seeds of an ordinary test.
+const SEEDS: u64 = 1_000;
+
+#[test]
+fn a_thousand_seeds_break_no_promise() {
+    let failed = Mutex::new(Vec::new());
+    let (served, everywhere, kills) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+    run_all((1..=SEEDS).map(Plan::of), |plan, outcome| {
+        served.fetch_add(outcome.tally.served, Relaxed);
+        everywhere.fetch_add(outcome.tally.everywhere, Relaxed);
+        kills.fetch_add(outcome.tally.kills, Relaxed);
+        if let Some(breach) = outcome.breaches.first() {
+            failed.lock().push(format!("seed {}: {} (its trace: make sim SEED={})", plan.seed, breach.what, plan.seed));
+        }
+        true
+    });
+    let failed = failed.into_inner();
+    assert!(failed.is_empty(), "{} seeds failed\n{}", failed.len(), failed.join("\n"));
+    // a run in which nothing happens shows nothing
+    let each = [served, everywhere, kills].map(|total| total.into_inner() / SEEDS);
+    assert!(each[0] >= 100 && each[1] >= 5 && each[2] >= 2, "{each:?}");
+}
+
+#[test]
+fn a_seed_run_twice_gives_the_same_trace_to_the_byte() {
+    for seed in [3, 6, 8, 13, 21, 34, 55, 89, 99] {
+        let [first, second] = [(); 2].map(|()| run(Plan::of(seed)).trace.text());
+        assert!(first.lines().count() > 200);
+        if let Some((a, b)) = first.lines().zip(second.lines()).find(|(a, b)| a != b) {
+            panic!("seed {seed}:\n{a}\n{b}");
+        }
+        assert_eq!(first, second, "seed {seed}");
+    }
+    assert_ne!(run(Plan::of(1)).trace.text(), run(Plan::of(2)).trace.text());
+}
+
+/// In which of the first thousand seeds a planted fault is found first.
+fn found(planted: Planted) -> Option<u64> {
+    let first = Mutex::new(None);
+    let plans = (1..=SEEDS).map(|seed| Plan { planted, mode: Mode::Safety, ..Plan::of(seed) });
+    run_all(plans, |plan, outcome| {
+        if !outcome.breaches.is_empty() {
+            let mut first = first.lock();
+            *first = Some(first.map_or(plan.seed, |seed: u64| seed.min(plan.seed)));
+        }
+        outcome.breaches.is_empty()
+    });
+    first.into_inner()
+}
+
+#[test]
+fn a_stamp_at_the_end_of_a_fetch_is_found() {
+    assert!(found(Planted::StampAtEnd).is_some());
+}
+
+#[test]
+fn an_acknowledgement_before_the_disk_is_found() {
+    assert!(found(Planted::AckBeforeDisk).is_some());
+}
+
+#[test]
+fn a_cache_without_a_lease_is_found() {
+    assert!(found(Planted::NoLease).is_some());
+}
+
+#[test]
+fn a_hop_without_translation_is_found() {
+    assert!(found(Planted::NoTranslation).is_some());
+}
