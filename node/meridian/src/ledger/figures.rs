@@ -1,5 +1,6 @@
 //! What a realm's ledger counts of itself.
 
+use region_config::NodeId;
 use wire::purge::Sent;
 
 use crate::{
@@ -32,4 +33,19 @@ impl Figures {
     pub fn effect(&self) -> Durations {
         self.effect.read()
     }
+}
+
+/// How a realm stands on this node, for operators.
+#[derive(Debug, Clone)]
+pub struct Standing {
+    /// Its witnesses, each with how many ms ago this node was sure to have heard all that it had; none if never.
+    pub witnesses: Vec<(NodeId, Option<u64>)>,
+    /// How many ms ago this node was sure to have heard everything; none if it never was.
+    pub lease_age_ms: Option<u64>,
+    /// Purges taken here that no majority has yet.
+    pub waiting: usize,
+    /// Per other member: events that wait to be sent or answered.
+    pub backlog: Vec<(NodeId, usize)>,
+    /// Purged keys remembered.
+    pub marks: usize,
 }

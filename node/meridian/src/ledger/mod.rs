@@ -31,8 +31,8 @@ use store::ledger::{Disk, RealDisk};
 pub(crate) use self::stream::server::credentials_fault;
 use self::{carrier::Carrier, serve::Door};
 pub use self::{
-    figures::Figures,
-    realm::{Purge, PurgeFault, Realm, Standing},
+    figures::{Figures, Standing},
+    realm::{Purge, PurgeFault, Realm},
 };
 use crate::{
     peers::{Kind, Mesh},

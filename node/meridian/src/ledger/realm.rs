@@ -26,7 +26,7 @@ use super::{
     chance,
     commits::{self, Written},
     core::Core,
-    figures::Figures,
+    figures::{Figures, Standing},
     follow,
     news::News,
     outlet::{self, Outlet},
@@ -115,21 +115,6 @@ const POLL_MS: (u64, u64) = (250, 1_000);
 const UNSURE_MS: u64 = 5_000;
 /// How often it is looked at what the passing of time brings.
 const TICK: Duration = Duration::from_millis(100);
-
-/// How a realm stands on this node, for operators.
-#[derive(Debug, Clone)]
-pub struct Standing {
-    /// Its witnesses, each with how many ms ago this node was sure to have heard all that it had; none if never.
-    pub witnesses: Vec<(NodeId, Option<u64>)>,
-    /// How many ms ago this node was sure to have heard everything; none if it never was.
-    pub lease_age_ms: Option<u64>,
-    /// Purges taken here that no majority has yet.
-    pub waiting: usize,
-    /// Per other member: events that wait to be sent or answered.
-    pub backlog: Vec<(NodeId, usize)>,
-    /// Purged keys remembered.
-    pub marks: usize,
-}
 
 impl Realm {
     /// Opens the realm's file and starts its tasks.
