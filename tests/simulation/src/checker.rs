@@ -88,6 +88,8 @@ struct Checker {
     origin: Versions,
     purges: BTreeMap<PurgeId, Purge>,
     nodes: [Node; NODES],
+    /// Asked for.
+    asked: Versions,
     /// Acknowledged by a majority.
     acknowledged: Versions,
     /// The same, with times.
@@ -106,6 +108,7 @@ pub fn check(lines: &[Line], terms: Terms) -> (Vec<Breach>, Tally) {
         origin: [0; DOCS],
         purges: BTreeMap::new(),
         nodes: [Node::default(); NODES],
+        asked: [0; DOCS],
         acknowledged: [0; DOCS],
         history: Vec::new(),
         requests: BTreeMap::new(),
@@ -132,7 +135,8 @@ impl Checker {
             (Event::Accept { id, docs, .. }, _) => {
                 let versions = || docs.iter().map(|doc| (*doc, self.origin[*doc])).collect();
                 let purge = || Purge { versions: versions(), acknowledged: None };
-                self.purges.entry(*id).or_insert_with(purge);
+                let purge = self.purges.entry(*id).or_insert_with(purge);
+                raise(&mut self.asked, &purge.versions);
             }
             (Event::Ack { id, level, applied }, Some(node)) => self.ack(line.at_ms, *id, node, *level, applied)?,
             (Event::Applied { id }, Some(node)) => {
@@ -197,6 +201,9 @@ impl Checker {
             let before = self.history.partition_point(|(acked_ms, _)| acked_ms + tight_ms + TICK_MS < at_ms);
             oldest = oldest.max(before.checked_sub(1).map_or(0, |last| self.history[last].1[doc]));
         }
+        if self.is_over {
+            oldest = oldest.max(self.asked[doc]);
+        }
         self.requests.insert(request, Request { doc, node, oldest, after_deadline: self.is_over });
     }
 
@@ -231,13 +238,13 @@ impl Checker {
         Ok(())
     }
 
-    /// Everything that was asked for has come true by now.
+    /// Everything that was asked for is safe by now, and from now on in effect everywhere.
     fn deadline(&mut self) -> Result<(), String> {
-        let mut late = self.purges.iter().filter(|(_, purge)| purge.acknowledged != Some(Level::All));
+        let mut late = self.purges.iter().filter(|(_, purge)| purge.acknowledged < Some(Level::Quorum));
         if let Some((id, purge)) = late.next() {
             let more = late.count();
             return Err(format!(
-                "I15: purge {:08x} (and {more} more) is {:?} and not in effect everywhere",
+                "I15: purge {:08x} (and {more} more) is acknowledged as {:?} and no more",
                 id.0 >> 96,
                 purge.acknowledged
             ));
@@ -348,10 +355,14 @@ mod tests {
     #[test]
     fn what_is_late_is_found() {
         let terms = Terms { tight_ms: None };
-        let late = purged(vec![ack(Level::Quorum, &[]), (0, Event::Deadline)]);
+        let late = purged(vec![ack(Level::Local, &[]), (0, Event::Deadline)]);
         assert!(first(&late, terms).is_some_and(|what| what.starts_with("I15")));
-        let done = vec![ack(Level::All, &[]), (0, Event::Deadline)];
+        let done = vec![ack(Level::Quorum, &[]), (0, Event::Deadline)];
         assert_eq!(first(&purged(done.clone()), terms), None);
+        assert!(
+            first(&purged([done.clone(), asked(5, 1)].concat()), terms).is_some(),
+            "it has to be everywhere by now"
+        );
         let unanswered = [done, vec![(2, Event::Arrive { request: 3, doc: 0 })]].concat();
         assert!(first(&purged(unanswered), terms).is_some_and(|what| what.starts_with("I15")));
     }

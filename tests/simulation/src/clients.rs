@@ -1,4 +1,4 @@
-//! Readers, and the application that publishes and purges, and asks again until it is told that all is well.
+//! Readers, and the application that publishes and purges, and asks again until it is told what it wants to hear.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,10 +16,12 @@ use crate::{
 /// Longest wait between a purge's tries, in ms.
 const AGAIN_MS: u64 = 700;
 
-/// A purge until it is everywhere.
+/// A purge until the application has what it wants.
 #[derive(Debug)]
 struct Campaign {
     wish: Wish,
+    /// What the application is content with.
+    goal: Level,
     /// When to try again, if nothing is heard.
     again_ms: u64,
 }
@@ -40,7 +42,7 @@ impl Clients {
     #[must_use]
     pub fn new(rng: &mut Rng) -> Self {
         let mut rng = rng.fork();
-        let eagerness = (rng.u8(20..120), rng.u8(3..14));
+        let eagerness = (rng.u8(60..250), rng.u8(1..9));
         Self { rng, campaigns: Vec::new(), count: 0, requests: 0, eagerness }
     }
 
@@ -55,9 +57,8 @@ impl Clients {
         }
         let told = std::mem::take(&mut *stage.told.lock());
         for (id, level) in told {
-            if level == Some(Level::All) {
-                self.campaigns.retain(|campaign| campaign.wish.id != id);
-            } else if let Some(campaign) = self.campaigns.iter_mut().find(|campaign| campaign.wish.id == id) {
+            self.campaigns.retain(|campaign| campaign.wish.id != id || level < Some(campaign.goal));
+            if let Some(campaign) = self.campaigns.iter_mut().find(|campaign| campaign.wish.id == id) {
                 campaign.again_ms = campaign.again_ms.min(now_ms + self.rng.u64(1..AGAIN_MS));
             }
         }
@@ -86,12 +87,12 @@ impl Clients {
     fn publish(&mut self, stage: &Arc<Stage>, now_ms: u64) {
         let doc = self.rng.usize(0..DOCS);
         let like = |of: &dyn Fn(usize) -> String| (0..DOCS).filter(|other| of(*other) == of(doc)).collect();
-        let (key, docs): (PurgeKey, Vec<usize>) = match self.rng.u8(0..20) {
-            0..8 => (url_of(doc), vec![doc]),
-            8..14 => (PurgeKey::Tag(tag_of(doc)), like(&tag_of)),
-            14..17 => (PurgeKey::Prefix { host: HOST.to_owned(), path: folder_of(doc) }, like(&folder_of)),
-            17 => (PurgeKey::Host(HOST.to_owned()), (0..DOCS).collect()),
-            18 => (PurgeKey::Site, (0..DOCS).collect()),
+        let (key, docs): (PurgeKey, Vec<usize>) = match self.rng.u8(0..60) {
+            0..38 => (url_of(doc), vec![doc]),
+            38..50 => (PurgeKey::Tag(tag_of(doc)), like(&tag_of)),
+            50..57 => (PurgeKey::Prefix { host: HOST.to_owned(), path: folder_of(doc) }, like(&folder_of)),
+            57 => (PurgeKey::Host(HOST.to_owned()), (0..DOCS).collect()),
+            58 => (PurgeKey::Site, (0..DOCS).collect()),
             _ => (PurgeKey::Realm, (0..DOCS).collect()),
         };
         for doc in &docs {
@@ -108,7 +109,8 @@ impl Clients {
         let Ok(event) = event else { return };
         let purge = Purge { site, keys, mode: Mode::Hard, idempotency_key: Some(idempotency) };
         let wish = Wish { id: event.id(), purge, docs, wait: Wait::All, timeout: Duration::ZERO, tries: 0 };
-        self.campaigns.push(Campaign { wish, again_ms: now_ms });
+        let goal = if self.rng.bool() { Level::All } else { Level::Quorum };
+        self.campaigns.push(Campaign { wish, goal, again_ms: now_ms });
     }
 
     fn submit(&mut self, stage: &Arc<Stage>, index: usize, now_ms: u64) {

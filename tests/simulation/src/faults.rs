@@ -23,14 +23,39 @@ const SKEW_MS: i64 = 600_000;
 
 #[derive(Debug, Clone, Copy)]
 enum Action {
-    Cut { from: usize, to: usize, cut: bool },
-    Kill { node: usize, disk_lost: bool },
+    Cut {
+        from: usize,
+        to: usize,
+        cut: bool,
+    },
+    Kill {
+        node: usize,
+        disk_lost: bool,
+    },
     Start(usize),
-    FailDisk { node: usize, after: u64 },
-    Sync { node: usize, ms: u32 },
-    Skew { node: usize, ms: i64 },
-    Up { node: usize, is_up: bool },
-    Forget { node: usize },
+    FailDisk {
+        node: usize,
+        after: u64,
+    },
+    Sync {
+        node: usize,
+        ms: u32,
+    },
+    Skew {
+        node: usize,
+        ms: i64,
+    },
+    Up {
+        node: usize,
+        is_up: bool,
+    },
+    Forget {
+        node: usize,
+    },
+    /// The power fails at the next acknowledgement.
+    Lurk,
+    /// Or now, if there was none.
+    Power,
 }
 
 /// What breaks, and when.
@@ -41,6 +66,7 @@ pub struct Faults {
     actions: BTreeMap<u64, Action>,
     count: u64,
     is_down: [bool; NODES],
+    is_lurking: bool,
 }
 
 impl Faults {
@@ -53,6 +79,7 @@ impl Faults {
             actions: BTreeMap::new(),
             count: 0,
             is_down: [false; NODES],
+            is_lurking: false,
         };
         faults.draw(until_ms);
         faults
@@ -90,7 +117,11 @@ impl Faults {
                     let ms = self.rng.i64(-SKEW_MS..SKEW_MS);
                     self.at(at_ms, Action::Skew { node, ms });
                 }
-                88..92 => self.power(at_ms),
+                88..92 => {
+                    self.power(at_ms);
+                    // time to come back, to hear the others and to serve
+                    at_ms += 3_500;
+                }
                 92..96 => {
                     self.at(at_ms, Action::Up { node, is_up: false });
                     self.at(until, Action::Up { node, is_up: true });
@@ -154,14 +185,23 @@ impl Faults {
         }
     }
 
-    /// All disks become slow, and then the power fails everywhere: what was promised too early is gone.
+    /// All disks become slow, and at the next acknowledgement the power fails everywhere: what was promised too early is
+    /// gone.
     fn power(&mut self, at_ms: u64) {
-        let (ms, fails) = (self.rng.u32(8..2_000), at_ms + self.rng.u64(0..1_500));
+        let ms = self.rng.u32(8..2_000);
+        (0..NODES).for_each(|node| self.at(at_ms, Action::Sync { node, ms }));
+        self.at(at_ms, Action::Lurk);
+        self.at(at_ms + 1_500, Action::Power);
+    }
+
+    fn power_fails(&mut self, sim: &mut Sim<'_>, stage: &Arc<Stage>, now_ms: u64) {
+        self.is_lurking = false;
+        stage.note(None, Event::Fault("the power fails everywhere".to_owned()));
         for node in 0..NODES {
-            self.at(at_ms, Action::Sync { node, ms });
-            let back = fails + self.rng.u64(50..2_000);
-            self.down(node, fails, back, false);
+            self.kill(node, false, sim, stage);
+            let back = now_ms + self.rng.u64(50..1_000);
             self.at(back, Action::Sync { node, ms: 8 });
+            self.at(back, Action::Start(node));
         }
     }
 
@@ -180,15 +220,25 @@ impl Faults {
             && at_ms <= now_ms
         {
             self.queue.pop();
-            if let Some(action) = self.actions.remove(&number) {
-                self.act(action, sim, stage);
+            match self.actions.remove(&number) {
+                Some(Action::Lurk) => {
+                    stage.has_acked.store(false, Relaxed);
+                    self.is_lurking = true;
+                }
+                Some(Action::Power) if self.is_lurking => self.power_fails(sim, stage, now_ms),
+                Some(action) => self.act(action, sim, stage),
+                None => {}
             }
+        }
+        if self.is_lurking && stage.has_acked.load(Relaxed) {
+            self.power_fails(sim, stage, now_ms);
         }
     }
 
     /// Ends all faults at once, and starts what is down.
     pub fn end(&mut self, sim: &mut Sim<'_>, stage: &Arc<Stage>) {
         self.queue.clear();
+        self.is_lurking = false;
         for node in 0..NODES {
             // a disk that has failed is believed again by a new process only
             if stage.nodes[node].has_failed.load(Relaxed) {
@@ -221,7 +271,7 @@ impl Faults {
                 stage.nodes[node].has_failed.store(true, Relaxed);
                 told(format!("the disk of {} fails after {after} operations", NAMES[node]));
             }
-            Action::FailDisk { .. } => {}
+            Action::FailDisk { .. } | Action::Lurk | Action::Power => {}
             Action::Sync { node, ms } => {
                 stage.nodes[node].sync_ms.store(ms, Relaxed);
                 told(format!("a sync of the disk of {} takes up to {ms} ms", NAMES[node]));

@@ -11,7 +11,7 @@ pub const NAMES: [&str; NODES] = ["eu-1", "eu-2", "us-1", "us-2", "ap-1", "ap-2"
 /// Their regions.
 pub const REGIONS: [&str; NODES] = ["eu", "eu", "us", "us", "ap", "ap"];
 /// Documents at the origin.
-pub const DOCS: usize = 6;
+pub const DOCS: usize = 12;
 
 /// How far a purge was said to have come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use simulation::run::{Plan, run, run_all};
+use simulation::{
+    run::{Mode, Plan, run, run_all},
+    stage::Planted,
+};
 
 /// After so many seeds it says how far it is.
 const EVERY: u64 = 5_000;
@@ -15,21 +18,25 @@ fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words[..] {
-        ["--seed", seed] => seed.parse().map_or(ExitCode::from(2), one),
+        ["--seed", seed] => seed.parse().map_or(ExitCode::from(2), |seed| one(Plan::of(seed))),
+        ["--seed", seed, "--planted", fault] => match (seed.parse(), Planted::parse(fault)) {
+            (Ok(seed), Some(planted)) => one(Plan { planted, mode: Mode::Safety, ..Plan::of(seed) }),
+            _ => ExitCode::from(2),
+        },
         [count] => count.parse().map_or(ExitCode::from(2), |count| many(1, count)),
         [count, "--from", first] => match (count.parse(), first.parse()) {
             (Ok(count), Ok(first)) => many(first, count),
             _ => ExitCode::from(2),
         },
         _ => {
-            eprintln!("simulation COUNT [--from SEED] | --seed SEED");
+            eprintln!("simulation COUNT [--from SEED] | --seed SEED [--planted FAULT]");
             ExitCode::from(2)
         }
     }
 }
 
-fn one(seed: u64) -> ExitCode {
-    let outcome = run(Plan::of(seed));
+fn one(plan: Plan) -> ExitCode {
+    let outcome = run(plan);
     println!("{}{:?}", outcome.trace.text(), outcome.tally);
     for breach in &outcome.breaches {
         println!("line {}: {}", breach.line + 1, breach.what);

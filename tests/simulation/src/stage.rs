@@ -35,8 +35,22 @@ pub enum Planted {
     AckBeforeDisk,
     /// A node serves from its cache whether or not it has heard from the witnesses.
     NoLease,
-    /// What another node answers counts as if it had heard all that this one has.
+    /// Nodes do not tell each other what they have heard, and what another one answers counts as if it had heard all.
     NoTranslation,
+}
+
+impl Planted {
+    /// The fault of a name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        match name {
+            "stamp-at-end" => Some(Self::StampAtEnd),
+            "ack-before-disk" => Some(Self::AckBeforeDisk),
+            "no-lease" => Some(Self::NoLease),
+            "no-translation" => Some(Self::NoTranslation),
+            _ => None,
+        }
+    }
 }
 
 /// What all parts of a run share.
@@ -57,6 +71,8 @@ pub struct Stage {
     /// What applications were told, until they look.
     pub told: Mutex<Vec<(PurgeId, Option<Level>)>>,
     now_ms: AtomicU64,
+    /// Whether a purge was acknowledged by a majority since this was last set back.
+    pub has_acked: AtomicBool,
     is_calm: AtomicBool,
 }
 
@@ -107,6 +123,7 @@ impl Stage {
             nodes,
             told: Mutex::default(),
             now_ms: AtomicU64::new(0),
+            has_acked: AtomicBool::new(false),
             is_calm: AtomicBool::new(false),
         })
     }
