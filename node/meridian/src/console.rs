@@ -12,7 +12,7 @@ use crate::{
     dns::View,
     edge::dry,
     geo::Base,
-    observe::{Kind, collectors},
+    observe::{Kind, collectors, ledgers::ledgers},
     snapshot::Shared,
 };
 
@@ -110,6 +110,7 @@ pub fn register_figures(shared: &Arc<Shared>) {
     observe.register(collectors::fleet(Arc::clone(&shared.config), shared.health.shared()));
     observe.register(collectors::store(shared.objects.clone()));
     observe.register(collectors::origins(Arc::clone(&shared.origins)));
+    observe.register(ledgers(Arc::clone(&shared.ledgers)));
     let seen = Arc::downgrade(shared);
     observe.register(Box::new(move |page| {
         let Some(shared) = seen.upgrade() else { return };

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use store::ledger::{LedgerError, Writer};
 
 use super::realm::Realm;
+use crate::clock;
 
 /// How long a change that nobody waits for may gather others.
 const LAZY: Duration = Duration::from_millis(30);
@@ -45,7 +46,9 @@ async fn write(realm: &Arc<Realm>, writer: &Writer) -> Result<(), LedgerError> {
             realm.written.send_modify(|written| written.change = written.change.max(change));
             return Ok(());
         }
+        let began = clock::instant();
         writer.commit(std::mem::take(&mut batch.delta)).await?;
+        realm.figures.note_commit(began.elapsed());
         realm.core.lock().written(batch);
         realm.written.send_modify(|written| written.change = written.change.max(change));
         compact(realm, writer).await?;

@@ -16,6 +16,7 @@ use rules::purge::{
 use tokio::sync::Notify;
 use wire::purge::{Refusal, Sent};
 
+use super::figures::Figures;
 use crate::clock;
 
 /// Sites of one realm that marks are kept for, at most. Events for more are refused at the door.
@@ -31,6 +32,7 @@ pub(super) struct Core {
     pub(super) lease: Lease,
     /// Since when nothing acknowledged can be missing, as requests read it; 0 if nothing is sure.
     pub(super) since: Arc<AtomicU64>,
+    pub(super) figures: Arc<Figures>,
     /// This node's name and its place among the witnesses.
     pub(super) me: NodeId,
     pub(super) own: Option<usize>,
@@ -131,24 +133,29 @@ impl Core {
 
     /// Applies an event, and appends it to the own log if that counts.
     fn append(&mut self, event: &Arc<Event>) -> Result<u64, Refusal> {
-        let now = clock::monotonic_ms();
         let appended = match &mut self.witness {
             Some(witness) if witness.voting() => witness.handle_event(event),
             _ => {
-                self.apply.handle_event(event, Source::Direct, now);
+                self.apply(event, Source::Direct);
                 return Err(Refusal::NotVoting);
             }
         };
         match (appended, self.own) {
             (Append::At { seq, .. }, Some(witness)) => {
-                self.apply.handle_event(event, Source::Log { witness, seq }, now);
+                self.apply(event, Source::Log { witness, seq });
                 self.own_log();
                 Ok(seq)
             }
             _ => {
-                self.apply.handle_event(event, Source::Direct, now);
+                self.apply(event, Source::Direct);
                 Err(Refusal::Full)
             }
+        }
+    }
+
+    fn apply(&mut self, event: &Arc<Event>, source: Source) {
+        if self.apply.handle_event(event, source, clock::monotonic_ms()) {
+            self.figures.note_applied(event);
         }
     }
 
@@ -184,7 +191,8 @@ impl Core {
         for record in records {
             match self.apply.handle_record(witness, epoch, record, now) {
                 Heard::Broken => return false,
-                Heard::Consumed { .. } => {}
+                Heard::Consumed { new: true } => self.figures.note_applied(&record.event),
+                Heard::Consumed { new: false } => {}
             }
             if let (Some(own), Some(log)) = (self.own, &mut self.witness)
                 && let Append::At { seq, .. } = log.handle_event(&record.event)

@@ -19,6 +19,7 @@ mod follow;
 mod outlet;
 mod realm;
 mod serve;
+mod standing;
 
 use std::{collections::BTreeMap, io, sync::Arc};
 
@@ -29,7 +30,8 @@ use store::ledger::{Disk, RealDisk};
 use self::{carrier::Carrier, serve::Door};
 pub use self::{
     figures::Figures,
-    realm::{Purge, PurgeFault, Realm, Standing},
+    realm::{Purge, PurgeFault, Realm},
+    standing::{OwnLog, Standing},
 };
 use crate::{
     peers::{Kind, Mesh},

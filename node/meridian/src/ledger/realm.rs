@@ -12,9 +12,8 @@ use std::{
 use parking_lot::{Mutex, RwLock};
 use region_config::{CacheMode, Class, Config, JurisdictionId, NodeId, PathPattern, Policy, RealmId, Site, SiteId};
 use rules::purge::{
-    ALWAYS, Acknowledged, Apply, Electorate, Event, EventFault, LOG_KEEP, Lease, Limits, Mode, Position, PurgeId,
-    PurgeKey, RECEIPTS_MAX, Receipt, Receipts, Record, SiteGuard, Terms, Wait, Witness, fill::Vouch, members,
-    witnesses,
+    Acknowledged, Apply, Electorate, Event, EventFault, LOG_KEEP, Lease, Limits, Mode, Position, PurgeId, PurgeKey,
+    RECEIPTS_MAX, Receipt, Receipts, Record, SiteGuard, Terms, Wait, Witness, fill::Vouch, members, witnesses,
 };
 use store::ledger::{Chance, Disk, LedgerError, LedgerFile, Log, Opened, Past, Writer};
 use tokio::sync::{Notify, watch};
@@ -91,15 +90,17 @@ pub struct Realm {
     /// Something is to be written.
     pub(super) lazy: Notify,
     pub(super) tasks: Tasks,
-    pub(super) figures: Figures,
+    pub(super) figures: Arc<Figures>,
     position: Arc<AtomicU64>,
-    since: Arc<AtomicU64>,
+    pub(super) since: Arc<AtomicU64>,
+    /// When it was opened, in ms by the monotonic clock.
+    pub(super) opened_ms: u64,
     /// Whether it is long ago that this node was sure to have heard everything.
     unsure: AtomicBool,
     caught_up: AtomicBool,
     life: [u8; 16],
     log: Log,
-    outlets: Vec<Arc<Outlet>>,
+    pub(super) outlets: Vec<Arc<Outlet>>,
     /// The sites, each with what its routes promise.
     sites: RwLock<BTreeMap<SiteId, Option<u64>>>,
     poll_ms: AtomicU64,
@@ -111,21 +112,6 @@ const POLL_MS: (u64, u64) = (250, 1_000);
 const UNSURE_MS: u64 = 5_000;
 /// How often it is looked at what the passing of time brings.
 const TICK: Duration = Duration::from_millis(100);
-
-/// How a realm stands on this node, for operators.
-#[derive(Debug, Clone)]
-pub struct Standing {
-    /// Its witnesses, each with how many ms ago this node was sure to have heard all that it had; none if never.
-    pub witnesses: Vec<(NodeId, Option<u64>)>,
-    /// How many ms ago this node was sure to have heard everything; none if it never was.
-    pub lease_age_ms: Option<u64>,
-    /// Purges taken here that no majority has yet.
-    pub waiting: usize,
-    /// Per other member: events that wait to be sent or answered.
-    pub backlog: Vec<(NodeId, usize)>,
-    /// Purged keys remembered.
-    pub marks: usize,
-}
 
 impl Realm {
     /// Opens the realm's file and starts its tasks.
@@ -149,7 +135,8 @@ impl Realm {
         let realm = Arc::new(Self {
             since: Arc::clone(&core.since),
             unsure: AtomicBool::new(false),
-            figures: Figures::new(),
+            figures: Arc::clone(&core.figures),
+            opened_ms: clock::monotonic_ms(),
             poll_ms: AtomicU64::new(POLL_MS.1),
             own: core.own,
             witnesses: witnesses(config, &name),
@@ -247,27 +234,6 @@ impl Realm {
         &self.figures
     }
 
-    /// How it stands.
-    #[must_use]
-    pub fn standing(&self) -> Standing {
-        let now_ms = clock::monotonic_ms();
-        let ago = |since_ms: u64| if since_ms == ALWAYS { 0 } else { now_ms.saturating_sub(since_ms) };
-        let (heard, since, waiting, marks) = {
-            let core = self.core.lock();
-            let heard: Vec<_> = (0..self.witnesses.len()).map(|witness| core.lease.heard(witness)).collect();
-            (heard, self.since.load(Ordering::Acquire), core.receipts.waiting(), core.apply.marks())
-        };
-        let heard = heard.into_iter().enumerate();
-        let heard = heard.map(|(index, heard)| if Some(index) == self.own { Some(0) } else { heard.map(ago) });
-        Standing {
-            witnesses: self.witnesses.iter().cloned().zip(heard).collect(),
-            lease_age_ms: (since != 0).then(|| ago(since)),
-            waiting,
-            backlog: self.outlets.iter().map(|outlet| (outlet.node.clone(), outlet.backlog())).collect(),
-            marks,
-        }
-    }
-
     /// How long until the witnesses are asked again.
     pub(super) fn poll_pause(&self) -> Duration {
         Duration::from_millis(self.poll_ms.load(Ordering::Relaxed))
@@ -321,8 +287,9 @@ impl Realm {
     /// # Errors
     /// [`PurgeFault`]: it was not taken.
     pub fn order(&self, purge: Purge) -> Result<PurgeId, PurgeFault> {
-        let event = self.event(purge)?;
-        if self.take(&event)? {
+        let event = self.event(purge).inspect_err(|fault| self.figures.note_refused(fault))?;
+        if self.take(&event).inspect_err(|fault| self.figures.note_refused(fault))? {
+            self.figures.note_taken(&event);
             let taken_unix_us = clock::unix_us();
             for outlet in &self.outlets {
                 outlet.push(Sent { event: Arc::clone(&event), taken_unix_us });
@@ -556,6 +523,7 @@ fn core(config: &Config, realm: &RealmId, opened: Opened) -> Result<(Core, Ledge
     let mut core = Core {
         lease: Lease::new(electorate.clone(), own, witnesses.len()),
         since: Arc::default(),
+        figures: Arc::new(Figures::new()),
         electorate,
         apply,
         witness,

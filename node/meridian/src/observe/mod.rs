@@ -14,6 +14,7 @@ mod counters;
 mod exposition;
 mod histogram;
 mod json;
+pub mod ledgers;
 pub mod process;
 mod rate;
 mod reason;

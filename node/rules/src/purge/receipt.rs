@@ -266,6 +266,15 @@ impl Receipts {
         self.waiting
     }
 
+    /// When the oldest of those that wait for a majority was taken, by the clock of `handle_taken`.
+    #[must_use]
+    pub fn waiting_since_ms(&self) -> Option<u64> {
+        // those that wait are among the newest, as a rule: few are looked at
+        let taken = self.order.iter().rev().filter_map(|id| self.taken.get(id));
+        let waiting = taken.filter(|taken| taken.state == Acknowledged::Accepted);
+        waiting.take(self.waiting).map(|taken| taken.started_ms).min()
+    }
+
     /// Those whose other members are fenced from now on: nobody can serve what fell under them. Each is returned once.
     pub fn poll_fenced(&mut self, now_ms: u64) -> Vec<PurgeId> {
         let mut fenced = Vec::new();

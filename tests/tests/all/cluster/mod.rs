@@ -1,6 +1,7 @@
 //! The main job: six nodes in three regions serve, route, purge, survive, and keep pinned data where it belongs.
 
 mod crash;
+mod figures;
 mod owner;
 mod purging;
 mod receipts;

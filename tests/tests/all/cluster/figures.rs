@@ -1,0 +1,77 @@
+//! What the metrics page says of purges, on nodes that take and hear them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use serde_json::json;
+
+use crate::harness::{
+    fleet::{FREE_SITE, Fleet, Member},
+    until_some,
+};
+
+/// Every series of a node's page, with its value.
+async fn page(node: &Member) -> BTreeMap<String, f64> {
+    let text = node.admin("/metrics").await.text();
+    let lines = text.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
+    lines
+        .map(|line| {
+            let (series, value) = line.rsplit_once(' ').unwrap();
+            (series.to_owned(), value.parse().unwrap())
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn the_page_says_how_purges_and_the_ledger_are_doing() {
+    let mut fleet = Fleet::start(1).await;
+    let taker = fleet.node("eu-central-1");
+    let (status, receipt) = taker.purge(&json!({ "site": FREE_SITE, "tags": ["a-tag"], "wait": "all" })).await.unwrap();
+    assert_eq!(status, 200, "{receipt}");
+    let (status, receipt) =
+        taker.purge(&json!({ "site": FREE_SITE, "everything": true, "mode": "soft", "wait": "all" })).await.unwrap();
+    assert_eq!(status, 200, "{receipt}");
+
+    for node in &fleet.nodes {
+        let page = page(node).await;
+        let of = |series: &str| *page.get(series).unwrap_or_else(|| panic!("{}: no {series}", node.name));
+        let took = f64::from(u8::from(node.name == "eu-central-1"));
+        for (scope, mode) in [("tag", "hard"), ("site", "soft")] {
+            let kind = format!("{{realm=\"global\",scope=\"{scope}\",mode=\"{mode}\"}}");
+            assert_eq!(of(&format!("meridian_purges_taken_total{kind}")), took, "{} {kind}", node.name);
+            assert_eq!(of(&format!("meridian_purges_applied_total{kind}")), 1.0, "{} {kind}", node.name);
+        }
+        let effects = of("meridian_purge_effect_seconds_count{realm=\"global\"}");
+        assert_eq!(effects, 2.0 * (1.0 - took), "{}: purges of others", node.name);
+        assert_eq!(of("meridian_purge_ledger_up{realm=\"global\"}"), 1.0);
+        assert_eq!(of("meridian_purges_waiting{realm=\"global\"}"), 0.0);
+        assert_eq!(of("meridian_purges_waiting_oldest_seconds{realm=\"global\"}"), 0.0);
+        assert!(of("meridian_purge_lease_age_seconds{realm=\"global\"}") < 5.0);
+        assert!(of("meridian_purge_commit_seconds_count{realm=\"global\"}") >= 1.0);
+        assert_eq!(of("meridian_purge_log_records{realm=\"global\"}"), 2.0);
+        assert_eq!(of("meridian_purge_log_voting{realm=\"global\"}"), 1.0);
+        let named: BTreeSet<_> = page.keys().filter(|series| series.contains("purge")).collect();
+        assert!(named.iter().all(|series| !series.contains("a-tag") && !series.contains(FREE_SITE)), "{named:?}");
+    }
+
+    // without its witnesses a node says so
+    let killed = ["us-west", "ap-southeast"];
+    killed.into_iter().for_each(|region| fleet.kill_region(region));
+    let taker = fleet.node("eu-central-1");
+    let (status, _) = taker.purge(&json!({ "site": FREE_SITE, "tags": ["b"], "wait": "local" })).await.unwrap();
+    assert_eq!(status, 200);
+    until_some("what waits, and the lease, grow old", Duration::from_secs(20), async || {
+        let page = page(taker).await;
+        let of = |name: &str, more: &str| page[&format!("{name}{{realm=\"global\"{more}}}")];
+        let old = of("meridian_purges_waiting", "") == 1.0
+            && of("meridian_purges_waiting_oldest_seconds", "") > 1.0
+            && of("meridian_purge_lease_age_seconds", "") > 1.0
+            && of("meridian_purge_witness_age_seconds", ",witness=\"us-west-1\"") > 1.0
+            && of("meridian_purge_witness_age_seconds", ",witness=\"eu-central-1\"") == 0.0
+            && of("meridian_purge_backlog", ",peer=\"us-west-1\"") == 1.0;
+        if old { Ok(()) } else { Err(format!("{page:?}")) }
+    })
+    .await;
+}
