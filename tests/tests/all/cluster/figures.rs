@@ -2,10 +2,12 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fs,
     time::Duration,
 };
 
 use serde_json::json;
+use yaml_rust2::{Yaml, YamlLoader};
 
 use crate::harness::{
     fleet::{FREE_SITE, Fleet, Member},
@@ -56,6 +58,9 @@ async fn the_page_says_how_purges_and_the_ledger_are_doing() {
         assert!(named.iter().all(|series| !series.contains("a-tag") && !series.contains(FREE_SITE)), "{named:?}");
     }
 
+    let page_of_one = page(fleet.node("us-west-1")).await;
+    alerts_are_about(&page_of_one);
+
     // without its witnesses a node says so
     let killed = ["us-west", "ap-southeast"];
     killed.into_iter().for_each(|region| fleet.kill_region(region));
@@ -74,4 +79,31 @@ async fn the_page_says_how_purges_and_the_ledger_are_doing() {
         if old { Ok(()) } else { Err(format!("{page:?}")) }
     })
     .await;
+}
+
+/// The alert rules can be read, say what to do, and are about metrics that a page has.
+fn alerts_are_about(page: &BTreeMap<String, f64>) {
+    let metrics: BTreeSet<&str> = page.keys().filter_map(|series| series.split('{').next()).collect();
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/alerts/meridian.rules.yml");
+    let rules = YamlLoader::load_from_str(&fs::read_to_string(file).unwrap()).unwrap();
+    let groups = rules[0]["groups"].as_vec().unwrap();
+    let mut names = BTreeSet::new();
+    for rule in groups.iter().flat_map(|group| group["rules"].as_vec().unwrap()) {
+        let text = |value: &Yaml| value.as_str().unwrap_or_else(|| panic!("text is missing: {rule:?}")).to_owned();
+        let name = text(&rule["alert"]);
+        assert!(names.insert(name.clone()), "two rules are called {name}");
+        for said in ["summary", "runbook"] {
+            assert!(text(&rule["annotations"][said]).len() > 20, "{name}: {said}");
+        }
+        assert!(["page", "ticket"].contains(&text(&rule["labels"]["severity"]).as_str()), "{name}");
+        let said = [text(&rule["expr"]), text(&rule["annotations"]["runbook"])];
+        let words = said.iter().flat_map(|said| said.split(|c: char| !c.is_alphanumeric() && c != '_'));
+        let asked: Vec<_> = words.filter(|word| word.starts_with("meridian_")).collect();
+        assert!(!asked.is_empty(), "{name} asks nothing");
+        for metric in asked {
+            let histogram = format!("{metric}_count");
+            assert!(metrics.contains(metric) || metrics.contains(histogram.as_str()), "{name}: no metric {metric}");
+        }
+    }
+    assert!(names.len() >= 8, "{names:?}");
 }
