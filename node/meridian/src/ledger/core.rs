@@ -16,7 +16,7 @@ use rules::purge::{
 use tokio::sync::Notify;
 use wire::purge::{Refusal, Sent};
 
-use super::figures::Figures;
+use super::{figures::Figures, tokens::Places};
 use crate::clock;
 
 /// Sites of one realm that marks are kept for, at most. Events for more are refused at the door.
@@ -45,6 +45,8 @@ pub(super) struct Core {
     /// Per witness: how far its log is read *and* that is on our disk.
     pub(super) held: Vec<Option<Cursor>>,
     pub(super) caught_up: bool,
+    /// Where own purges are known to be on disk.
+    pub(super) places: Places,
     /// Who waits for a purge.
     pub(super) waiters: BTreeMap<PurgeId, Arc<Notify>>,
 }
@@ -55,8 +57,8 @@ pub(super) struct Unwritten {
     change: u64,
     id: PurgeId,
     position: Position,
-    /// Whether it is in the own log.
-    logged: bool,
+    /// Where it is in the own log: epoch and record.
+    logged: Option<(u64, u64)>,
 }
 
 /// An event that came from another node: its place in the own log (0 if that was not asked for), and its position.
@@ -98,7 +100,8 @@ impl Core {
 
     /// Applies and logs an own purge, and notes that it is to be written.
     fn keep(&mut self, event: &Arc<Event>) {
-        let logged = self.append(event).is_ok();
+        let seq = self.append(event).ok();
+        let logged = self.witness.as_ref().map(|witness| witness.appended().epoch).zip(seq);
         self.change += 1;
         let position = self.applied_at(event);
         self.unwritten.push(Unwritten { change: self.change, id: event.id(), position, logged });
@@ -200,6 +203,9 @@ impl Core {
                 self.apply.handle_event(&record.event, Source::Log { witness: own, seq }, now);
             }
             // a tail brings only what is on the witness's disk
+            if self.receipts.state(record.event.id()).is_some() {
+                self.places.note(record.event.id(), witness, epoch, record.seq);
+            }
             let reached = self.receipts.handle_stored(record.event.id(), name, now);
             self.reached(record.event.id(), reached);
         }
@@ -292,7 +298,8 @@ impl Core {
         let written = self.unwritten.partition_point(|own| own.change <= batch.change);
         for own in self.unwritten.drain(..written).collect::<Vec<_>>() {
             self.applied(own.id, &me, own.position);
-            if own.logged {
+            if let (Some((epoch, seq)), Some(witness)) = (own.logged, self.own) {
+                self.places.note(own.id, witness, epoch, seq);
                 self.stored(own.id, &me);
             }
         }

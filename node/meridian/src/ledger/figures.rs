@@ -23,6 +23,7 @@ pub struct Figures {
     taken: ByKind,
     applied: ByKind,
     refused: [AtomicU64; CAUSES.len()],
+    tokens: [AtomicU64; Tokens::ALL.len()],
 }
 
 /// Durations and their sum.
@@ -36,6 +37,35 @@ struct Timed {
 #[derive(Debug, Default)]
 struct ByKind([[AtomicU64; 2]; Scope::ALL.len()]);
 
+/// What became of tokens that clients showed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tokens {
+    /// This node had heard of the purge.
+    Heard,
+    /// It came while the request waited.
+    Waited,
+    /// It did not: the origin was asked.
+    NotYet,
+    /// It was no token, one of another realm, or one too many.
+    Ignored,
+}
+
+impl Tokens {
+    /// Every one, in their order.
+    pub const ALL: [Self; 4] = [Self::Heard, Self::Waited, Self::NotYet, Self::Ignored];
+
+    /// The word for it in metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Heard => "heard",
+            Self::Waited => "waited",
+            Self::NotYet => "not-yet",
+            Self::Ignored => "ignored",
+        }
+    }
+}
+
 /// Why purges are refused, as metrics say it.
 const CAUSES: [&str; 6] = ["unknown-site", "malformed", "conflict", "stopped", "busy", "chance"];
 
@@ -47,6 +77,7 @@ impl Figures {
             taken: ByKind::default(),
             applied: ByKind::default(),
             refused: Default::default(),
+            tokens: Default::default(),
         }
     }
 
@@ -84,6 +115,17 @@ impl Figures {
             PurgeFault::Chance => 5,
         };
         self.refused[cause].fetch_add(1, Relaxed);
+    }
+
+    /// Clients showed tokens.
+    pub fn note_tokens(&self, became: Tokens, count: u64) {
+        self.tokens[became as usize].fetch_add(count, Relaxed);
+    }
+
+    /// Tokens that clients showed, by what became of them.
+    pub fn tokens(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        let counts = Tokens::ALL.into_iter().zip(&self.tokens);
+        counts.map(|(became, count)| (became.as_str(), count.load(Relaxed)))
     }
 
     /// How long purges took from where they were taken until they came into effect here.

@@ -20,6 +20,7 @@ mod outlet;
 mod realm;
 mod serve;
 mod standing;
+mod tokens;
 
 use std::{collections::BTreeMap, io, sync::Arc};
 
@@ -29,9 +30,10 @@ use store::ledger::{Disk, RealDisk};
 
 use self::{carrier::Carrier, serve::Door};
 pub use self::{
-    figures::Figures,
+    figures::{Figures, Tokens},
     realm::{Purge, PurgeFault, Realm},
     standing::{OwnLog, Standing},
+    tokens::Heard,
 };
 use crate::{
     peers::{Kind, Mesh},

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -28,6 +28,7 @@ use super::{
     figures::Figures,
     follow,
     outlet::{self, Outlet},
+    tokens::Places,
 };
 use crate::{clock, tasks::Tasks};
 
@@ -91,6 +92,8 @@ pub struct Realm {
     pub(super) lazy: Notify,
     pub(super) tasks: Tasks,
     pub(super) figures: Arc<Figures>,
+    /// Requests that wait for a purge that their client has named.
+    pub(super) readers: AtomicUsize,
     position: Arc<AtomicU64>,
     pub(super) since: Arc<AtomicU64>,
     /// When it was opened, in ms by the monotonic clock.
@@ -134,6 +137,7 @@ impl Realm {
         let outlets = outlets(config, &name, &core, carrier.is_some());
         let realm = Arc::new(Self {
             since: Arc::clone(&core.since),
+            readers: AtomicUsize::new(0),
             unsure: AtomicBool::new(false),
             figures: Arc::clone(&core.figures),
             opened_ms: clock::monotonic_ms(),
@@ -536,6 +540,7 @@ fn core(config: &Config, realm: &RealmId, opened: Opened) -> Result<(Core, Ledge
         unwritten: Vec::new(),
         outbox: BTreeMap::new(),
         caught_up: false,
+        places: Places::default(),
         waiters: BTreeMap::new(),
     };
     for event in &outbox {

@@ -36,6 +36,13 @@ fn counted(page: &mut Exposition, realms: &Rows<'_>) {
             family.count(&[("realm", realm.name().as_str()), ("cause", cause)], count);
         }
     }
+    let help = "Tokens of purges that clients showed, by what became of them.";
+    let mut family = page.family("meridian_purge_tokens_total", Kind::Counter, help);
+    for (realm, _) in realms {
+        for (result, count) in realm.figures().tokens() {
+            family.count(&[("realm", realm.name().as_str()), ("result", result)], count);
+        }
+    }
 }
 
 fn kinds(

@@ -336,6 +336,16 @@ impl Apply {
         self.known.ids.get(&event.request()).map(|(_, id)| *id)
     }
 
+    /// Whether an event was heard of: by the hash of its request, or since a witness's log was read up to one of these
+    /// places (witness, epoch, record) where it is.
+    #[must_use]
+    pub fn heard(&self, request: u128, places: &[(usize, u64, u64)]) -> bool {
+        let read = |(witness, epoch, seq): &(usize, u64, u64)| {
+            self.cursor(*witness).is_some_and(|cursor| cursor.epoch == *epoch && cursor.seq >= *seq)
+        };
+        self.known.ids.contains_key(&request) || places.iter().any(read)
+    }
+
     /// Where an event was applied, if that is known.
     #[must_use]
     pub fn applied_at(&self, event: &Event) -> Option<Position> {

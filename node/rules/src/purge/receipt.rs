@@ -246,6 +246,12 @@ impl Receipts {
         self.order.iter().rev().filter_map(|id| self.receipt(*id)).take(limit).collect()
     }
 
+    /// A purge that this node took.
+    #[must_use]
+    pub fn event(&self, id: PurgeId) -> Option<&Arc<Event>> {
+        self.taken.get(&id).map(|taken| &taken.event)
+    }
+
     /// How far a purge has come.
     #[must_use]
     pub fn state(&self, id: PurgeId) -> Option<Acknowledged> {

@@ -26,12 +26,15 @@
 //!          2  7 nonce(8)                POLL     reader -> witness: where does the log end now?
 //!
 //! have     2  run(8) position(8) [witness:text epoch(8) seq(8)] [id(16)]
+//!
+//! token    1  realm:text request(16) (witness(1) epoch(8) seq(8))*   as base64url: what clients show to read their own purge
 //! ```
 
 mod event;
 mod have;
 mod ledger;
 mod tail;
+mod token;
 
 pub use event::{decode_event, decode_record, encode_event, encode_record, event_bytes};
 pub use have::{decode_have, encode_have};
@@ -39,6 +42,7 @@ pub use ledger::{
     Answer, BATCH_EVENTS_MAX, Refusal, Request, Sent, decode_answer, decode_request, encode_answer, encode_request,
 };
 pub use tail::{TailFrame, decode_tail, encode_tail};
+pub use token::{Place, TOKEN_CHARS_MAX, TOKEN_PLACES_MAX, Token, decode_token, encode_token};
 
 pub use crate::message::MessageFault;
 use crate::message::Reader;

@@ -7,6 +7,7 @@ mod purging;
 mod receipts;
 mod residency;
 mod steering;
+mod tokens;
 
 use crate::harness::fleet::{CALIFORNIAN, FREE, Fleet, GERMAN};
 use std::time::Duration;
