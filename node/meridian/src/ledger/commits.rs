@@ -48,7 +48,7 @@ async fn write(realm: &Arc<Realm>, writer: &Writer) -> Result<(), LedgerError> {
         }
         let began = clock::instant();
         writer.commit(std::mem::take(&mut batch.delta)).await?;
-        realm.figures.note_commit(began.elapsed());
+        realm.figures.note_commit(clock::instant().duration_since(began));
         realm.core.lock().written(batch);
         realm.written.send_modify(|written| written.change = written.change.max(change));
         compact(realm, writer).await?;

@@ -128,6 +128,11 @@ impl Figures {
         counts.map(|(became, count)| (became.as_str(), count.load(Relaxed)))
     }
 
+    /// An origin's answer ordered purges of what cannot be purged.
+    pub fn note_left_out(&self, count: usize) {
+        self.refused[1].fetch_add(count as u64, Relaxed);
+    }
+
     /// How long purges took from where they were taken until they came into effect here.
     #[must_use]
     pub fn effect(&self) -> Durations {

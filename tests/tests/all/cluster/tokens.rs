@@ -6,9 +6,13 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::json;
 use tokio::task::JoinSet;
 
+use http::Request;
+use http_body_util::Full;
+
 use crate::harness::{
     client::{Reply, empty, get, send},
     fleet::{FREE, FREE_SITE, Fleet, Member, PINNED_SITE},
+    origin::Answer,
     stamped,
 };
 
@@ -108,4 +112,26 @@ async fn who_shows_a_purges_token_reads_nothing_older_at_any_node() {
     eprintln!("heard, waited, not yet, ignored: {counts:?}");
     assert_eq!(counts[0] + counts[1] + counts[2], 50 + 41, "{counts:?}");
     assert!(counts[2] >= 41 && counts[3] >= 12, "{counts:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_whose_write_made_the_origin_purge_reads_it_at_another_node() {
+    let fleet = Fleet::start(1).await;
+    let (oregon, sydney) = (fleet.node("us-west-1"), fleet.node("ap-southeast-1"));
+    let target = "/o/2000/written";
+    fleet.origin.on("/write", move |_| Answer::ok("done").with("meridian-purge-urls", target));
+    for round in 0..20 {
+        for node in [oregon, sydney] {
+            node.get(FREE, target).await;
+        }
+        let version = fleet.origin.publish();
+        let write = Request::post("/write").header("host", FREE).body(Full::from("x")).unwrap();
+        let reply = send(oregon.http, write).await;
+        assert_eq!(reply.status, 200, "{}", reply.seen());
+        let token = reply.field("meridian-purge");
+        assert!(!token.is_empty() && reply.field("meridian-purge-urls").is_empty(), "{}", reply.seen());
+        let read = shown(sydney, target, "meridian-purge", token).await;
+        let read = stamped::check(&read.body).unwrap().version;
+        assert!(read >= version, "round {round}: {read} is older than {version}");
+    }
 }

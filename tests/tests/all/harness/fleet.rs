@@ -315,6 +315,7 @@ tenant = "acme"
 hosts = ["{FREE}"]
 origin = "{url}"
 dns_ttl = "5s"
+purge_by_response = true
 [[sites.routes]]
 path = "/keyed/*"
 query = {{ drop_tracking = true }}
