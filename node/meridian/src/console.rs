@@ -28,6 +28,7 @@ pub fn parts(shared: &Arc<Shared>) -> Parts {
             Part { part: "listeners".into(), ready: true, detail: None },
             Part { part: "ledger".into(), ready: caught_up, detail: (!caught_up).then(|| waiting.into()) },
             disk(&shared),
+            clock(&shared),
         ]
     })
 }
@@ -37,6 +38,13 @@ fn disk(shared: &Shared) -> Part {
     let without = shared.objects.usage().disk_resting;
     let detail = without.then(|| "the disk cache failed and is out of use; it is tried every few seconds".into());
     Part { part: "disk".into(), ready: true, detail }
+}
+
+/// A node whose clock is wrong serves all the same: purges do not go by it. Whoever asks is told.
+fn clock(shared: &Shared) -> Part {
+    let gross = shared.ledgers.clock_is_gross();
+    let detail = "the wall clock is minutes off those of the witnesses: ages and lifetimes are wrong";
+    Part { part: "clock".into(), ready: true, detail: gross.then(|| detail.into()) }
 }
 
 /// What the admin interface works with.

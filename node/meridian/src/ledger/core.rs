@@ -223,6 +223,12 @@ impl Core {
         }
     }
 
+    /// The wall clock was set back.
+    pub(super) fn clock_set_back(&mut self) {
+        self.apply.handle_clock_set_back();
+        self.change += 1;
+    }
+
     /// A reader of the own log says where it is.
     pub(super) fn reader(&self, cursor: &Cursor) -> Reader {
         self.witness.as_ref().map_or(Reader::Behind, |witness| witness.reader(cursor))

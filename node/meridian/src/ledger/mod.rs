@@ -12,6 +12,7 @@
 //! The lock of a realm is held for short work in memory only; it *is* the local order.
 
 mod carrier;
+mod clocks;
 mod commits;
 mod core;
 mod figures;
@@ -28,7 +29,7 @@ use region_config::{Config, JurisdictionId, NodeId, RealmId};
 use rules::residency;
 use store::ledger::{Disk, RealDisk};
 
-use self::{carrier::Carrier, serve::Door};
+use self::{carrier::Carrier, clocks::Clocks, serve::Door};
 pub use self::{
     figures::{Figures, Tokens},
     realm::{Purge, PurgeFault, Realm},
@@ -69,6 +70,7 @@ pub enum LedgersFault {
 #[derive(Debug)]
 pub struct Ledgers {
     realms: BTreeMap<RealmId, Arc<Realm>>,
+    clocks: Clocks,
 }
 
 impl Ledgers {
@@ -109,7 +111,7 @@ impl Ledgers {
             let opened = Realm::open(config, here, realm.clone(), disk, carrier, tasks)?;
             realms.insert(realm, opened);
         }
-        Ok(Arc::new(Self { realms }))
+        Ok(Arc::new(Self { realms, clocks: Clocks::default() }))
     }
 
     /// A realm that this node is a member of.

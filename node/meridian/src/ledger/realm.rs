@@ -15,6 +15,7 @@ use rules::purge::{
     Acknowledged, Apply, Electorate, Event, EventFault, LOG_KEEP, Lease, Limits, Mode, Position, PurgeId, PurgeKey,
     RECEIPTS_MAX, Receipt, Receipts, Record, SiteGuard, Terms, Wait, Witness, fill::Vouch, members, witnesses,
 };
+use rules::walltime::Skew;
 use store::ledger::{Chance, Disk, LedgerError, LedgerFile, Log, Opened, Past, Writer};
 use tokio::sync::{Notify, watch};
 use wire::purge::{BATCH_BYTES, Sent, decode_have, encode_have};
@@ -98,6 +99,8 @@ pub struct Realm {
     pub(super) since: Arc<AtomicU64>,
     /// When it was opened, in ms by the monotonic clock.
     pub(super) opened_ms: u64,
+    /// How far the wall clock is from those of the witnesses.
+    pub(super) skew: Mutex<Skew>,
     /// Whether it is long ago that this node was sure to have heard everything.
     unsure: AtomicBool,
     caught_up: AtomicBool,
@@ -141,6 +144,7 @@ impl Realm {
             unsure: AtomicBool::new(false),
             figures: Arc::clone(&core.figures),
             opened_ms: clock::monotonic_ms(),
+            skew: Mutex::new(Skew::new(core.witnesses)),
             poll_ms: AtomicU64::new(POLL_MS.1),
             own: core.own,
             witnesses: witnesses(config, &name),

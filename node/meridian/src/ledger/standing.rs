@@ -27,6 +27,8 @@ pub struct Standing {
     pub marks: usize,
     /// The own log, if this node is a witness.
     pub log: Option<OwnLog>,
+    /// By how many ms this node's wall clock is ahead of the median of the witnesses'; none if none has said.
+    pub clock_ahead_ms: Option<i64>,
     /// Whether the disk has failed, so that purges are refused here.
     pub stopped: bool,
 }
@@ -73,6 +75,7 @@ impl Realm {
             backlog: self.outlets.iter().map(|outlet| (outlet.node.clone(), outlet.backlog())).collect(),
             marks,
             log,
+            clock_ahead_ms: self.skew.lock().ahead_ms(),
             stopped,
         }
     }

@@ -19,6 +19,10 @@ pub fn ledgers(ledgers: Arc<Ledgers>) -> Collector {
         gauges(page, &realms);
         by_node(page, &realms);
         timed(page, &realms);
+        let (back, forward) = ledgers.clock_steps();
+        let mut family = page.family("meridian_clock_steps_total", Kind::Counter, "How often the wall clock was set.");
+        family.count(&[("direction", "back")], back);
+        family.count(&[("direction", "forward")], forward);
     })
 }
 
@@ -63,7 +67,7 @@ fn kinds(
 
 fn gauges(page: &mut Exposition, realms: &Rows<'_>) {
     type Gauge = (&'static str, &'static str, fn(&Standing) -> Option<f64>);
-    let gauges: [Gauge; 9] = [
+    let gauges: [Gauge; 10] = [
         (
             "meridian_purge_lease_age_seconds",
             "How long ago this node was sure to have heard every purge; since it started, if it never was.",
@@ -75,6 +79,11 @@ fn gauges(page: &mut Exposition, realms: &Rows<'_>) {
         ("meridian_purges_waiting_oldest_seconds", "Age of the oldest of them; 0 if there is none.", |standing| {
             Some(seconds(standing.waiting_oldest_ms.unwrap_or(0)))
         }),
+        (
+            "meridian_clock_skew_seconds",
+            "How far this node's wall clock is ahead of the median of the witnesses'.",
+            |standing| standing.clock_ahead_ms.map(|ahead_ms| ahead_ms as f64 / 1e3),
+        ),
         ("meridian_purge_marks", "Purged keys that are remembered.", |standing| Some(standing.marks as f64)),
         ("meridian_purge_ledger_up", "0 if the ledger's disk failed, so that purges are refused here.", |standing| {
             Some(flag(!standing.stopped))

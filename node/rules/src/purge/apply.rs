@@ -179,6 +179,15 @@ impl Apply {
         self.ring.jump(self.position.next(), vec![None; self.cursors.len()]);
     }
 
+    /// The wall clock was set back, so that what is stored looks younger than it is: all of it counts as softly purged. Only
+    /// here; nobody else hears of it, and what other nodes answer is as good as before.
+    pub fn handle_clock_set_back(&mut self) {
+        let position = self.position.next();
+        self.raise(Mode::Soft, position);
+        self.ring.push_local();
+        self.advance(position);
+    }
+
     /// Applies an event, unless it is known. Returns whether it is new.
     pub fn handle_event(&mut self, event: &Arc<Event>, source: Source, now_ms: u64) -> bool {
         let known = self.known.position(event);

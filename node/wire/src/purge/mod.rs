@@ -18,7 +18,7 @@
 //!          2  3 why(1)                       REFUSED
 //!
 //! tail     2  1 realm:text              TAIL     reader -> witness, first
-//!          2  2 nonce(8) head           HEAD     witness -> reader, first, from time to time, and when polled
+//!          2  2 nonce(8) head unix_ms(8) HEAD   witness -> reader, first, from time to time, and when polled
 //!          2  3 cursor recovering(1)    START    reader -> witness, when it can read on
 //!          2  4 epoch(8) [record]       RECORDS  witness -> reader
 //!          2  5 head                    COMPACTED: cannot read on from there

@@ -58,8 +58,18 @@ async fn the_page_says_how_purges_and_the_ledger_are_doing() {
         assert!(named.iter().all(|series| !series.contains("a-tag") && !series.contains(FREE_SITE)), "{named:?}");
     }
 
-    let page_of_one = page(fleet.node("us-west-1")).await;
-    alerts_are_about(&page_of_one);
+    let (with_clocks, _) =
+        until_some("the witnesses have said what their clocks show", Duration::from_secs(10), async || {
+            let page = page(fleet.node("us-west-1")).await;
+            if page.contains_key("meridian_clock_skew_seconds{realm=\"global\"}") {
+                Ok(page)
+            } else {
+                Err("not yet".to_owned())
+            }
+        })
+        .await;
+    assert!(with_clocks["meridian_clock_skew_seconds{realm=\"global\"}"].abs() < 0.5, "one machine, one clock");
+    alerts_are_about(&with_clocks);
 
     // without its witnesses a node says so
     let killed = ["us-west", "ap-southeast"];
@@ -105,5 +115,5 @@ fn alerts_are_about(page: &BTreeMap<String, f64>) {
             assert!(metrics.contains(metric) || metrics.contains(histogram.as_str()), "{name}: no metric {metric}");
         }
     }
-    assert!(names.len() >= 8, "{names:?}");
+    assert!(names.len() >= 9, "{names:?}");
 }
