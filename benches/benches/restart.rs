@@ -37,6 +37,7 @@ fn permit() -> residency::Permit {
         routes: vec![],
         tls: None,
         dns_ttl_s: 60,
+        purge_by_response: false,
         cache_status: region_config::StatusFor::All,
     };
     residency::permit(&site, &JurisdictionId::parse("eu").unwrap()).unwrap()

@@ -296,6 +296,7 @@ fn site(section: &At<SiteSection>, folders: &Folders<'_>) -> Option<Site> {
         tls,
         dns_ttl,
         cache_status,
+        purge_by_response,
         ..
     } = &section.value;
     let origins = match short {
@@ -320,6 +321,7 @@ fn site(section: &At<SiteSection>, folders: &Folders<'_>) -> Option<Site> {
         tls,
         dns_ttl_s: seconds(dns_ttl, DNS_TTL_S),
         cache_status: value(cache_status).unwrap_or_default(),
+        purge_by_response: value(purge_by_response).unwrap_or_default(),
     })
 }
 

@@ -279,6 +279,8 @@ pub struct Site {
     pub dns_ttl_s: u32,
     /// Whom `Cache-Status` is for.
     pub cache_status: StatusFor,
+    /// Whether its origin may order purges in its answers to writes.
+    pub purge_by_response: bool,
 }
 
 /// Whom `Cache-Status` is for.

@@ -118,6 +118,7 @@ fn site(sum: &mut Sum, it: &Site) {
     sum.optional(it.tls.as_ref(), |_, _| {});
     sum.number(it.dns_ttl_s.into());
     sum.text(it.cache_status.as_str());
+    sum.number(it.purge_by_response.into());
 }
 
 fn origin(sum: &mut Sum, it: &Origin) {

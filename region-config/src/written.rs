@@ -239,6 +239,8 @@ section! {
         may dns_ttl: Time<{ 5 * S }, { 300 * S }>,
         /// Who is told by `Cache-Status` what the cache did: everybody (`always`), or clients that show a debug token (`debug`); `always` if left out.
         may cache_status: StatusFor,
+        /// Whether the origin may order purges in its answers to writes, by `Meridian-Purge-Tags`, `Meridian-Purge-Urls` and `Meridian-Purge-Site`; no if left out.
+        may purge_by_response: bool,
     }
 }
 

@@ -557,6 +557,11 @@ export interface components {
              * @description When it was taken, in ms since the Unix epoch.
              */
             taken_unix_ms: number;
+            /**
+             * @description In the answer to an order: shown by a client as `Meridian-Purge` (field or cookie), it gets nothing from any node of
+             *     the realm that is older than the purge.
+             */
+            token?: string | null;
         };
         /** @description The answer to one order. */
         PurgeAnswer: {

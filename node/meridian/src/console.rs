@@ -12,7 +12,7 @@ use crate::{
     dns::View,
     edge::dry,
     geo::Base,
-    observe::{Kind, collectors},
+    observe::{Kind, collectors, ledgers::ledgers},
     snapshot::Shared,
 };
 
@@ -29,6 +29,7 @@ pub fn parts(shared: &Arc<Shared>) -> Parts {
             Part { part: "listeners".into(), ready: true, detail: None },
             Part { part: "ledger".into(), ready: caught_up, detail: (!caught_up).then(|| waiting.into()) },
             disk(&shared),
+            clock(&shared),
         ]
     })
 }
@@ -38,6 +39,13 @@ fn disk(shared: &Shared) -> Part {
     let without = shared.objects.usage().disk_resting;
     let detail = without.then(|| "the disk cache failed and is out of use; it is tried every few seconds".into());
     Part { part: "disk".into(), ready: true, detail }
+}
+
+/// A node whose clock is wrong serves all the same: purges do not go by it. Whoever asks is told.
+fn clock(shared: &Shared) -> Part {
+    let gross = shared.ledgers.clock_is_gross();
+    let detail = "the wall clock is minutes off those of the witnesses: ages and lifetimes are wrong";
+    Part { part: "clock".into(), ready: true, detail: gross.then(|| detail.into()) }
 }
 
 /// What the admin interface works with.
@@ -111,6 +119,7 @@ pub fn register_figures(shared: &Arc<Shared>) {
     observe.register(collectors::fleet(Arc::clone(&shared.config), shared.health.shared()));
     observe.register(collectors::store(shared.objects.clone()));
     observe.register(collectors::origins(Arc::clone(&shared.origins)));
+    observe.register(ledgers(Arc::clone(&shared.ledgers)));
     let seen = Arc::downgrade(shared);
     observe.register(Box::new(move |page| {
         let Some(shared) = seen.upgrade() else { return };

@@ -203,6 +203,7 @@ impl Running {
         let observe = Observe::new(&config, access_log(&config)?);
         observe.start(&tasks);
         let ledgers = Ledgers::open(&config, &here.jurisdiction, mesh.clone(), tasks.clone()).await?;
+        ledgers.watch_clocks(&tasks);
         let fault = |source| RunError::State { dir: state.clone(), source };
         forget_other_lives(state, &ledgers).map_err(fault)?;
         let objects = Objects::open(Settings {

@@ -7,3 +7,4 @@ pub mod origin;
 pub mod purge;
 pub mod residency;
 pub mod steering;
+pub mod walltime;

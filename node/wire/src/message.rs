@@ -98,6 +98,10 @@ impl<'a> Reader<'a> {
         std::str::from_utf8(self.take(len, what)?).map_err(|_| MessageFault::Text(what))
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(crate) fn end(self) -> Result<(), MessageFault> {
         if self.0.is_empty() { Ok(()) } else { Err(MessageFault::Trailing(self.0.len())) }
     }

@@ -79,6 +79,7 @@ fn shown_site(site: &region_config::Site) -> Value {
         "pin": site.pin,
         "dns_ttl_s": site.dns_ttl_s,
         "cache_status": site.cache_status.as_str(),
+        "purge_by_response": site.purge_by_response,
         "tls": site.tls.as_ref().map(|files| json!({ "certificate": files.certificate, "key": files.key })),
         "origins": site.origins.iter().map(|origin| json!({
             "name": origin.name,

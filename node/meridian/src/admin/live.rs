@@ -180,6 +180,7 @@ pub(super) fn shown(receipt: Receipt, realm: &Realm, node: &str) -> Purge {
                 after_ms,
             })
             .collect(),
+        token: None,
     }
 }
 

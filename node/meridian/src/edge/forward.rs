@@ -12,12 +12,13 @@ use crate::snapshot::Shared;
 
 /// Fields that tell an origin to answer for another URL, host, method, client or state than what is in the key, or that
 /// frameworks are known to obey from whoever writes them. One that a route has in its key goes on.
-const OVERRIDES: [&str; 46] = [
+const OVERRIDES: [&str; 47] = [
     "base-url",
     "client-ip",
     "forwarded",
     "front-end-https",
     "http-host",
+    "meridian-purge",
     "proxy",
     "proxy-host",
     "request-uri",

@@ -6,14 +6,14 @@ use std::{borrow::Cow, net::IpAddr, sync::Arc};
 use http::{HeaderMap, Uri, request::Parts};
 use region_config::{KeyRules, Policy};
 use rules::{
-    caching::{self, Demand, Groups},
+    caching::{self, Demand, Groups, Ordered},
     key::{self, Facts, Key, Target},
-    purge::PurgeKey,
+    purge::{Mode, PurgeKey},
 };
 
 use super::{
     searched,
-    sites::Served,
+    sites::{Lodger, Served},
     spine::{Asked, Caller},
 };
 use crate::snapshot::Shared;
@@ -86,6 +86,46 @@ pub fn voided(shared: &Shared, served: &Served, asked: &Asked<'_>, answered: &He
         Groups::Oversize => tracing::debug!("more groups than are taken are left as they are"),
     }
     keys
+}
+
+/// What an origin's answer orders to be purged: hard and softly; and how much of it cannot be.
+#[must_use]
+pub(super) fn ordered(
+    shared: &Shared,
+    served: &Served,
+    host: &str,
+    answered: &HeaderMap,
+) -> (Vec<PurgeKey>, Vec<PurgeKey>, usize) {
+    let Ordered { tags, urls, site, mut left_out } = Ordered::of(answered);
+    let mut hard: Vec<PurgeKey> = tags.into_iter().map(|tag| PurgeKey::Tag(tag.to_owned())).collect();
+    for url in urls {
+        match ordered_url(shared, served, host, url) {
+            Some(key) => hard.push(key),
+            None => left_out += 1,
+        }
+    }
+    match site {
+        Some(Mode::Hard) => (vec![PurgeKey::Site], Vec::new(), left_out),
+        Some(Mode::Soft) => (hard, vec![PurgeKey::Site], left_out),
+        None => (hard, Vec::new(), left_out),
+    }
+}
+
+/// A path of the request's host, or a URL with a host of the site.
+fn ordered_url(shared: &Shared, served: &Served, host: &str, text: &str) -> Option<PurgeKey> {
+    let uri = text.parse::<Uri>().ok().filter(|_| !text.contains('#'))?;
+    let host = match uri.authority() {
+        None => host.to_owned(),
+        Some(authority) => {
+            let named = authority.host().trim_end_matches('.').to_ascii_lowercase();
+            let sites = shared.sites.load();
+            let Some(Lodger::Served(of)) = sites.find(&named) else { return None };
+            (of.site.name == served.site.name).then_some(named)?
+        }
+    };
+    let parsed = key::target(&uri).ok()?;
+    let reduced = target(served.policy(&parsed.path), parsed.clone());
+    Some(PurgeKey::Url { host, target: reduced.to_string() })
 }
 
 /// A URL in the forms that it is filed under, if something of it may be stored here: most writes are to URLs that nobody

@@ -22,6 +22,7 @@ pub mod sites;
 pub mod spine;
 pub mod stall;
 pub mod tls;
+pub mod tokens;
 mod told;
 
 pub use listener::{Edge, EdgeFault};

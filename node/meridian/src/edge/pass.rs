@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, Version, header, request::Parts};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::{BodyExt, Empty, Limited};
 use rules::{
@@ -27,6 +27,7 @@ use super::{
     forward, keyed,
     sites::Served,
     spine::{Asked, Caller, is_head},
+    tokens::PURGE,
 };
 use crate::{
     fill::{self, Job, Private, Wanted, Way, flight, upstream::UpstreamBody},
@@ -62,13 +63,38 @@ where
     }
     let body = Whole { body, framed: parts.version < Version::HTTP_2 };
     let body = Limited::new(body, limit).boxed();
-    let reply = to_origin(shared, caller, served, asked, parts, body, reason).await;
+    let mut reply = to_origin(shared, caller, served, asked, parts, body, reason).await;
+    // what clients are given under this name is this node's word
+    reply.response.headers_mut().remove(&PURGE);
     if !caching::is_safe(&parts.method) {
-        let urls = caching::invalidates(&parts.method, reply.response.status());
-        let keys = keyed::voided(shared, served, asked, reply.response.headers(), urls);
-        invalidate(served, keys).await;
+        void(shared, served, asked, &parts.method, &mut reply).await;
     }
     reply
+}
+
+/// After an unsafe request: what is stored of what it changed is void on every node, by RFC 9111 section 4.4, RFC 9875
+/// section 3, and where the site says so, by what the origin orders. Then the client gets what it reads its own write with.
+async fn void(shared: &Shared, served: &Arc<Served>, asked: &Asked<'_>, method: &Method, reply: &mut Reply) {
+    let succeeded = caching::invalidates(method, reply.response.status());
+    let answered = reply.response.headers();
+    let mut hard = keyed::voided(shared, served, asked, answered, succeeded);
+    if !succeeded || !served.site.purge_by_response {
+        invalidate(served, &hard, Mode::Hard).await;
+        return;
+    }
+    let (ordered, soft, left_out) = keyed::ordered(shared, served, asked.host, answered);
+    if left_out > 0 {
+        served.realm.figures().note_left_out(left_out);
+        tracing::debug!(site = %served.site.name, left_out, "an origin ordered purges of what cannot be purged");
+    }
+    hard.extend(ordered);
+    let mut tokens = invalidate(served, &hard, Mode::Hard).await;
+    tokens.extend(invalidate(served, &soft, Mode::Soft).await);
+    if let Ok(tokens) = HeaderValue::try_from(tokens.join("."))
+        && !tokens.is_empty()
+    {
+        reply.response.headers_mut().insert(PURGE.clone(), tokens);
+    }
 }
 
 /// A request body that is whole when it says that it ended. Over HTTP/2 a stream that is reset without an error looks
@@ -239,15 +265,18 @@ pub async fn alone(
     }
 }
 
-/// An unsafe request succeeded: what is stored of its URL, and of those and of the groups that its answer names on the
-/// same origin, is void on every node (RFC 9111 section 4.4, RFC 9875 section 3). It goes through the ledger.
-async fn invalidate(served: &Arc<Served>, keys: Vec<PurgeKey>) {
+/// Voids what a write changed, through the ledger. Returns the tokens of the purges.
+async fn invalidate(served: &Arc<Served>, keys: &[PurgeKey], mode: Mode) -> Vec<String> {
     let site = &served.site;
+    let mut tokens = Vec::new();
     for keys in keys.chunks(KEYS_MAX) {
-        let purge =
-            Purge { site: Some(site.name.clone()), keys: keys.to_vec(), mode: Mode::Hard, idempotency_key: None };
-        if let Err(error) = served.realm.submit(purge, Wait::Local, INVALIDATION_PATIENCE).await {
-            tracing::warn!(site = %site.name, %error, "an unsafe request's invalidation was not spread");
+        let purge = Purge { site: Some(site.name.clone()), keys: keys.to_vec(), mode, idempotency_key: None };
+        match served.realm.submit(purge, Wait::Local, INVALIDATION_PATIENCE).await {
+            Ok(receipt) => tokens.extend(served.realm.token(receipt.id)),
+            Err(error) => {
+                tracing::warn!(site = %site.name, %error, "an unsafe request's invalidation was not spread");
+            }
         }
     }
+    tokens
 }

@@ -30,7 +30,7 @@ use super::{
     searched,
     shelf::{Found, Look, Shelf, part, pick, shelf},
     sites::{Lodger, Served, bare_host},
-    told,
+    tokens, told,
 };
 use crate::{
     clock,
@@ -86,10 +86,10 @@ where
         // what it names is for this hop only, and plays no part in what is chosen or sent on
         fields::strip_request(&mut parts.headers);
     }
-    // a debug token is for this node: it plays no part either
-    let token = match caller {
-        Caller::Client { .. } => shared.observe.trails().shown(&mut parts.headers),
-        Caller::Peer { .. } => None,
+    // a debug token and tokens of purges are for this node: they play no part either
+    let (token, named) = match caller {
+        Caller::Client { .. } => (shared.observe.trails().shown(&mut parts.headers), tokens::shown(&mut parts.headers)),
+        Caller::Peer { .. } => (None, None),
     };
     // 2. the site, and the right to touch its data
     let sites = shared.sites.load();
@@ -136,11 +136,21 @@ where
             pass::through(shared, caller, served, &asked, &parts, body, Reason::RequestBody).await
         }
         Intent::Lookup => {
+            let awaited = match named {
+                None => None,
+                Some(named) => {
+                    let awaited = Box::pin(named.awaited(served)).await;
+                    // what was heard of meanwhile counts as heard of before
+                    arrival.position = served.realm.position();
+                    awaited
+                }
+            };
             let target = keyed::target(policy, target);
             let dressed = keyed::dressed(shared, caller, policy, &parts);
             let parts = dressed.as_ref().unwrap_or(&parts);
             let asked = Asked { interim, ..Asked::new(shared, served, caller, authority, &host, &target) };
             let asked = asked.declared(shared, policy, &parts.headers);
+            let asked = Asked { after: awaited.or(asked.after), ..asked };
             // 4. the usual case: in memory, fresh, not purged. Nothing waits.
             let codes = Codes::of(policy, caller);
             match from_memory(shared, caller, served, &asked, parts, &arrival, codes) {

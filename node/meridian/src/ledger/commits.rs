@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use store::ledger::{LedgerError, Writer};
 
 use super::{core::Batch, realm::Realm};
+use crate::clock;
 
 /// How long a change that nobody waits for may gather others.
 const LAZY: Duration = Duration::from_millis(30);
@@ -54,7 +55,9 @@ async fn write(realm: &Arc<Realm>, writer: &Writer) -> Result<(), LedgerError> {
         }
         #[cfg(feature = "simulation")]
         crate::simulation::pause(crate::simulation::Place::BeforeDisk).await;
+        let began = clock::instant();
         writer.commit(delta).await?;
+        realm.figures.note_commit(clock::instant().duration_since(began));
         #[cfg(feature = "simulation")]
         crate::simulation::pause(crate::simulation::Place::AfterDisk).await;
         done(realm, batch);

@@ -16,6 +16,7 @@ use rules::purge::{
 use tokio::sync::Notify;
 use wire::purge::{Refusal, Sent};
 
+use super::{figures::Figures, tokens::Places};
 use crate::clock;
 
 /// Sites of one realm that marks are kept for, at most. Events for more are refused at the door.
@@ -31,6 +32,7 @@ pub(super) struct Core {
     pub(super) lease: Lease,
     /// Since when nothing acknowledged can be missing, as requests read it; 0 if nothing is sure.
     pub(super) since: Arc<AtomicU64>,
+    pub(super) figures: Arc<Figures>,
     /// This node's name and its place among the witnesses.
     pub(super) me: NodeId,
     pub(super) own: Option<usize>,
@@ -43,6 +45,8 @@ pub(super) struct Core {
     /// Per witness: how far its log is read *and* that is on our disk.
     pub(super) held: Vec<Option<Cursor>>,
     pub(super) caught_up: bool,
+    /// Where own purges are known to be on disk.
+    pub(super) places: Places,
     /// Who waits for a purge.
     pub(super) waiters: BTreeMap<PurgeId, Arc<Notify>>,
 }
@@ -53,8 +57,8 @@ pub(super) struct Unwritten {
     change: u64,
     id: PurgeId,
     position: Position,
-    /// Whether it is in the own log.
-    logged: bool,
+    /// Where it is in the own log: epoch and record.
+    logged: Option<(u64, u64)>,
 }
 
 /// An event that came from another node: its place in the own log (0 if that was not asked for), and its position.
@@ -96,7 +100,8 @@ impl Core {
 
     /// Applies and logs an own purge, and notes that it is to be written.
     fn keep(&mut self, event: &Arc<Event>) {
-        let logged = self.append(event).is_ok();
+        let seq = self.append(event).ok();
+        let logged = self.witness.as_ref().map(|witness| witness.appended().epoch).zip(seq);
         self.change += 1;
         let position = self.applied_at(event);
         self.unwritten.push(Unwritten { change: self.change, id: event.id(), position, logged });
@@ -131,25 +136,37 @@ impl Core {
 
     /// Applies an event, and appends it to the own log if that counts.
     fn append(&mut self, event: &Arc<Event>) -> Result<u64, Refusal> {
-        let now = clock::monotonic_ms();
         let appended = match &mut self.witness {
             Some(witness) if witness.voting() => witness.handle_event(event),
             _ => {
-                applied(event, self.apply.handle_event(event, Source::Direct, now));
+                self.apply(event, Source::Direct);
                 return Err(Refusal::NotVoting);
             }
         };
         match (appended, self.own) {
             (Append::At { seq, .. }, Some(witness)) => {
-                applied(event, self.apply.handle_event(event, Source::Log { witness, seq }, now));
+                self.apply(event, Source::Log { witness, seq });
                 self.own_log();
                 Ok(seq)
             }
             _ => {
-                applied(event, self.apply.handle_event(event, Source::Direct, now));
+                self.apply(event, Source::Direct);
                 Err(Refusal::Full)
             }
         }
+    }
+
+    fn apply(&mut self, event: &Arc<Event>, source: Source) {
+        let new = self.apply.handle_event(event, source, clock::monotonic_ms());
+        self.told_of(event, new);
+    }
+
+    /// An event was put into the node's order, if it is `new` there.
+    fn told_of(&self, event: &Event, new: bool) {
+        if new {
+            self.figures.note_applied(event);
+        }
+        applied(event, new);
     }
 
     /// A witness is asked where its log ends.
@@ -184,7 +201,7 @@ impl Core {
         for record in records {
             match self.apply.handle_record(witness, epoch, record, now) {
                 Heard::Broken => return false,
-                Heard::Consumed { new } => applied(&record.event, new),
+                Heard::Consumed { new } => self.told_of(&record.event, new),
             }
             if let (Some(own), Some(log)) = (self.own, &mut self.witness)
                 && let Append::At { seq, .. } = log.handle_event(&record.event)
@@ -192,6 +209,9 @@ impl Core {
                 self.apply.handle_event(&record.event, Source::Log { witness: own, seq }, now);
             }
             // a tail brings only what is on the witness's disk
+            if self.receipts.state(record.event.id()).is_some() {
+                self.places.note(record.event.id(), witness, epoch, record.seq);
+            }
             let reached = self.receipts.handle_stored(record.event.id(), name, now);
             self.reached(record.event.id(), reached);
         }
@@ -222,6 +242,12 @@ impl Core {
         if let Some(cursor) = self.apply.cursor(witness) {
             self.lease.handle_read(witness, &cursor);
         }
+    }
+
+    /// The wall clock was set back.
+    pub(super) fn clock_set_back(&mut self) {
+        self.apply.handle_clock_set_back();
+        self.change += 1;
     }
 
     /// A reader of the own log says where it is.
@@ -299,7 +325,8 @@ impl Core {
         let written = self.unwritten.partition_point(|own| own.change <= batch.change);
         for own in self.unwritten.drain(..written).collect::<Vec<_>>() {
             self.applied(own.id, &me, own.position);
-            if own.logged {
+            if let (Some((epoch, seq)), Some(witness)) = (own.logged, self.own) {
+                self.places.note(own.id, witness, epoch, seq);
                 self.stored(own.id, &me);
             }
         }

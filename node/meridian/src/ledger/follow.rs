@@ -13,7 +13,7 @@ use super::{
     outlet::jittered,
     realm::Realm,
 };
-use crate::peers::Kind;
+use crate::{clock, peers::Kind};
 
 /// A witness says something about every second; after this silence the line is dead.
 const SILENCE: Duration = Duration::from_secs(4);
@@ -72,6 +72,7 @@ async fn speak(
                 let next = due.deadline() + realm.poll_pause();
                 due.as_mut().reset(next);
                 realm.core.lock().asked(index, asked);
+                realm.skew.lock().handle_asked(index, asked, clock::unix_ms());
                 TailFrame::Poll(asked)
             }
             frame = said.recv() => frame.ok_or(CarryFault::Ended)?,
@@ -92,7 +93,10 @@ async fn read(
     loop {
         let bytes = timeout(SILENCE, recv.frame()).await.map_err(|_| CarryFault::TimedOut)??;
         let next = match decode_tail(&bytes)? {
-            TailFrame::Head { nonce, head } => realm.core.lock().head(index, nonce, head, reading),
+            TailFrame::Head { nonce, head, unix_ms } => {
+                realm.skew.lock().handle_answer(index, nonce, unix_ms, clock::unix_ms());
+                realm.core.lock().head(index, nonce, head, reading)
+            }
             TailFrame::Compacted(head) => realm.core.lock().head(index, 0, head, false),
             TailFrame::Records { epoch, records } => {
                 if !realm.core.lock().records(index, witness, epoch, &records) {

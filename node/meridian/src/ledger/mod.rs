@@ -12,6 +12,7 @@
 //! The lock of a realm is held for short work in memory only; it *is* the local order.
 
 mod carrier;
+mod clocks;
 mod commits;
 mod core;
 mod figures;
@@ -20,7 +21,9 @@ mod news;
 mod outlet;
 mod realm;
 mod serve;
+mod standing;
 mod stream;
+mod tokens;
 
 use std::{collections::BTreeMap, io, sync::Arc};
 
@@ -29,10 +32,12 @@ use rules::residency;
 use store::ledger::{Disk, RealDisk};
 
 pub(crate) use self::stream::server::credentials_fault;
-use self::{carrier::Carrier, serve::Door};
+use self::{carrier::Carrier, clocks::Clocks, serve::Door};
 pub use self::{
-    figures::{Figures, Standing},
+    figures::{Figures, Tokens},
     realm::{Purge, PurgeFault, Realm},
+    standing::{OwnLog, Standing},
+    tokens::Heard,
 };
 use crate::{
     peers::{Kind, Mesh},
@@ -68,6 +73,7 @@ pub enum LedgersFault {
 #[derive(Debug)]
 pub struct Ledgers {
     realms: BTreeMap<RealmId, Arc<Realm>>,
+    clocks: Clocks,
 }
 
 impl Ledgers {
@@ -133,7 +139,7 @@ impl Ledgers {
             let opened = Realm::open(config, here, realm.clone(), disk, carrier, tasks)?;
             realms.insert(realm, opened);
         }
-        Ok(Arc::new(Self { realms }))
+        Ok(Arc::new(Self { realms, clocks: Clocks::default() }))
     }
 
     /// A realm that this node is a member of.

@@ -210,8 +210,12 @@ fn settle(realm: &Arc<Realm>, outlet: &Outlet, answer: Answer) -> Result<(), Ref
         Answer::Applied(ids) => {
             ids.into_iter().for_each(|(id, position)| core.applied(id, &outlet.node, position));
         }
-        Answer::Stored { places, .. } => {
-            for (id, _, position) in places {
+        Answer::Stored { epoch, places } => {
+            let witness = realm.witnesses.iter().position(|witness| *witness == outlet.node);
+            for (id, seq, position) in places {
+                if let Some(witness) = witness {
+                    core.places.note(id, witness, epoch, seq);
+                }
                 core.applied(id, &outlet.node, position);
                 core.stored(id, &outlet.node);
             }

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -12,10 +12,10 @@ use std::{
 use parking_lot::{Mutex, RwLock};
 use region_config::{CacheMode, Class, Config, JurisdictionId, NodeId, PathPattern, Policy, RealmId, Site, SiteId};
 use rules::purge::{
-    ALWAYS, Acknowledged, Apply, Electorate, Event, EventFault, LOG_KEEP, Lease, Limits, Mode, Position, PurgeId,
-    PurgeKey, RECEIPTS_MAX, Receipt, Receipts, Record, SiteGuard, Terms, Wait, Witness, fill::Vouch, members,
-    witnesses,
+    Acknowledged, Apply, Electorate, Event, EventFault, LOG_KEEP, Lease, Limits, Mode, Position, PurgeId, PurgeKey,
+    RECEIPTS_MAX, Receipt, Receipts, Record, SiteGuard, Terms, Wait, Witness, fill::Vouch, members, witnesses,
 };
+use rules::walltime::Skew;
 use store::ledger::{Chance, Disk, LedgerError, LedgerFile, Log, Opened, Past, Writer};
 use tokio::sync::Notify;
 use wire::purge::{BATCH_BYTES, Sent, decode_have, encode_have};
@@ -26,11 +26,12 @@ use super::{
     chance,
     commits::{self, Written},
     core::Core,
-    figures::{Figures, Standing},
+    figures::Figures,
     follow,
     news::News,
     outlet::{self, Outlet},
     stream::{self, StreamLine},
+    tokens::Places,
 };
 use crate::{clock, tasks::Tasks};
 
@@ -93,15 +94,21 @@ pub struct Realm {
     /// Something is to be written.
     pub(super) lazy: Notify,
     pub(super) tasks: Tasks,
-    pub(super) figures: Figures,
+    pub(super) figures: Arc<Figures>,
+    /// Requests that wait for a purge that their client has named.
+    pub(super) readers: AtomicUsize,
     position: Arc<AtomicU64>,
-    since: Arc<AtomicU64>,
+    pub(super) since: Arc<AtomicU64>,
+    /// When it was opened, in ms by the monotonic clock.
+    pub(super) opened_ms: u64,
+    /// How far the wall clock is from those of the witnesses.
+    pub(super) skew: Mutex<Skew>,
     /// Whether it is long ago that this node was sure to have heard everything.
     unsure: AtomicBool,
     caught_up: AtomicBool,
     life: [u8; 16],
     log: Log,
-    outlets: Vec<Arc<Outlet>>,
+    pub(super) outlets: Vec<Arc<Outlet>>,
     /// The way to the stream that is the realm's log, if it has no witnesses.
     stream: Option<Arc<StreamLine>>,
     /// The sites, each with what its routes promise.
@@ -138,8 +145,11 @@ impl Realm {
         let stream = stream::line(config, &name, &core);
         let realm = Arc::new(Self {
             since: Arc::clone(&core.since),
+            readers: AtomicUsize::new(0),
             unsure: AtomicBool::new(false),
-            figures: Figures::new(),
+            figures: Arc::clone(&core.figures),
+            opened_ms: clock::monotonic_ms(),
+            skew: Mutex::new(Skew::new(core.witnesses)),
             poll_ms: AtomicU64::new(POLL_MS.1),
             own: core.own,
             witnesses: witnesses(config, &name),
@@ -242,27 +252,6 @@ impl Realm {
         &self.figures
     }
 
-    /// How it stands.
-    #[must_use]
-    pub fn standing(&self) -> Standing {
-        let now_ms = clock::monotonic_ms();
-        let ago = |since_ms: u64| if since_ms == ALWAYS { 0 } else { now_ms.saturating_sub(since_ms) };
-        let (heard, since, waiting, marks) = {
-            let core = self.core.lock();
-            let heard: Vec<_> = (0..self.witnesses.len()).map(|witness| core.lease.heard(witness)).collect();
-            (heard, self.since.load(Ordering::Acquire), core.receipts.waiting(), core.apply.marks())
-        };
-        let heard = heard.into_iter().enumerate();
-        let heard = heard.map(|(index, heard)| if Some(index) == self.own { Some(0) } else { heard.map(ago) });
-        Standing {
-            witnesses: self.witnesses.iter().cloned().zip(heard).collect(),
-            lease_age_ms: (since != 0).then(|| ago(since)),
-            waiting,
-            backlog: self.outlets.iter().map(|outlet| (outlet.node.clone(), outlet.backlog())).collect(),
-            marks,
-        }
-    }
-
     /// How long until the witnesses are asked again.
     pub(super) fn poll_pause(&self) -> Duration {
         Duration::from_millis(self.poll_ms.load(Ordering::Relaxed))
@@ -316,8 +305,9 @@ impl Realm {
     /// # Errors
     /// [`PurgeFault`]: it was not taken.
     pub fn order(&self, purge: Purge) -> Result<PurgeId, PurgeFault> {
-        let event = self.event(purge)?;
-        if self.take(&event)? {
+        let event = self.event(purge).inspect_err(|fault| self.figures.note_refused(fault))?;
+        if self.take(&event).inspect_err(|fault| self.figures.note_refused(fault))? {
+            self.figures.note_taken(&event);
             let taken_unix_us = clock::unix_us();
             for outlet in &self.outlets {
                 outlet.push(Sent { event: Arc::clone(&event), taken_unix_us });
@@ -551,6 +541,7 @@ fn core(config: &Config, realm: &RealmId, opened: Opened) -> Result<(Core, Ledge
     let mut core = Core {
         lease: Lease::new(electorate.clone(), own, witnesses.len()),
         since: Arc::default(),
+        figures: Arc::new(Figures::new()),
         electorate,
         apply,
         witness,
@@ -563,6 +554,7 @@ fn core(config: &Config, realm: &RealmId, opened: Opened) -> Result<(Core, Ledge
         unwritten: Vec::new(),
         outbox: BTreeMap::new(),
         caught_up: false,
+        places: Places::default(),
         waiters: BTreeMap::new(),
     };
     for event in &outbox {

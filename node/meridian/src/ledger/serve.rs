@@ -14,7 +14,10 @@ use super::{
     core::Received,
     realm::Realm,
 };
-use crate::peers::{self, Kind, PeerIdentity, Stream};
+use crate::{
+    clock,
+    peers::{self, Kind, PeerIdentity, Stream},
+};
 
 /// How long a peer may take to say what it wants.
 const HEAD: Duration = Duration::from_secs(5);
@@ -198,7 +201,7 @@ async fn speak(realm: &Realm, mut send: Sending, mut heeded: mpsc::Receiver<Heed
             heed = heeded.recv() => match heed.ok_or(CarryFault::Ended)? {
                 Heed::Start(start) => place = begin(realm, &mut send, &start).await?,
                 // the head is taken now, after the question came
-                Heed::Poll(nonce) => speak_head(realm, &mut send, |head| TailFrame::Head { nonce, head }).await?,
+                Heed::Poll(nonce) => speak_head(realm, &mut send, |head| TailFrame::Head { nonce, head, unix_ms: clock::unix_ms() }).await?,
             },
             _ = beat.tick() => speak_head(realm, &mut send, unasked).await?,
             change = changed => seen = change,
@@ -213,7 +216,7 @@ async fn speak(realm: &Realm, mut send: Sending, mut heeded: mpsc::Receiver<Heed
 }
 
 fn unasked(head: rules::purge::LogHead) -> TailFrame {
-    TailFrame::Head { nonce: 0, head }
+    TailFrame::Head { nonce: 0, head, unix_ms: clock::unix_ms() }
 }
 
 /// What readers are to know at once when it changes: the life of the log, and whether it votes.

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use super::Durations;
+
 /// What a family's numbers mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -68,6 +70,21 @@ impl Family<'_> {
     pub fn suffixed(&mut self, suffix: &str, labels: &[(&str, &str)], value: f64) {
         self.name_and_labels(suffix, labels);
         let _ = writeln!(self.text, " {value}");
+    }
+
+    /// Writes a histogram: how many durations lie below each power of two, their sum (in us) and their count.
+    pub fn histogram(&mut self, labels: &[(&str, &str)], durations: &Durations, sum_us: u64) {
+        let bucket = |family: &mut Self, bound: &str, below: u64| {
+            let labels: Vec<_> = labels.iter().copied().chain([("le", bound)]).collect();
+            family.suffixed("_bucket", &labels, below as f64);
+        };
+        let count = durations.count();
+        for (bound_us, below) in durations.by_octave() {
+            bucket(self, &(bound_us as f64 / 1e6).to_string(), below);
+        }
+        bucket(self, "+Inf", count);
+        self.suffixed("_sum", labels, sum_us as f64 / 1e6);
+        self.suffixed("_count", labels, count as f64);
     }
 
     fn name_and_labels(&mut self, suffix: &str, labels: &[(&str, &str)]) {

@@ -14,6 +14,7 @@ mod counters;
 mod exposition;
 mod histogram;
 mod json;
+pub mod ledgers;
 pub mod process;
 mod rate;
 mod reason;
@@ -223,6 +224,7 @@ pub(crate) mod tests {
             routes: Vec::new(),
             tls: None,
             dns_ttl_s: 30,
+            purge_by_response: false,
             cache_status: region_config::StatusFor::All,
             failover_on: Vec::new(),
         }

@@ -79,14 +79,7 @@ fn write_latency(page: &mut Exposition, rows: &[(&str, &Totals)]) {
     let help = "Time from a request's head to its answer's head.";
     let mut family = page.family("meridian_request_duration_seconds", Kind::Histogram, help);
     for (site, totals) in rows {
-        let count = totals.latency.count() as f64;
-        for (bound_us, below) in totals.latency.by_octave() {
-            let bound = (bound_us as f64 / 1e6).to_string();
-            family.suffixed("_bucket", &[("site", site), ("le", &bound)], below as f64);
-        }
-        family.suffixed("_bucket", &[("site", site), ("le", "+Inf")], count);
-        family.suffixed("_sum", &[("site", site)], totals.micros as f64 / 1e6);
-        family.suffixed("_count", &[("site", site)], count);
+        family.histogram(&[("site", site)], &totals.latency, totals.micros);
     }
 }
 

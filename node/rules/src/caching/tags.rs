@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, HeaderName};
 
-use super::lists::trim;
+use super::{lists::trim, ordered};
 
 /// Most tags that a response may carry.
 const TAGS_MAX: usize = 50;
@@ -35,7 +35,7 @@ pub enum Tags<'a> {
     Oversize,
 }
 
-/// Takes out of what a client gets what is between origin and cache: tags, and `Surrogate-Control`. On every hit: one look
+/// Takes out of what a client gets what is between origin and cache: tags, orders for purges, and `Surrogate-Control`. On every hit: one look
 /// at the names, and more only if there is something to take out.
 pub fn strip_tags(headers: &mut HeaderMap) {
     if headers.keys().any(is_between) {
@@ -43,6 +43,9 @@ pub fn strip_tags(headers: &mut HeaderMap) {
             headers.remove(name);
         }
         headers.remove(&SURROGATE_CONTROL);
+        for name in &ordered::FIELDS {
+            headers.remove(name);
+        }
     }
 }
 
@@ -55,6 +58,7 @@ pub(super) fn is_between(name: &HeaderName) -> bool {
         13 => name == "surrogate-key",
         14 => name == "edge-cache-tag",
         17 => name == "surrogate-control",
+        19 => matches!(name, "meridian-purge-tags" | "meridian-purge-urls" | "meridian-purge-site"),
         _ => false,
     }
 }

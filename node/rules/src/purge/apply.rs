@@ -179,6 +179,15 @@ impl Apply {
         self.ring.jump(self.position.next(), vec![None; self.cursors.len()]);
     }
 
+    /// The wall clock was set back, so that what is stored looks younger than it is: all of it counts as softly purged. Only
+    /// here; nobody else hears of it, and what other nodes answer is as good as before.
+    pub fn handle_clock_set_back(&mut self) {
+        let position = self.position.next();
+        self.raise(Mode::Soft, position);
+        self.ring.push_local();
+        self.advance(position);
+    }
+
     /// Applies an event, unless it is known. Returns whether it is new.
     pub fn handle_event(&mut self, event: &Arc<Event>, source: Source, now_ms: u64) -> bool {
         let known = self.known.position(event);
@@ -347,6 +356,16 @@ impl Apply {
     #[must_use]
     pub fn request(&self, event: &Event) -> Option<PurgeId> {
         self.known.ids.get(&event.request()).map(|(_, id)| *id)
+    }
+
+    /// Whether an event was heard of: by the hash of its request, or since a witness's log was read up to one of these
+    /// places (witness, epoch, record) where it is.
+    #[must_use]
+    pub fn heard(&self, request: u128, places: &[(usize, u64, u64)]) -> bool {
+        let read = |(witness, epoch, seq): &(usize, u64, u64)| {
+            self.cursor(*witness).is_some_and(|cursor| cursor.epoch == *epoch && cursor.seq >= *seq)
+        };
+        self.known.ids.contains_key(&request) || places.iter().any(read)
     }
 
     /// Where an event was applied, if that is known.

@@ -36,6 +36,8 @@ struct Entry {
     id: PurgeId,
     /// Its place in each witness's log, where known; 0 is not known.
     seqs: [u64; WITNESSES_MAX],
+    /// It is no event but something of this node alone, which no answer of a peer lacks.
+    local: bool,
 }
 
 /// The applied events of this boot, in local order, without holes: what is older was restored, jumped over or has
@@ -78,14 +80,22 @@ impl Ring {
         if self.entries.len() == self.max {
             self.retire();
         }
-        self.entries.push_back(Entry { site, id, seqs: [0; WITNESSES_MAX] });
+        self.entries.push_back(Entry { site, id, seqs: [0; WITNESSES_MAX], local: false });
+    }
+
+    /// The next position is of this node alone.
+    pub(super) fn push_local(&mut self) {
+        self.push(None, PurgeId(0));
+        if let Some(entry) = self.entries.back_mut() {
+            entry.local = true;
+        }
     }
 
     /// Moves the oldest entry into the base.
     fn retire(&mut self) {
         let Some(oldest) = self.entries.pop_front() else { return };
         self.first = self.first.next();
-        self.blind |= !self.base.iter().zip(oldest.seqs).any(|(base, seq)| base.is_some() && seq != 0);
+        self.blind |= !oldest.local && !self.base.iter().zip(oldest.seqs).any(|(base, seq)| base.is_some() && seq != 0);
         for (base, seq) in self.base.iter_mut().zip(oldest.seqs) {
             if let Some((_, base)) = base {
                 *base = seq.max(*base);
@@ -155,7 +165,10 @@ impl Ring {
         };
         let covered = self.walk(from, until, |entry| {
             let logged = entry.seqs.iter().zip(seqs).any(|(seq, heard)| *seq != 0 && *seq <= heard);
-            entry.site.as_ref().is_some_and(|other| other != site) || logged || have.ids.contains(&entry.id)
+            entry.local
+                || entry.site.as_ref().is_some_and(|other| other != site)
+                || logged
+                || have.ids.contains(&entry.id)
         });
         self.remember(key, Memo { run: have.run, theirs: have.position, ours: covered });
         covered

@@ -64,6 +64,56 @@ pub enum PurgeKey {
     Realm,
 }
 
+/// How wide a purge is, narrowest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scope {
+    /// One resource.
+    Url,
+    /// What carries a tag.
+    Tag,
+    /// A path and all below it.
+    Prefix,
+    /// A host.
+    Host,
+    /// A site.
+    Site,
+    /// All sites of the realm.
+    Realm,
+}
+
+impl Scope {
+    /// Every one, in their order.
+    pub const ALL: [Self; 6] = [Self::Url, Self::Tag, Self::Prefix, Self::Host, Self::Site, Self::Realm];
+
+    /// The word for it in metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Url => "url",
+            Self::Tag => "tag",
+            Self::Prefix => "prefix",
+            Self::Host => "host",
+            Self::Site => "site",
+            Self::Realm => "realm",
+        }
+    }
+}
+
+impl PurgeKey {
+    /// How wide it is.
+    #[must_use]
+    pub fn scope(&self) -> Scope {
+        match self {
+            Self::Url { .. } => Scope::Url,
+            Self::Prefix { .. } => Scope::Prefix,
+            Self::Host(_) => Scope::Host,
+            Self::Tag(_) => Scope::Tag,
+            Self::Site => Scope::Site,
+            Self::Realm => Scope::Realm,
+        }
+    }
+}
+
 /// Why an event was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EventFault {
@@ -185,6 +235,12 @@ impl Event {
     #[must_use]
     pub fn keys(&self) -> &[PurgeKey] {
         &self.keys
+    }
+
+    /// How wide it is: as the widest of its keys.
+    #[must_use]
+    pub fn scope(&self) -> Scope {
+        self.keys.iter().map(PurgeKey::scope).max().unwrap_or(Scope::Url)
     }
 
     /// The application's idempotency key.

@@ -32,7 +32,7 @@ pub use apply::{Apply, Heard, Limits, MARKS_MAX, Source, Terms, UIDS_MAX};
 pub use covered::{HAVE_IDS_MAX, Have, RING_MAX};
 pub use event::{
     Event, EventFault, HOST_BYTES_MAX, IDEMPOTENCY_BYTES_MAX, KEYS_MAX, Mode, PREFIX_SEGMENTS_MAX, PurgeId, PurgeKey,
-    TAG_BYTES_MAX, TARGET_BYTES_MAX,
+    Scope, TAG_BYTES_MAX, TARGET_BYTES_MAX,
 };
 pub use guard::{Gate, Marks, SiteFloors, SiteGuard, Standing};
 pub use keys::{RealmSecret, SiteKeys};

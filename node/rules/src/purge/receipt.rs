@@ -246,6 +246,12 @@ impl Receipts {
         self.order.iter().rev().filter_map(|id| self.receipt(*id)).take(limit).collect()
     }
 
+    /// A purge that this node took.
+    #[must_use]
+    pub fn event(&self, id: PurgeId) -> Option<&Arc<Event>> {
+        self.taken.get(&id).map(|taken| &taken.event)
+    }
+
     /// How far a purge has come.
     #[must_use]
     pub fn state(&self, id: PurgeId) -> Option<Acknowledged> {
@@ -264,6 +270,15 @@ impl Receipts {
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.waiting
+    }
+
+    /// When the oldest of those that wait for a majority was taken, by the clock of `handle_taken`.
+    #[must_use]
+    pub fn waiting_since_ms(&self) -> Option<u64> {
+        // those that wait are among the newest, as a rule: few are looked at
+        let taken = self.order.iter().rev().filter_map(|id| self.taken.get(id));
+        let waiting = taken.filter(|taken| taken.state == Acknowledged::Accepted);
+        waiting.take(self.waiting).map(|taken| taken.started_ms).min()
     }
 
     /// Those whose other members are fenced from now on: nobody can serve what fell under them. Each is returned once.

@@ -18,7 +18,7 @@
 //!          2  3 why(1)                       REFUSED
 //!
 //! tail     2  1 realm:text              TAIL     reader -> witness, first
-//!          2  2 nonce(8) head           HEAD     witness -> reader, first, from time to time, and when polled
+//!          2  2 nonce(8) head unix_ms(8) HEAD   witness -> reader, first, from time to time, and when polled
 //!          2  3 cursor recovering(1)    START    reader -> witness, when it can read on
 //!          2  4 epoch(8) [record]       RECORDS  witness -> reader
 //!          2  5 head                    COMPACTED: cannot read on from there
@@ -28,6 +28,8 @@
 //! batch    1  nonce(8) [event]          one message of a stream, where it stays
 //!
 //! have     2  run(8) position(8) [witness:text epoch(8) seq(8)] [id(16)]
+//!
+//! token    1  realm:text request(16) (witness(1) epoch(8) seq(8))*   as base64url: what clients show to read their own purge
 //! ```
 
 mod batch;
@@ -35,6 +37,7 @@ mod event;
 mod have;
 mod ledger;
 mod tail;
+mod token;
 
 pub use batch::{decode_batch, encode_batch};
 pub use event::{decode_event, decode_record, encode_event, encode_record, event_bytes};
@@ -43,6 +46,7 @@ pub use ledger::{
     Answer, BATCH_EVENTS_MAX, Refusal, Request, Sent, decode_answer, decode_request, encode_answer, encode_request,
 };
 pub use tail::{TailFrame, decode_tail, encode_tail};
+pub use token::{Place, TOKEN_CHARS_MAX, TOKEN_PLACES_MAX, Token, decode_token, encode_token};
 
 pub use crate::message::MessageFault;
 use crate::message::Reader;

@@ -23,6 +23,8 @@ pub enum TailFrame {
         nonce: u64,
         /// What it has.
         head: LogHead,
+        /// Its wall clock, in ms since the Unix epoch: to find clocks that are wrong, and for nothing else.
+        unix_ms: u64,
     },
     /// Reader: where to go on.
     Start(TailStart),
@@ -50,10 +52,11 @@ pub fn encode_tail(frame: &TailFrame) -> Vec<u8> {
             out.push(1);
             put_text(&mut out, realm.as_str());
         }
-        TailFrame::Head { nonce, head } => {
+        TailFrame::Head { nonce, head, unix_ms } => {
             out.push(2);
             out.extend_from_slice(&nonce.to_be_bytes());
             put_head(&mut out, head);
+            out.extend_from_slice(&unix_ms.to_be_bytes());
         }
         TailFrame::Start(start) => {
             out.push(3);
@@ -92,7 +95,9 @@ pub fn decode_tail(bytes: &[u8]) -> Result<TailFrame, MessageFault> {
     let mut reader = sized(bytes)?;
     let frame = match reader.u8("kind of frame")? {
         1 => TailFrame::Tail(realm(&mut reader)?),
-        2 => TailFrame::Head { nonce: reader.u64("poll")?, head: take_head(&mut reader)? },
+        2 => {
+            TailFrame::Head { nonce: reader.u64("poll")?, head: take_head(&mut reader)?, unix_ms: reader.u64("clock")? }
+        }
         3 => {
             let (epoch, seq, chain) = (reader.u64("cursor")?, reader.u64("cursor")?, reader.u64("cursor")?);
             let recovering = reader.flag("recovering flag")?;

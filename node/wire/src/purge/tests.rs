@@ -58,7 +58,11 @@ fn frame() -> impl Strategy<Value = TailFrame> {
         (any::<u64>(), vec(record(), 0..4)).prop_map(|(epoch, records)| TailFrame::Records { epoch, records });
     prop_oneof![
         Just(TailFrame::Tail(realm())),
-        (any::<u64>(), head()).prop_map(|(nonce, head)| TailFrame::Head { nonce, head }),
+        (any::<u64>(), head(), any::<u64>()).prop_map(|(nonce, head, unix_ms)| TailFrame::Head {
+            nonce,
+            head,
+            unix_ms
+        }),
         any::<u64>().prop_map(TailFrame::Poll),
         start,
         records,

@@ -2,12 +2,14 @@
 
 mod crash;
 mod engines;
+mod figures;
 mod owner;
 mod purging;
 mod receipts;
 mod residency;
 mod steering;
 mod stream;
+mod tokens;
 
 use crate::harness::fleet::{CALIFORNIAN, FREE, Fleet, GERMAN};
 use std::time::Duration;

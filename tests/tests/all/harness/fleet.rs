@@ -404,6 +404,7 @@ tenant = "acme"
 hosts = ["{FREE}"]
 origin = "{url}"
 dns_ttl = "5s"
+purge_by_response = true
 {routes}
 [[sites]]
 name = "{PINNED_SITE}"

@@ -9,6 +9,7 @@ mod explain;
 pub(crate) mod http2;
 mod interim;
 mod keyed;
+mod ordered;
 mod origins;
 mod parsing;
 mod protocols;

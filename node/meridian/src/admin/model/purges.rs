@@ -157,6 +157,10 @@ pub struct Purge {
     pub stored: Vec<PurgeStored>,
     /// Every node of the realm.
     pub nodes: Vec<PurgeNode>,
+    /// In the answer to an order: shown by a client as `Meridian-Purge` (field or cookie), it gets nothing from any node of
+    /// the realm that is older than the purge.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
 }
 
 /// One thing that is purged.

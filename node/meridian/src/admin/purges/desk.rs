@@ -99,7 +99,8 @@ impl Desk {
         let (followed, ()) = tokio::join!(following, audited);
         let (receipt, reached) = followed.map_err(|fault| live::refusal(&fault))?;
         let node = context.config.load().node.name.to_string();
-        Ok(Done { purge: live::shown(receipt, &realm, &node), reached })
+        let token = realm.token(taken.id);
+        Ok(Done { purge: Purge { token, ..live::shown(receipt, &realm, &node) }, reached })
     }
 
     /// Sends the purge: by itself if the application named it, else perhaps together with identical ones.

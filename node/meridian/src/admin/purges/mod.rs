@@ -21,7 +21,7 @@ use axum::{
     extract::{Path, Query, State},
     response::{IntoResponse, Response},
 };
-use http::{StatusCode, header::LOCATION};
+use http::{HeaderValue, StatusCode, header::LOCATION};
 use region_config::Verb;
 use rules::purge::PurgeId;
 use serde::Deserialize;
@@ -42,6 +42,7 @@ use super::{
     problem::{Problem, Refusal},
     who::{OPERATOR, Who},
 };
+use crate::edge::tokens::PURGE;
 
 /// Longest body of a batch, in bytes.
 const BATCH_BYTES_MAX: usize = 1 << 20;
@@ -78,7 +79,12 @@ pub(super) async fn order(
         Works::One(work) => {
             let done = desk.order(&context, &who, &from, work).await?;
             let at = format!("/api/v1/purges/{}", done.purge.id);
-            Ok((status(&done), [(LOCATION, at)], Json(PurgeOrdered::One(done.purge))).into_response())
+            let token = done.purge.token.as_ref().and_then(|token| HeaderValue::try_from(token).ok());
+            let mut response = (status(&done), [(LOCATION, at)], Json(PurgeOrdered::One(done.purge))).into_response();
+            if let Some(token) = token {
+                response.headers_mut().insert(PURGE.clone(), token);
+            }
+            Ok(response)
         }
         Works::Each(works) => {
             let answers = works.into_iter().map(|work| answer(&context, &who, &from, Ok(work)));

@@ -38,6 +38,7 @@ fn site(pin: Option<&str>) -> Arc<Site> {
         routes: vec![],
         tls: None,
         dns_ttl_s: 20,
+        purge_by_response: false,
         cache_status: region_config::StatusFor::All,
         failover_on: Vec::new(),
     })
@@ -526,4 +527,37 @@ async fn all_have_it_or_are_fenced_within_the_bound() {
     assert!(!fleet.realm(2).vouch(Some(2_000)).holds(), "and the fenced one knows");
     let standard = fleet.purge(0, "t", Wait::All, BRIEF).await.unwrap();
     assert_eq!(node_states(&standard), ["applied", "applied", "pending"], "nothing is promised for this site");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_that_is_set_back_makes_what_is_stored_stale_here_and_nowhere_else() {
+    let fleet = Fleet::three().await;
+    let objects: Vec<_> = (0..3).map(|i| stored(fleet.realm(i), "t", fleet.realm(i).position())).collect();
+    let ledgers = &fleet.nodes[0].as_ref().unwrap().ledgers;
+    ledgers.clock_stepped(600_000);
+    assert_eq!(standing(fleet.realm(0), &objects[0]), Standing::Valid, "what is stored only looks older");
+    ledgers.clock_stepped(-600_000);
+    assert_eq!(ledgers.clock_steps(), (1, 1));
+    let standings: Vec<_> = (0..3).map(|i| standing(fleet.realm(i), &objects[i])).collect();
+    assert_eq!(standings, [Standing::Soft, Standing::Valid, Standing::Valid]);
+    let refilled = stored(fleet.realm(0), "t", fleet.realm(0).position());
+    assert_eq!(standing(fleet.realm(0), &refilled), Standing::Valid);
+
+    // what other nodes answer reflects all of this node's order: the step is no event that they could have missed
+    let position = fleet.realm(0).position();
+    let have = fleet.realm(1).have(&shop());
+    assert_eq!(fleet.realm(0).covered(&fleet.name(1), &shop(), &have, position), position);
+    fleet.purge(1, "t", Wait::All, SOON).await.unwrap();
+    assert_eq!(standing(fleet.realm(0), &refilled), Standing::Stale, "purges go on as before");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_know_how_far_their_clocks_are_from_those_of_the_witnesses() {
+    let fleet = Fleet::three().await;
+    for i in 0..3 {
+        until("the witnesses have said what their clocks show", || {
+            fleet.realm(i).standing().clock_ahead_ms.is_some_and(|ahead_ms| ahead_ms.abs() < 500)
+        })
+        .await;
+    }
 }

@@ -55,6 +55,7 @@ fn purge(realm: &str) -> Purge {
         state: PurgeState::Quorum,
         stored: vec![PurgeStored { node: "n1".into(), after_ms: 2 }],
         nodes: vec![node("n1", PurgeNodeState::Applied, Some("7.12")), node("n2", PurgeNodeState::Fenced, None)],
+        token: None,
     }
 }
 
