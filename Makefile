@@ -6,6 +6,7 @@
 #   make model    every state of the purge protocol's larger models (docs/purge-protocol.md); about half an hour, 2 GB
 #   make lint     formatting, clippy, dependencies, types of the admin interface
 #   make bench    Meridian beside nginx's proxy_cache on one core; `make bench-hot` for single functions
+#                 `make bench-purging`: what purges cost hits
 #   make build    the admin interface, and the binary with it in it: target/release/meridian
 
 SHELL := bash
@@ -19,7 +20,7 @@ UI := admin-ui/dist/index.html
 UI_SOURCES := $(shell find admin-ui/src admin-ui/public -type f) $(wildcard admin-ui/*.html admin-ui/*.json admin-ui/*.js admin-ui/*.ts)
 say = @printf '==> %s\n'
 
-.PHONY: help build demo test model lint bench bench-hot tools binary
+.PHONY: help build demo test model lint bench bench-hot bench-purging tools binary
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -57,6 +58,9 @@ bench: tools-bench $(UI)
 
 bench-hot: tools-bench
 	@cargo bench -p benches
+
+bench-purging: tools-bench
+	@cargo bench -p benches --bench purging
 
 build: tools-build $(UI)
 	@cargo build --release -p meridian

@@ -15,5 +15,6 @@ pub mod observe;
 pub mod origin;
 pub mod peers;
 pub mod snapshot;
+pub mod sweep;
 pub mod tasks;
 pub mod wiring;

@@ -223,7 +223,11 @@ fn readers_never_miss_a_purge_that_was_published() {
                     // one that is not purged may still be called stale, but only until the next one of its name
                     let object = stored(guard, seen, &[&format!("t{}", (seen + 49) % 50)]);
                     let valid = standing(guard, &object) == Standing::Valid;
-                    assert!(!valid || object.verified.load(Relaxed) < seen + 49, "purged at {} at the latest", seen + 49);
+                    assert!(
+                        !valid || object.verified.load(Relaxed) < seen + 49,
+                        "purged at {} at the latest",
+                        seen + 49
+                    );
                     asked += 1;
                 }
                 asked
