@@ -401,6 +401,10 @@ impl Recent {
             return None;
         }
         let head = self.head.load(Acquire);
+        // where more than these came since, none of them needs to be looked at
+        if head > WALK_MAX && self.slot(head - WALK_MAX - 1).position.load(Relaxed) > since {
+            return None;
+        }
         let mut worst = Standing::Valid;
         for back in 1..=head.min(WALK_MAX + 1) {
             let slot = self.slot(head - back);
