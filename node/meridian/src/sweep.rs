@@ -78,9 +78,9 @@ async fn pass(shared: &Shared, guards: &HashMap<SiteId, Arc<SiteGuard>>, swept: 
             break;
         }
         // by the clock on the wall: where others keep the processor busy, it rests longer
-        tokio::time::sleep(slice.elapsed() * REST).await;
+        tokio::time::sleep(clock::instant().saturating_duration_since(slice) * REST).await;
     }
-    let took = begin.elapsed();
+    let took = clock::instant().saturating_duration_since(begin);
     swept.passes.fetch_add(1, Relaxed);
     swept.objects.fetch_add(sweep.objects, Relaxed);
     swept.freed.fetch_add(sweep.freed, Relaxed);
