@@ -48,7 +48,7 @@ const TAGS: u64 = 20;
 const TAGS_OF_SITE: u64 = 50_000;
 const PURGES_PER_S: u64 = 1_000;
 const ROUNDS_STILL: usize = 300;
-const ROUNDS_PURGING: usize = 800;
+const ROUNDS_PURGING: usize = 500;
 const HITS_PER_ROUND: u64 = 10_000;
 const HITS_PER_BATCH: u64 = 1_000;
 /// How long after a sweep the next one begins, and how it rests: as in `meridian::sweep`.
@@ -61,6 +61,7 @@ const NOW_UNIX_MS: u64 = 1_795_000_000_000;
 fn main() {
     println!("== floors: a purge of a site and of everything ==");
     floors();
+    [1_000_000, 5_000_000].into_iter().for_each(floors_over);
     println!("\n== hits: {OBJECTS} objects x {TAGS} tags, {SITES} sites ==");
     let world = World::new();
     for spread in [Spread::Even, Spread::Skewed] {
@@ -69,11 +70,16 @@ fn main() {
         }
     }
     world.settle();
-    for spread in [Spread::Even, Spread::Skewed] {
-        for depth in [Depth::Check, Depth::Steps] {
-            world.compare(spread, depth, true);
+    thread::scope(|scope| {
+        scope.spawn(|| world.purge_on());
+        scope.spawn(|| world.sweep_on());
+        for spread in [Spread::Even, Spread::Skewed] {
+            for depth in [Depth::Check, Depth::Steps] {
+                world.compare(spread, depth, true);
+            }
         }
-    }
+        world.over.store(true, Ordering::Relaxed);
+    });
     let apply = world.apply.lock().unwrap();
     println!("{} purges were applied, {} marks are remembered", world.purges.load(Ordering::Relaxed), apply.marks());
     let (swept, ns) = (world.sweeps.load(Ordering::Relaxed), world.swept_ns.load(Ordering::Relaxed));
@@ -291,38 +297,30 @@ impl World {
     fn compare(&self, spread: Spread, depth: Depth, purging: bool) {
         let mut chance = Chance(42);
         let (mut off, mut on, mut ratios, mut added, mut purged) = (vec![], vec![], vec![], vec![], 0);
-        self.over.store(false, Ordering::Relaxed);
-        thread::scope(|scope| {
-            if purging {
-                scope.spawn(|| self.purge_on());
-                scope.spawn(|| self.sweep_on());
+        let rounds = if purging { ROUNDS_PURGING } else { ROUNDS_STILL };
+        for round in 0..rounds + 5 {
+            let without = || self.round(&mut Chance(round as u64 + 7), spread, depth, false).0;
+            let with = |chance: &mut Chance| {
+                self.running.store(purging, Ordering::Relaxed);
+                let with = self.round(chance, spread, depth, true);
+                self.running.store(false, Ordering::Relaxed);
+                with
+            };
+            let (a, (b, gone)) = if round % 2 == 0 {
+                let a = without();
+                (a, with(&mut chance))
+            } else {
+                let b = with(&mut chance);
+                (without(), b)
+            };
+            if round >= 5 {
+                off.push(a);
+                on.push(b);
+                ratios.push(b / a);
+                added.push(b - a);
+                purged += gone;
             }
-            let rounds = if purging { ROUNDS_PURGING } else { ROUNDS_STILL };
-            for round in 0..rounds + 5 {
-                let without = || self.round(&mut Chance(round as u64 + 7), spread, depth, false).0;
-                let with = |chance: &mut Chance| {
-                    self.running.store(purging, Ordering::Relaxed);
-                    let with = self.round(chance, spread, depth, true);
-                    self.running.store(false, Ordering::Relaxed);
-                    with
-                };
-                let (a, (b, gone)) = if round % 2 == 0 {
-                    let a = without();
-                    (a, with(&mut chance))
-                } else {
-                    let b = with(&mut chance);
-                    (without(), b)
-                };
-                if round >= 5 {
-                    off.push(a);
-                    on.push(b);
-                    ratios.push(b / a);
-                    added.push(b - a);
-                    purged += gone;
-                }
-            }
-            self.over.store(true, Ordering::Relaxed);
-        });
+        }
         let name = if purging { "(c) purges" } else { "(b) no purge" };
         let added = median(&mut added);
         println!(
@@ -438,6 +436,49 @@ fn floors() {
             println!("{}: {before} marks: {spent:?}", if whole { "everything" } else { "a site" });
         }
     }
+}
+
+/// The same, with many small objects in memory.
+fn floors_over(objects: u64) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let settings = Settings { dir: None, memory_bytes: 64 << 30, disk_bytes: 0 };
+    let store = runtime.block_on(Objects::open(settings)).unwrap();
+    let (id, mut apply) = (SiteId::parse("shop").unwrap(), applying());
+    let guard = apply.guard(&id);
+    let permit = residency::permit(&site(&id), &JurisdictionId::parse("eu").unwrap()).unwrap();
+    let nth = |n: u64| Key(u128::from(mix(n)) << 64 | u128::from(mix(!n)));
+    let keys = guard.keys("www.example.com", "/", None, Some(&["a"]));
+    for n in 0..objects {
+        let object = Object {
+            stamp: apply.position(),
+            verified: AtomicU64::new(0),
+            freshness: freshness(),
+            purge_keys: keys.clone(),
+            status: StatusCode::OK,
+            headers: HeaderMap::new(),
+            confirmed_ms: 0,
+            made: BodyId(3),
+            body: Body::Inline(Bytes::new()),
+            site: id.clone(),
+        };
+        store.insert(&permit, nth(n), Entry::Object(Arc::new(object)));
+    }
+    assert_eq!(store.usage().memory_entries, objects);
+    for (n, whole) in [(0, false), (1, true)] {
+        let event = if whole { event(None, PurgeKey::Realm, n) } else { event(Some(id.clone()), PurgeKey::Site, n) };
+        let begin = Instant::now();
+        apply.handle_event(&event, source(n), n);
+        let spent = begin.elapsed();
+        let Some(Entry::Object(object)) = store.memory(nth(n)) else { unreachable!("nothing is evicted here") };
+        assert_eq!(guard.standing(object.stamp, &object.verified, &object.purge_keys), Standing::Stale);
+        println!("{}: {objects} objects in memory: {spent:?}", if whole { "everything" } else { "a site" });
+    }
+    let (begin, mut sweep) = (processor_time(), Sweep::default());
+    guard.turn();
+    while store.sweep(&mut sweep, |object| guard.standing(object.stamp, &object.verified, &object.purge_keys)) {}
+    let spent = processor_time().saturating_sub(begin);
+    assert_eq!((sweep.freed, store.usage().memory_entries), (objects, 0));
+    println!("their sweep: {spent:?} of processor time without rests, {} MiB freed", sweep.freed_bytes >> 20);
 }
 
 fn applying() -> Apply {
