@@ -9,6 +9,7 @@
 #   make model    every state of the purge protocol's larger models (docs/purge-protocol.md); takes very long
 #   make lint     formatting, clippy, dependencies, types of the admin interface
 #   make bench    Meridian beside nginx's proxy_cache on one core; `make bench-hot` for single functions
+#                 `make bench-purging`: what purges cost hits
 #   make build    the admin interface, and the binary with it in it: target/release/meridian
 
 SHELL := bash
@@ -23,7 +24,7 @@ UI := admin-ui/dist/index.html
 UI_SOURCES := $(shell find admin-ui/src admin-ui/public -type f) $(wildcard admin-ui/*.html admin-ui/*.json admin-ui/*.js admin-ui/*.ts)
 say = @printf '==> %s\n'
 
-.PHONY: help build demo test chaos model sim lint bench bench-hot tools binary
+.PHONY: help build demo test chaos model sim lint bench bench-hot bench-purging tools binary
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -72,6 +73,9 @@ bench: tools-bench $(UI)
 
 bench-hot: tools-bench
 	@cargo bench -p benches
+
+bench-purging: tools-bench
+	@cargo bench -p benches --bench purging
 
 build: tools-build $(UI)
 	@cargo build --release -p meridian

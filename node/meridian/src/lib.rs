@@ -17,5 +17,6 @@ pub mod peers;
 #[cfg(feature = "simulation")]
 pub mod simulation;
 pub mod snapshot;
+pub mod sweep;
 pub mod tasks;
 pub mod wiring;

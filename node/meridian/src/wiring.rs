@@ -25,6 +25,7 @@ use crate::{
     origin::{OriginFault, Origins},
     peers::{Health, IdentityFault, Kind, LoadedIdentity, Mesh, PeerError},
     snapshot::{Here, Shared},
+    sweep,
     tasks::Tasks,
 };
 
@@ -251,6 +252,7 @@ impl Running {
             mesh.start();
         }
         console::register_figures(&shared);
+        sweep::start(&shared);
         let dns = dns_front(&shared, &tasks)?;
         let tls = Arc::new(tls);
         let edge = Edge::open(doors, &shared, Arc::clone(&tls))?;

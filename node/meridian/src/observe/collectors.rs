@@ -1,6 +1,6 @@
 //! Families of the metrics page that are read from other parts when the page is asked for.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 use arc_swap::ArcSwap;
 use region_config::{Config, SiteId};
@@ -14,7 +14,9 @@ use super::{
 };
 use crate::{
     dns,
+    ledger::Ledgers,
     origin::{OriginCounts, OriginState, OriginView, Origins},
+    sweep::Swept,
 };
 
 const REGION_STATES: [RegionState; 5] =
@@ -175,6 +177,29 @@ pub fn store(objects: Objects) -> Collector {
         family.count(&[("result", "error")], usage.disk_errors);
         disk(page, &usage);
         tenants(page, &objects.tenants());
+    })
+}
+
+/// What sweeps let go, and how many purged keys are remembered.
+#[must_use]
+pub fn sweeps(swept: Arc<Swept>, ledgers: Arc<Ledgers>) -> Collector {
+    Box::new(move |page| {
+        let totals = [
+            ("meridian_sweeps_total", "Passes over the memory that let go of what was purged.", &swept.passes),
+            ("meridian_sweep_objects_total", "Objects that sweeps have looked at.", &swept.objects),
+            ("meridian_sweep_freed_objects_total", "Purged objects that sweeps let go.", &swept.freed),
+            ("meridian_sweep_freed_bytes_total", "Bytes of memory that these took.", &swept.freed_bytes),
+            ("meridian_sweep_freed_on_disk_total", "Those that were on disk as well.", &swept.freed_on_disk),
+        ];
+        for (name, help, total) in totals {
+            page.family(name, Kind::Counter, help).count(&[], total.load(Relaxed));
+        }
+        let last_s = swept.last_ms.load(Relaxed) as f64 / 1e3;
+        page.single("meridian_sweep_last_seconds", Kind::Gauge, "How long the last pass took, rests included.", last_s);
+        let mut family = page.family("meridian_purge_marks", Kind::Gauge, "Purged keys that are remembered.");
+        for realm in ledgers.realms() {
+            family.count(&[("realm", realm.name().as_str())], realm.standing().marks as u64);
+        }
     })
 }
 

@@ -15,6 +15,7 @@ use std::{
 
 use region_config::SiteId;
 
+use self::filter::{Filter, Turn};
 use super::{
     event::Mode,
     keys::{RealmSecret, SiteKeys, UNTAGGED, pack, unpack},
@@ -99,7 +100,8 @@ impl Gate {
 }
 
 /// The purges of one site, as hits see them. One writer (the realm, in its local order), any number of readers; a
-/// reader takes a lock only if more than 8 keys were purged since the object was last judged.
+/// reader takes a lock only if more than 8 keys were purged since the object was last judged, and it is likely to be one
+/// of them or was not judged since the last but one sweep ([`SiteGuard::turn`]).
 ///
 /// Memory: 24 bytes and the table's slack per purged key; the realm bounds the sum over its sites and has the
 /// largest give up its older half ([`SiteGuard::shed`]), which purges too much and never too little.
@@ -112,14 +114,26 @@ pub struct SiteGuard {
     floor_hard: AtomicU64,
     floor_soft: AtomicU64,
     recent: Recent,
-    /// Filter before `marks`: 65,536 bits, one per hash; made at the first purge.
-    bits: OnceLock<Box<[AtomicU64]>>,
-    marks: RwLock<Table>,
+    /// Before `kept`; made at the first purge.
+    filter: OnceLock<Filter>,
+    kept: RwLock<Kept>,
+}
+
+/// What readers see only under a lock.
+#[derive(Debug, Default)]
+struct Kept {
+    marks: Table,
+    turn: Turn,
+    /// The newest position at the beginning of the last sweep.
+    swept: u64,
+    /// A large table that nobody needs any more: to give it back takes longer than a purge may.
+    needless: Option<Table>,
 }
 
 type Table = HashMap<u64, Marks, BuildHasherDefault<Hashed>>;
 
-const BITMAP_WORDS: usize = 1024;
+/// A table with more places than this is not given back at once.
+const NEEDLESS_MIN: usize = 1024;
 
 impl SiteGuard {
     /// The guard of a site of which nothing was purged; everything stamped before `floor` is stale.
@@ -143,8 +157,8 @@ impl SiteGuard {
             floor_hard: AtomicU64::new(floors.hard.0),
             floor_soft: AtomicU64::new(floors.soft.0),
             recent: Recent::new(start),
-            bits: OnceLock::new(),
-            marks: RwLock::new(Table::default()),
+            filter: OnceLock::new(),
+            kept: RwLock::new(Kept { swept: start.0, ..Kept::default() }),
         }
     }
 
@@ -184,7 +198,8 @@ impl SiteGuard {
     /// marked, and marks are dropped only after the floor was raised over them.
     #[inline(never)]
     fn judge(&self, since: u64, newest: u64, verified: &AtomicU64, keys: &[u64]) -> Standing {
-        if since < self.gate.0.load(Acquire) {
+        // what is below the floor needs no look at its keys
+        if since < self.gate.0.load(Acquire) || since < self.floor_hard.load(Acquire) {
             return Standing::Stale;
         }
         // that a tag was purged is not among the recent keys
@@ -202,13 +217,33 @@ impl SiteGuard {
 
     /// Asks the exact marks, for the keys that the filter lets through.
     fn marked(&self, since: u64, keys: &[u64]) -> Standing {
-        let Some(bits) = self.bits.get() else { return Standing::Valid };
-        let mut hits = keys.iter().filter(|key| bits[word(**key)].load(Relaxed) & bit(**key) != 0).peekable();
-        if hits.peek().is_none() {
+        let Some(filter) = self.filter.get() else { return Standing::Valid };
+        if filter.is_clear_of(since, keys) {
             return Standing::Valid;
         }
-        let marks = self.marks.read().unwrap_or_else(PoisonError::into_inner);
-        hits.filter_map(|key| marks.get(key)).map(|marks| marks.since(since)).max().unwrap_or(Standing::Valid)
+        let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
+        let suspects = keys.iter().filter(|key| filter.lets_through(since, **key));
+        let marks = suspects.filter_map(|key| kept.marks.get(key)).map(|marks| marks.since(since));
+        marks.max().unwrap_or(Standing::Valid)
+    }
+
+    /// A sweep begins, which judges everything that is in memory: what is judged from now on is asked only about what was
+    /// purged since the beginning of the one before. False, with nothing to be swept, if nothing was purged since then.
+    pub fn turn(&self) -> bool {
+        let newest = self.newest.load(Acquire);
+        let mut kept = self.kept.write().unwrap_or_else(PoisonError::into_inner);
+        if newest <= kept.swept {
+            return false;
+        }
+        kept.swept = newest;
+        if let Some(filter) = self.filter.get() {
+            filter.turn(&mut kept.turn);
+        }
+        let needless = kept.needless.take();
+        drop(kept);
+        // given back outside the lock
+        drop(needless);
+        true
     }
 
     /// The hash functions of this site.
@@ -229,26 +264,29 @@ impl SiteGuard {
         if keys.is_empty() {
             return 0;
         }
-        let bits = self.bits.get_or_init(|| (0..BITMAP_WORDS).map(|_| AtomicU64::new(0)).collect());
-        let mut marks = self.marks.write().unwrap_or_else(PoisonError::into_inner);
+        let filter = self.filter.get_or_init(Filter::new);
+        let mut kept = self.kept.write().unwrap_or_else(PoisonError::into_inner);
+        let Kept { marks, turn, .. } = &mut *kept;
         let before = marks.len();
         for key in keys.iter().chain(tagged.then_some(&UNTAGGED)) {
             let mark = marks.entry(*key).or_default();
             mark.raise(mode, position);
             told(*key, *mark);
-            bits[word(*key)].fetch_or(bit(*key), Relaxed);
+            filter.add(turn, position.0, *key);
         }
         let added = marks.len() - before;
-        drop(marks);
+        drop(kept);
         self.recent.push(position, mode, keys);
         added
     }
 
     /// Puts back marks that were saved. Only before anyone reads.
     pub(super) fn restore(&self, key: u64, saved: Marks) {
-        let bits = self.bits.get_or_init(|| (0..BITMAP_WORDS).map(|_| AtomicU64::new(0)).collect());
-        bits[word(key)].fetch_or(bit(key), Relaxed);
-        self.marks.write().unwrap_or_else(PoisonError::into_inner).insert(key, saved);
+        let filter = self.filter.get_or_init(Filter::new);
+        let mut kept = self.kept.write().unwrap_or_else(PoisonError::into_inner);
+        // what was stored before is judged by the marks themselves, so that the filter begins empty
+        filter.skip(&mut kept.turn, saved.newest());
+        kept.marks.insert(key, saved);
     }
 
     /// Everything stamped before `position`, which is newer than every mark, is purged. Returns how many marks became
@@ -261,11 +299,17 @@ impl SiteGuard {
             }
             Mode::Hard => {
                 self.floor_hard.fetch_max(position.0, Release);
-                let needless = std::mem::take(&mut *self.marks.write().unwrap_or_else(PoisonError::into_inner));
-                if let Some(bits) = self.bits.get() {
-                    bits.iter().for_each(|word| word.store(0, Relaxed));
+                let mut kept = self.kept.write().unwrap_or_else(PoisonError::into_inner);
+                let needless = std::mem::take(&mut kept.marks);
+                if let Some(filter) = self.filter.get() {
+                    filter.forget(&mut kept.turn, position.0);
                 }
-                needless.len()
+                let count = needless.len();
+                let spare = needless.capacity() > NEEDLESS_MIN && kept.needless.is_none();
+                let now = if spare { kept.needless.replace(needless) } else { Some(needless) };
+                drop(kept);
+                drop(now);
+                count
             }
         }
     }
@@ -278,8 +322,8 @@ impl SiteGuard {
     /// Gives up the older half of the marks: the floor rises over them. Returns how many went.
     pub(super) fn shed(&self) -> usize {
         let mut ages: Vec<u64> = {
-            let marks = self.marks.read().unwrap_or_else(PoisonError::into_inner);
-            marks.values().map(|marks| marks.newest()).collect()
+            let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
+            kept.marks.values().map(|marks| marks.newest()).collect()
         };
         if ages.is_empty() {
             return 0;
@@ -291,10 +335,10 @@ impl SiteGuard {
     }
 
     fn drop_below(&self, floor: u64) -> usize {
-        let mut marks = self.marks.write().unwrap_or_else(PoisonError::into_inner);
-        let before = marks.len();
-        marks.retain(|_, marks| marks.newest() > floor);
-        before - marks.len()
+        let mut kept = self.kept.write().unwrap_or_else(PoisonError::into_inner);
+        let before = kept.marks.len();
+        kept.marks.retain(|_, marks| marks.newest() > floor);
+        before - kept.marks.len()
     }
 
     /// The lines under everything.
@@ -306,17 +350,8 @@ impl SiteGuard {
     /// How many purged keys it remembers.
     #[must_use]
     pub fn marks(&self) -> usize {
-        self.marks.read().unwrap_or_else(PoisonError::into_inner).len()
+        self.kept.read().unwrap_or_else(PoisonError::into_inner).marks.len()
     }
-}
-
-fn word(key: u64) -> usize {
-    let [.., high, low] = (key >> 7 & 0x3ff).to_be_bytes();
-    usize::from(u16::from_be_bytes([high, low]))
-}
-
-fn bit(key: u64) -> u64 {
-    1 << ((key >> 1) & 63)
 }
 
 /// Entries that a hit walks back over before it asks the exact marks: more is dearer than asking (measured).
@@ -366,6 +401,10 @@ impl Recent {
             return None;
         }
         let head = self.head.load(Acquire);
+        // where more than these came since, none of them needs to be looked at
+        if head > WALK_MAX && self.slot(head - WALK_MAX - 1).position.load(Relaxed) > since {
+            return None;
+        }
         let mut worst = Standing::Valid;
         for back in 1..=head.min(WALK_MAX + 1) {
             let slot = self.slot(head - back);
@@ -411,6 +450,7 @@ impl Hasher for Hashed {
     }
 }
 
+mod filter;
 mod fork;
 #[cfg(test)]
 mod tests;

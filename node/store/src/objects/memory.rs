@@ -18,6 +18,7 @@
 //! A shard decides alone, with its part of every floor: keys are hashes, so that parts are alike. Everything is O(1) but
 //! the choice of a tenant, which looks at every tenant with a share, at most [`SLOTS_MAX`](super::shares::SLOTS_MAX).
 
+mod sweep;
 #[cfg(test)]
 mod tests;
 
@@ -33,6 +34,7 @@ use slab::Slab;
 use wire::entry::Entry;
 
 use super::code::KeyHash;
+pub(super) use sweep::Place;
 
 /// What an entry costs beside its value: its node, its places in the index and in the ghost queue, and what the
 /// allocator adds.

@@ -30,8 +30,8 @@
 //! nobody asks for them any more, and they are the next that go: from memory through the small queue, from disk with
 //! their block. Removing them with the head would cut off the readers that are in the middle of the body.
 //!
-//! **Nothing walks.** A purge of everything is a stamp ([`rules::purge`]), a lifetime is looked at when the entry is used,
-//! and room is made an entry at a time.
+//! **Nobody waits for a walk.** A purge of everything is a stamp ([`rules::purge`]), a lifetime is looked at when the entry
+//! is used, and room is made an entry at a time. What purges cover is let go in the background ([`Objects::sweep`]).
 
 mod admission;
 mod code;
@@ -39,6 +39,7 @@ mod directory;
 mod disk;
 mod memory;
 mod shares;
+mod sweep;
 mod trouble;
 
 #[cfg(test)]
@@ -64,6 +65,7 @@ use disk::{Disk, Setup};
 use memory::{Memory, Promoted, Slot};
 use shares::Table;
 pub use shares::{Quota, Share};
+pub use sweep::Sweep;
 
 /// Threads that the disk may hold when it hangs.
 const DISK_THREADS: usize = 32;

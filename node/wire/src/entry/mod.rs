@@ -99,22 +99,25 @@ pub enum Entry {
 }
 
 /// A stored response.
+///
+/// In the order of its fields: what every hit reads to judge it lies in one cache line, beside the counts of the `Arc`.
+#[repr(C)]
 pub struct Object {
-    /// Its status.
-    pub status: StatusCode,
-    /// Its header fields as they are to be sent: none that is hop-by-hop, no `Age`.
-    pub headers: HeaderMap,
-    /// How long it may be reused.
-    pub freshness: Freshness,
     /// The node's position when its fill began: purges after it count.
     pub stamp: Position,
     /// The position up to which it was last found valid; never below the stamp.
     pub verified: AtomicU64,
+    /// How long it may be reused.
+    pub freshness: Freshness,
+    /// What it falls under, as the site's guard hashes it.
+    pub purge_keys: Box<[u64]>,
+    /// Its status.
+    pub status: StatusCode,
+    /// Its header fields as they are to be sent: none that is hop-by-hop, no `Age`.
+    pub headers: HeaderMap,
     /// When this node last began to ask the origin for it, in ms of the clock that only this run of the machine knows; 0 if
     /// it did not, or that is not known any more. Not kept on disk.
     pub confirmed_ms: u64,
-    /// What it falls under, as the site's guard hashes it.
-    pub purge_keys: Box<[u64]>,
     /// The name of what its body says: drawn when it was fetched, kept by a renewal. Coded forms of it are filed under it.
     pub made: BodyId,
     /// Its body.

@@ -1,6 +1,13 @@
 //! What applications order, see, and may not: one node, two tenants.
 
-use std::{collections::BTreeSet, fs, net::SocketAddr, path::Path, process::Command, time::Instant};
+use std::{
+    collections::BTreeSet,
+    fs,
+    net::SocketAddr,
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use http::{Request, StatusCode};
 use http_body_util::Full;
@@ -13,6 +20,7 @@ use crate::harness::{
     client::{self, Connection, Reply, fetch},
     free_addresses,
     origin::Origin,
+    until_some,
 };
 
 const SHOP: &str = "shop.example";
@@ -73,6 +81,13 @@ impl Fixture {
 
     fn admin_token(&self) -> String {
         fs::read_to_string(self.node.dir().join("state/admin.token")).unwrap().trim().to_owned()
+    }
+
+    /// A figure of the metrics page.
+    async fn metric(&self, name: &str) -> u64 {
+        let page = self.ask(self.node.admin, &self.admin_token(), "GET", "/metrics", "").await.text();
+        let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.unwrap_or_else(|| panic!("no {name} in {page}")).parse().unwrap()
     }
 
     /// The version of an object.
@@ -393,4 +408,30 @@ async fn the_applications_door_speaks_tls_where_it_has_a_certificate() {
     let reply = Connection::over(stream).await.unwrap().send(request).await.unwrap();
     assert_eq!(reply.status, 200, "{}", reply.seen());
     assert!(client::try_send(door, client::empty(client::get("purge.example", "/healthz"))).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_purged_is_let_go_without_being_asked_for_again() {
+    let fixture = Fixture::start();
+    for n in 0..10 {
+        fixture.version(SHOP, &format!("/o/{n}/let-go")).await;
+    }
+    let entries = async || fixture.metric("meridian_store_memory_entries").await;
+    until_some("all are stored", Duration::from_secs(10), async || match entries().await {
+        10.. => Ok(()),
+        entries => Err(entries.to_string()),
+    })
+    .await;
+    let order = json!({"site": "shop", "prefixes": [format!("http://{SHOP}/o/")]});
+    let (status, told) = fixture.purge("cms", order).await;
+    assert!(status < 300, "{told}");
+    until_some("ten are let go", Duration::from_secs(30), async || {
+        match fixture.metric("meridian_sweep_freed_objects_total").await {
+            10 => Ok(()),
+            freed => Err(format!("{freed} are")),
+        }
+    })
+    .await;
+    assert_eq!(entries().await, 0);
+    assert!(fixture.metric("meridian_sweep_freed_bytes_total").await > 3_520);
 }

@@ -11,7 +11,7 @@ use std::{
     },
 };
 
-use super::{Gate, Recent, SiteGuard, Slot, Table};
+use super::{Gate, Recent, SiteGuard, Slot};
 
 impl SiteGuard {
     pub(in crate::purge) fn fork(&self, gate: &Arc<Gate>) -> Self {
@@ -23,22 +23,22 @@ impl SiteGuard {
             floor_hard: copy(&self.floor_hard),
             floor_soft: copy(&self.floor_soft),
             recent: self.recent.fork(),
-            bits: OnceLock::new(),
-            marks: RwLock::new(Table::default()),
+            filter: OnceLock::new(),
+            kept: RwLock::default(),
         };
-        let marks = self.marks.read().unwrap_or_else(PoisonError::into_inner);
-        marks.iter().for_each(|(key, marks)| fork.restore(*key, *marks));
-        drop(marks);
+        let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
+        kept.marks.iter().for_each(|(key, marks)| fork.restore(*key, *marks));
+        drop(kept);
         fork
     }
 
     pub(in crate::purge) fn trace(&self, into: &mut impl Hasher) {
         (self.newest.load(Acquire), self.floors(), self.recent.start).hash(into);
-        let marks = self.marks.read().unwrap_or_else(PoisonError::into_inner);
-        let mut sorted: Vec<_> = marks.iter().collect();
+        let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
+        let mut sorted: Vec<_> = kept.marks.iter().collect();
         sorted.sort_unstable_by_key(|(key, _)| **key);
         sorted.hash(into);
-        drop(marks);
+        drop(kept);
         let head = self.recent.head.load(Acquire);
         let used = (head.saturating_sub(self.recent.slots.len())..head).map(|index| self.recent.slot(index));
         used.for_each(|slot| (slot.position.load(Relaxed), slot.key.load(Relaxed)).hash(into));

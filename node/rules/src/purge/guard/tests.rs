@@ -45,14 +45,66 @@ fn a_purge_makes_stale_what_was_filled_before_it_and_only_that() {
 #[test]
 fn every_way_of_judging_gives_the_same_answer() {
     for others in [0, 1, 7, 8, 9, 40, 63, 64, 65, 500] {
-        let guard = guard();
-        purge(&guard, 10, Mode::Hard, &["t"]);
-        for i in 0..others {
-            purge(&guard, 11 + i, Mode::Hard, &[&format!("other{i}")]);
+        for sweeps in [0, 1, 2, 3] {
+            let guard = guard();
+            purge(&guard, 10, Mode::Hard, &["t"]);
+            for i in 0..others {
+                if i * (sweeps + 1) % others < sweeps {
+                    guard.turn();
+                }
+                purge(&guard, 11 + i, Mode::Hard, &[&format!("other{i}")]);
+            }
+            let told = format!("{others} later purges, {sweeps} sweeps");
+            assert_eq!(standing(&guard, &stored(&guard, 9, &["t"])), Standing::Stale, "{told}");
+            assert_eq!(standing(&guard, &stored(&guard, 10, &["t"])), Standing::Valid, "{told}");
+            assert_eq!(standing(&guard, &stored(&guard, 9, &["u"])), Standing::Valid, "{told}");
         }
-        assert_eq!(standing(&guard, &stored(&guard, 9, &["t"])), Standing::Stale, "{others} later purges");
-        assert_eq!(standing(&guard, &stored(&guard, 10, &["t"])), Standing::Valid, "{others} later purges");
-        assert_eq!(standing(&guard, &stored(&guard, 9, &["u"])), Standing::Valid, "{others} later purges");
+    }
+}
+
+#[test]
+fn the_filter_forgets_what_was_purged_before_the_last_but_one_sweep_and_the_marks_do_not() {
+    let guard = guard();
+    for i in 1..=20_000 {
+        purge(&guard, i, Mode::Hard, &[&format!("old{i}")]);
+    }
+    let young = stored(&guard, 20_000, &["young"]);
+    let crowded = guard.filter.get().unwrap();
+    assert!((0..1000).any(|n| !crowded.is_clear_of(0, &[guard.hashes().tag(&format!("n{n}"))])), "many are in it");
+    for i in [20_001, 20_002] {
+        assert!(guard.turn());
+        assert!(!guard.turn(), "nothing was purged since");
+        purge(&guard, i, Mode::Hard, &["new"]);
+    }
+    let filter = guard.filter.get().unwrap();
+    assert!((0..1000).all(|n| filter.is_clear_of(20_000, &[guard.hashes().tag(&format!("n{n}"))])), "two are in it");
+    assert!(!filter.is_clear_of(19_999, &[guard.hashes().tag("n")]), "it says nothing of what is older");
+    assert_eq!(standing(&guard, &young), Standing::Valid);
+    assert_eq!(guard.marks(), 20_001);
+    for i in [1, 10_000, 20_000] {
+        assert_eq!(standing(&guard, &stored(&guard, i - 1, &[&format!("old{i}")])), Standing::Stale);
+        assert_eq!(standing(&guard, &stored(&guard, i - 1, &["kept"])), Standing::Valid);
+    }
+}
+
+#[test]
+fn what_was_judged_at_a_sweep_is_judged_rightly_after_it() {
+    let guard = guard();
+    let objects: Vec<_> = (0..50).map(|n| stored(&guard, 0, &[&format!("t{n}")])).collect();
+    for (round, n) in (1..).zip(0..50) {
+        // more than the recent ones, so that the filter is asked
+        for i in 0..20 {
+            purge(&guard, round * 100 + i, Mode::Hard, &[&format!("other{round}-{i}")]);
+        }
+        purge(&guard, round * 100 + 50, Mode::Hard, &[&format!("t{n}")]);
+        for i in 51..71 {
+            purge(&guard, round * 100 + i, Mode::Hard, &[&format!("other{round}-{i}")]);
+        }
+        guard.turn();
+        for (at, object) in objects.iter().enumerate() {
+            let expected = if at <= n { Standing::Stale } else { Standing::Valid };
+            assert_eq!(standing(&guard, object), expected, "object {at} in round {round}");
+        }
     }
 }
 
@@ -131,34 +183,60 @@ fn what_was_stored_before_this_boot_waits_behind_the_gate() {
     assert_eq!(standing(&guard, &free), Standing::Valid);
 }
 
+/// A writer purges one of 50 tags after the other; sweeps, shedding and purges of the site come in between. Readers
+/// store what fell to a purge that they know of, and things that were judged before, and ask.
 #[test]
 fn readers_never_miss_a_purge_that_was_published() {
-    let guard = Arc::new(guard());
-    let published = Arc::new(AtomicU64::new(0));
-    let writer = {
-        let (guard, published) = (Arc::clone(&guard), Arc::clone(&published));
-        std::thread::spawn(move || {
-            for i in 1..=20_000 {
+    const PURGES: u64 = 30_000;
+    let guard = guard();
+    let published = AtomicU64::new(0);
+    let asked = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for i in 1..=PURGES {
                 purge(&guard, i, Mode::Hard, &[&format!("t{}", i % 50)]);
                 if i % 5_000 == 0 {
                     guard.shed();
                 }
+                if i % 7_001 == 0 {
+                    guard.raise(Mode::Hard, Position(i));
+                }
                 published.store(i, Release);
             }
-        })
-    };
-    let mut rounds = 0;
-    while published.load(Acquire) < 20_000 {
-        let seen = published.load(Acquire);
-        if seen == 0 {
-            continue;
-        }
-        let object = stored(&guard, seen - 1, &[&format!("t{}", seen % 50)]);
-        assert_eq!(standing(&guard, &object), Standing::Stale, "purged at {seen}");
-        rounds += 1;
-    }
-    writer.join().unwrap();
-    assert!(rounds > 0);
+        });
+        scope.spawn(|| {
+            while published.load(Acquire) < PURGES {
+                guard.turn();
+                std::thread::yield_now();
+            }
+        });
+        let reader = |age: u64| {
+            let (guard, published) = (&guard, &published);
+            move || {
+                let mut asked = 0;
+                while published.load(Acquire) < PURGES {
+                    let seen = published.load(Acquire);
+                    if seen <= age {
+                        continue;
+                    }
+                    let object = stored(guard, seen - 1 - age, &[&format!("t{}", seen % 50)]);
+                    assert_eq!(standing(guard, &object), Standing::Stale, "purged at {seen}, {age} before");
+                    // one that is not purged may still be called stale, but only until the next one of its name
+                    let object = stored(guard, seen, &[&format!("t{}", (seen + 49) % 50)]);
+                    let valid = standing(guard, &object) == Standing::Valid;
+                    assert!(
+                        !valid || object.verified.load(Relaxed) < seen + 49,
+                        "purged at {} at the latest",
+                        seen + 49
+                    );
+                    asked += 1;
+                }
+                asked
+            }
+        };
+        let readers = [0, 5, 20, 300].map(|age| scope.spawn(reader(age)));
+        readers.into_iter().map(|reader| reader.join().unwrap()).sum::<u64>()
+    });
+    assert!(asked > 0);
 }
 
 #[test]
