@@ -325,7 +325,7 @@ mod tests {
         let (killed, emptied) = ((0, Event::Kill { disk_lost: false }), (0, Event::Kill { disk_lost: true }));
         assert!(!forbids(&[], 1), "nobody has told it");
         assert!(forbids(std::slice::from_ref(&applied), 1));
-        assert!(!forbids(&[applied.clone(), start.clone()], 1), "it may forget what nobody was promised");
+        assert!(!forbids(&[applied, start.clone()], 1), "it may forget what nobody was promised");
         assert!(!forbids(&[ack(Level::Quorum, &[])], 1), "it has not heard of it");
         assert!(forbids(&[ack(Level::Quorum, &[]), start], 1));
         assert!(forbids(&[ack(Level::All, &[])], 5));

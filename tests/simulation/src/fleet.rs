@@ -71,6 +71,7 @@ pub fn config(index: usize, tight_ms: Option<u64>) -> Config {
         })],
         tokens: vec![],
         witnesses: vec![],
+        streams: vec![],
         fingerprint: [0; 32],
     }
 }

@@ -1,5 +1,7 @@
 //! Runs seeds: `simulation 100000` runs so many, `simulation --seed 17` one, with its trace.
 
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for the command line")]
+
 use std::{
     process::ExitCode,
     sync::atomic::{AtomicU64, Ordering::Relaxed},

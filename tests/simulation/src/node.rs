@@ -440,7 +440,7 @@ impl Node {
         ends.out.frame(Bytes::new()).await;
     }
 
-    fn from_memory(&self, doc: usize, caller: Caller) -> Option<Arc<Object>> {
+    fn in_memory(&self, doc: usize, caller: Caller) -> Option<Arc<Object>> {
         if caller.after().is_some() {
             return None;
         }
@@ -452,7 +452,7 @@ impl Node {
     /// The order of the steps of a request, as in the spine and in `edge/ride.rs`.
     async fn answer(self: &Arc<Self>, doc: usize, caller: Caller) -> Answer {
         let arrived = self.realm.position();
-        if let Some(object) = self.from_memory(doc, caller) {
+        if let Some(object) = self.in_memory(doc, caller) {
             return Answer::Hit(object);
         }
         self.dawdle(2).await;
@@ -522,7 +522,7 @@ impl Node {
                 None => {}
             }
         }
-        if let Some(landed) = self.from_memory(job.doc, job.caller) {
+        if let Some(landed) = self.in_memory(job.doc, job.caller) {
             return Boarding::Landed(landed);
         }
         let flight = self.flight(job);

@@ -77,7 +77,8 @@ impl Outlet {
     /// Waits for the next batch, which is on its way from then on.
     async fn next(&self) -> Vec<Sent> {
         loop {
-            if let Some(events) = self.state.lock().depart(clock::monotonic_ms()) {
+            let departing = self.state.lock().depart(clock::monotonic_ms());
+            if let Some(events) = departing {
                 return events;
             }
             self.changed.notified().await;
