@@ -519,6 +519,7 @@ fn site(id: &SiteId) -> Site {
         dns_ttl_s: 60,
         cache_status: region_config::StatusFor::All,
         failover_on: Vec::new(),
+        purge_by_response: false,
     }
 }
 
