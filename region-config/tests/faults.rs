@@ -491,7 +491,7 @@ fn faults_are_drawn_with_the_line_they_are_in() {
  2 │ name = \"s\"
  3 │ hots = \"a\"
    · ──┬─
-   ·   ╰── expected one of `name`, `tenant`, `hosts`, `pin`, `origin`, `origins`, `failover_on`, `routes`, `tls`, `dns_ttl`, `cache_status`
+   ·   ╰── expected one of `name`, `tenant`, `hosts`, `pin`, `origin`, `origins`, `failover_on`, `routes`, `tls`, `dns_ttl`, `cache_status`, `purge_by_response`
  4 │ origin = \"http://o\"
    ╰────
   help: did you mean `hosts`?
