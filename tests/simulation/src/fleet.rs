@@ -68,6 +68,7 @@ pub fn config(index: usize, tight_ms: Option<u64>) -> Config {
             dns_ttl_s: 20,
             cache_status: StatusFor::All,
             failover_on: Vec::new(),
+            purge_by_response: false,
         })],
         tokens: vec![],
         witnesses: vec![],

@@ -117,7 +117,7 @@ impl Ledgers {
         let realm = RealmId::global();
         let carrier = Carrier::Simulated(links);
         let opened = Realm::open(config, here, realm.clone(), disk, Some(&carrier), tasks)?;
-        Ok(Arc::new(Self { realms: BTreeMap::from([(realm, opened)]) }))
+        Ok(Arc::new(Self { realms: BTreeMap::from([(realm, opened)]), clocks: Clocks::default() }))
     }
 
     /// Answers a line that another simulated node has opened.
