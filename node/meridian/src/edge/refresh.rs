@@ -36,12 +36,17 @@ pub(super) fn start(shared: &Arc<Shared>, wanted: Arc<Wanted>, found: Found) {
     let sliced = matches!(found.object.body, Body::Chunked { chunk_bytes: slices::SLICE_BYTES, .. });
     let part = sliced.then(|| slices::around(0, Some(0)));
     let key = flown(found.key, part);
-    // what stands for other URLs too is renewed by the origin alone
-    let way = if SearchVariance::of(&found.object.headers).is_some() { Way::AfterArrival } else { Way::Owner };
+    let way = way(&found, Way::Owner);
     let job = Job { key, stale: Some((found.key, found.object)), conditional: true, way, part, wanted };
     // nobody waits: the seat is given up at once, the fetch goes on
     let need = Need { vouch: UNBOUND, after: None };
     drop(fill::board(shared, &job, need, None, || false));
+}
+
+/// Whom to ask whether a stored object is still good. If it stands for other URLs too, only the origin can say that it is good
+/// for all of them; else whoever is asked `otherwise`.
+pub(super) fn way(found: &Found, otherwise: Way) -> Way {
+    if SearchVariance::of(&found.object.headers).is_some() { Way::AfterArrival } else { otherwise }
 }
 
 /// What requests meet under that want the same.

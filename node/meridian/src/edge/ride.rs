@@ -5,7 +5,7 @@ use std::sync::{Arc, atomic::AtomicU64};
 use http::{StatusCode, request::Parts};
 use region_config::Policy;
 use rules::{
-    caching::{self, Reason, SearchVariance, ranges::Span},
+    caching::{self, Reason, ranges::Span},
     key::{self, Key},
     purge::{
         Position,
@@ -60,10 +60,9 @@ pub(super) async fn take_part(
         key: refresh::flown(key, miss.part),
         stale: miss.found.as_ref().map(|found| (found.key, Arc::clone(&found.object))),
         conditional: miss.conditional,
-        way: match &miss.found {
-            // it stands for other URLs too: only the origin can say that it is good for all of them
-            Some(found) if SearchVariance::of(&found.object.headers).is_some() => Way::AfterArrival,
-            _ => way(served, asked),
+        way: {
+            let first = way(served, asked);
+            miss.found.as_ref().map_or(first, |found| refresh::way(found, first))
         },
         part: miss.part,
         wanted: wanted(shared, caller, served, asked, parts),
