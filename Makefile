@@ -45,7 +45,7 @@ test: tools-test $(UI) binary $(patsubst %/package-lock.json,%/node_modules/.pac
 # one after the other: each has the machine for itself
 chaos: tools-chaos build
 	$(say) 'testing whole nodes under faults, for some forty minutes'
-	@MERIDIAN_BIN=$(abspath $(RELEASE)) cargo test -p tests $(or $(ARGS),chaos::) -- --ignored --nocapture --test-threads 1
+	@MERIDIAN_BIN=$(abspath $(RELEASE)) cargo test --release -p tests $(or $(ARGS),chaos::) -- --ignored --nocapture --test-threads 1
 
 model: tools-model
 	$(say) 'looking at every state of every configuration'

@@ -39,6 +39,8 @@ pub(super) struct Core {
     pub(super) witnesses: usize,
     /// Counts the changes: what waits for the disk waits for the count to be written.
     pub(super) change: u64,
+    /// Events that came since the last batch was made.
+    pub(super) events: usize,
     /// Own purges whose change is not written yet.
     pub(super) unwritten: Vec<Unwritten>,
     pub(super) outbox: BTreeMap<PurgeId, Option<Arc<Event>>>,
@@ -80,6 +82,7 @@ pub(super) enum Reading {
 pub(super) struct Batch {
     pub(super) delta: Delta,
     pub(super) change: u64,
+    pub(super) events: usize,
     pub(super) appended: Option<u64>,
     pub(super) cursors: Vec<Option<Cursor>>,
 }
@@ -100,7 +103,8 @@ impl Core {
 
     /// Applies and logs an own purge, and notes that it is to be written.
     fn keep(&mut self, event: &Arc<Event>) {
-        let seq = self.append(event).ok();
+        self.events += 1;
+        let seq = self.append(event).0.ok();
         let logged = self.witness.as_ref().map(|witness| witness.appended().epoch).zip(seq);
         self.change += 1;
         let position = self.applied_at(event);
@@ -110,19 +114,22 @@ impl Core {
     /// Events from the node that took them. They are applied in any case; the answer, if it is a promise, may be
     /// given when the change is on disk.
     pub(super) fn receive(&mut self, events: &[Sent], store: bool) -> Result<Vec<Received>, Refusal> {
-        let events = || events.iter().map(|sent| &sent.event);
-        if self.apply.sites() >= SITES_MAX
-            && events().filter_map(|event| event.site()).any(|site| !self.apply.knows(site))
-        {
+        let mut sites = events.iter().filter_map(|sent| sent.event.site());
+        if self.apply.sites() >= SITES_MAX && sites.any(|site| !self.apply.knows(site)) {
             return Err(Refusal::Full);
         }
-        let received: Vec<_> = events()
-            .map(|event| {
-                let place = self.append(event);
-                (event.id(), place, self.applied_at(event))
+        let received: Vec<_> = events
+            .iter()
+            .map(|sent| {
+                let (place, new) = self.append(&sent.event);
+                if new {
+                    self.figures.note_effect(sent);
+                }
+                (sent.event.id(), place, self.applied_at(&sent.event))
             })
             .collect();
         self.change += 1;
+        self.events += received.len();
         let promised = received.into_iter().map(|(id, place, position)| {
             let place = if store { place? } else { 0 };
             Ok((id, place, position))
@@ -134,31 +141,28 @@ impl Core {
         self.apply.applied_at(event).unwrap_or_else(|| self.apply.position())
     }
 
-    /// Applies an event, and appends it to the own log if that counts.
-    fn append(&mut self, event: &Arc<Event>) -> Result<u64, Refusal> {
+    /// Applies an event, and appends it to the own log if that counts: its place there, and whether it was new here.
+    fn append(&mut self, event: &Arc<Event>) -> (Result<u64, Refusal>, bool) {
         let appended = match &mut self.witness {
             Some(witness) if witness.voting() => witness.handle_event(event),
             _ => {
-                self.apply(event, Source::Direct);
-                return Err(Refusal::NotVoting);
+                return (Err(Refusal::NotVoting), self.apply(event, Source::Direct));
             }
         };
         match (appended, self.own) {
             (Append::At { seq, .. }, Some(witness)) => {
-                self.apply(event, Source::Log { witness, seq });
+                let new = self.apply(event, Source::Log { witness, seq });
                 self.own_log();
-                Ok(seq)
+                (Ok(seq), new)
             }
-            _ => {
-                self.apply(event, Source::Direct);
-                Err(Refusal::Full)
-            }
+            _ => (Err(Refusal::Full), self.apply(event, Source::Direct)),
         }
     }
 
-    fn apply(&mut self, event: &Arc<Event>, source: Source) {
+    fn apply(&mut self, event: &Arc<Event>, source: Source) -> bool {
         let new = self.apply.handle_event(event, source, clock::monotonic_ms());
         self.told_of(event, new);
+        new
     }
 
     /// An event was put into the node's order, if it is `new` there.
@@ -308,7 +312,7 @@ impl Core {
         delta.outbox = std::mem::take(&mut self.outbox);
         let cursors = (0..self.witnesses).map(|witness| self.apply.cursor(witness)).collect();
         let appended = self.witness.as_ref().map(|witness| witness.appended().seq);
-        Batch { delta, change: self.change, appended, cursors }
+        Batch { delta, change: self.change, events: std::mem::take(&mut self.events), appended, cursors }
     }
 
     /// A batch is on disk.

@@ -81,11 +81,10 @@ impl Figures {
         }
     }
 
-    /// Events of another node came into effect just now.
-    pub(super) fn note_effect(&self, events: &[Sent]) {
-        let now = clock::unix_us();
-        for sent in events.iter().filter(|sent| sent.taken_unix_us != 0) {
-            self.effect.note(now.saturating_sub(sent.taken_unix_us));
+    /// An event of another node came into effect just now.
+    pub(super) fn note_effect(&self, sent: &Sent) {
+        if sent.taken_unix_us != 0 {
+            self.effect.note(clock::unix_us().saturating_sub(sent.taken_unix_us));
         }
     }
 

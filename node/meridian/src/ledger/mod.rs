@@ -31,8 +31,8 @@ use region_config::{Config, JurisdictionId, NodeId, RealmId};
 use rules::residency;
 use store::ledger::{Disk, RealDisk};
 
-pub(crate) use self::stream::server::credentials_fault;
 use self::{carrier::Carrier, clocks::Clocks, serve::Door};
+pub(crate) use self::{commits::gather, stream::server::credentials_fault};
 pub use self::{
     figures::{Figures, Tokens},
     realm::{Purge, PurgeFault, Realm},

@@ -20,8 +20,9 @@ use crate::{clock, peers::Kind};
 
 /// Events in one batch.
 const EVENTS_MAX: usize = 512;
-/// Batches and events that wait for their answers, at most: an answer comes after the member's disk has synced.
-const BATCHES_ON_WAY_MAX: usize = 256;
+/// Batches and events that wait for their answers, at most: an answer comes after the member's disk has synced, and what is to
+/// come into effect there must not wait for a disk that is slow for a second.
+const BATCHES_ON_WAY_MAX: usize = 8_192;
 const EVENTS_ON_WAY_MAX: usize = 16_384;
 /// How long an answer may take, and how often that is looked at.
 const ANSWER_MS: u64 = 5_000;

@@ -23,8 +23,7 @@ use wire::purge::{BATCH_BYTES, Sent, decode_have, encode_have};
 use super::{
     LedgersFault,
     carrier::{Carrier, CarryFault},
-    chance,
-    commits::{self, Written},
+    chance, commits,
     core::Core,
     figures::Figures,
     follow,
@@ -87,8 +86,10 @@ pub struct Realm {
     pub(super) own: Option<usize>,
     pub(super) witnesses: Vec<NodeId>,
     pub(super) core: Mutex<Core>,
-    /// What is on disk.
-    pub(super) written: News<Written>,
+    /// Every change up to this one is on disk.
+    pub(super) written: News<u64>,
+    /// The disk has failed, and nothing more will be written. Whoever waits for something to be written is woken, too.
+    pub(super) stopped: News<Option<LedgerError>>,
     /// Something is to be written, and somebody waits for it.
     pub(super) urgent: Notify,
     /// Something is to be written.
@@ -161,7 +162,8 @@ impl Realm {
             stream,
             sites: RwLock::default(),
             core: Mutex::new(core),
-            written: News::new(Written { change: 0, stopped: None }),
+            written: News::new(0),
+            stopped: News::new(None),
             urgent: Notify::new(),
             lazy: Notify::new(),
             tasks: tasks.clone(),
@@ -360,7 +362,7 @@ impl Realm {
 
     /// False if it was taken before.
     fn take(&self, event: &Arc<Event>) -> Result<bool, PurgeFault> {
-        let stopped = self.written.read(|written| written.stopped.clone());
+        let stopped = self.stopped.read(Clone::clone);
         if let Some(stopped) = stopped {
             return Err(stopped.into());
         }
@@ -403,18 +405,16 @@ impl Realm {
             tokio::select! {
                 biased;
                 () = notified => {}
-                stopped = self.written.until(|written| written.stopped.clone()) => return Err(stopped),
+                stopped = self.stopped.until(Clone::clone) => return Err(stopped),
             }
         }
     }
 
     /// Waits until a change is on disk.
     pub(super) async fn on_disk(&self, change: u64) -> Result<(), LedgerError> {
-        let done = self.written.until(|written| match &written.stopped {
-            _ if written.change >= change => Some(Ok(())),
-            Some(stopped) => Some(Err(stopped.clone())),
-            None => None,
-        });
+        let done = self
+            .written
+            .until(|written| if *written >= change { Some(Ok(())) } else { self.stopped.read(Clone::clone).map(Err) });
         done.await
     }
 
@@ -551,6 +551,7 @@ fn core(config: &Config, realm: &RealmId, opened: Opened) -> Result<(Core, Ledge
         held: vec![None; witnesses.len()],
         witnesses: witnesses.len(),
         change: 1,
+        events: 0,
         unwritten: Vec::new(),
         outbox: BTreeMap::new(),
         caught_up: false,

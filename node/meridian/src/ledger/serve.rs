@@ -26,10 +26,13 @@ const BEAT: Duration = Duration::from_secs(1);
 /// Records in one frame, and the bytes of them read from disk at a time.
 const RECORDS_MAX: usize = 256;
 const RECORDS_BYTES: usize = wire::purge::BATCH_BYTES;
+/// How long what is new on disk gathers before a reader gets it. All of it has been sent to it before, by the node that took
+/// it: the tail is for what got lost on that way. A reader that asks where the log ends gets it all at once.
+const GATHER: Duration = Duration::from_millis(25);
 /// Readers' messages that wait to be heeded.
 const HEEDS_MAX: usize = 16;
-/// Batches of one line that wait for the disk; a sender of more has to wait.
-const PROMISES_MAX: usize = 256;
+/// Batches of one line that wait for the disk: more than come before their sender gives up. A sender of more has to wait.
+const PROMISES_MAX: usize = 8_192;
 
 /// What the mesh hands the ledgers' streams to.
 #[derive(Debug)]
@@ -133,7 +136,6 @@ fn take(ledgers: &Ledgers, peer: &Peer, request: &Bytes) -> Promise {
         (received, core.change, epoch)
     };
     realm.urgent.notify_one();
-    realm.figures.note_effect(&request.events);
     Promise { realm: Some(Arc::clone(realm)), received, change, epoch: request.store.then_some(epoch) }
 }
 
@@ -184,18 +186,22 @@ async fn listen(
 
 /// Says what the log has, and sends what is new on disk.
 async fn speak(realm: &Realm, mut send: Sending, mut heeded: mpsc::Receiver<Heed>) -> Result<(), CarryFault> {
-    let mut seen = realm.written.read(|written| written.change);
+    let mut seen = realm.written.read(|written| *written);
     let mut beat = tokio::time::interval(BEAT);
     // up to where the reader has got, and of which life of the log
     let mut place: Option<(u64, u64)> = None;
     let mut said = None;
+    let mut next = clock::instant();
     loop {
         let news = standing(realm);
         if said != news {
             said = news;
             speak_head(realm, &mut send, unasked).await?;
         }
-        let changed = realm.written.until(|written| (written.change != seen).then_some(written.change));
+        let changed = async {
+            tokio::time::sleep_until(next.into()).await;
+            realm.written.until(|written| (*written != seen).then_some(*written)).await
+        };
         tokio::select! {
             biased;
             heed = heeded.recv() => match heed.ok_or(CarryFault::Ended)? {
@@ -212,6 +218,7 @@ async fn speak(realm: &Realm, mut send: Sending, mut heeded: mpsc::Receiver<Heed
             place = None;
             speak_head(realm, &mut send, TailFrame::Compacted).await?;
         }
+        next = clock::instant() + GATHER;
     }
 }
 

@@ -50,7 +50,7 @@ impl Realm {
     pub fn standing(&self) -> Standing {
         let now_ms = clock::monotonic_ms();
         let ago = |since_ms: u64| if since_ms == ALWAYS { 0 } else { now_ms.saturating_sub(since_ms) };
-        let stopped = self.written.read(|written| written.stopped.is_some());
+        let stopped = self.stopped.read(Option::is_some);
         let core = self.core.lock();
         let heard = (0..self.witnesses.len()).map(|witness| match core.lease.heard(witness) {
             _ if Some(witness) == self.own => Some(0),

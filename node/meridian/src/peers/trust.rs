@@ -34,6 +34,10 @@ const STREAMS_MAX: u32 = 1024;
 /// Bytes of one stream, and of one connection, that a peer may send before we read them.
 const STREAM_WINDOW: u32 = 1024 * 1024;
 const CONNECTION_WINDOW: u32 = 64 * 1024 * 1024;
+/// Bytes that may be on their way to a peer before anything is known of the path. Connections are kept, and mostly carry little,
+/// by which a window never grows: with the ten packets that RFC 9002 section 7.2 recommends for strangers, the first purges
+/// of a busy moment would wait for each other over long paths.
+const INITIAL_WINDOW: u64 = 128 * 1024;
 /// Handshakes and their bytes that wait to be accepted.
 const INCOMING_MAX: usize = 256;
 const INCOMING_BYTES: u64 = 4 * 1024 * 1024;
@@ -157,8 +161,11 @@ pub(super) fn client(
 }
 
 fn transport() -> quinn::TransportConfig {
+    let mut congestion = quinn::congestion::CubicConfig::default();
+    congestion.initial_window(INITIAL_WINDOW);
     let mut transport = quinn::TransportConfig::default();
     transport
+        .congestion_controller_factory(Arc::new(congestion))
         .max_idle_timeout(quinn::IdleTimeout::try_from(IDLE).ok())
         .keep_alive_interval(Some(KEEP_ALIVE))
         .max_concurrent_bidi_streams(STREAMS_MAX.into())

@@ -26,6 +26,7 @@ use tokio::sync::{mpsc, watch};
 use crate::{
     admin::model::{AuditEntry, AuditOutcome, Purge, PurgeScope, PurgeState},
     clock,
+    ledger::gather,
     tasks::Tasks,
 };
 
@@ -214,14 +215,15 @@ async fn write(
             taken = jobs.recv_many(&mut group, GROUP_MAX) => if taken == 0 { return },
             () = stopping.cancelled() => return,
         }
-        let count = group.len() as u64;
+        let count = group.len();
         let (rows, waiting): (Vec<Row>, Vec<_>) = group.into_iter().map(|job| (job.row, job.written)).unzip();
         let writing = Arc::clone(&file);
+        let began = clock::instant();
         let written = tasks.run_busy(move || writing.commit(&rows, clock::unix_ms())).await;
         match written {
             Some(Ok(())) => failing.store(false, Ordering::Relaxed),
             failed => {
-                lost.fetch_add(count, Ordering::Relaxed);
+                lost.fetch_add(count as u64, Ordering::Relaxed);
                 if !failing.swap(true, Ordering::Relaxed) {
                     let fault = failed.and_then(Result::err).map(|fault| fault.to_string()).unwrap_or_default();
                     tracing::error!(fault, "the audit of purges is not written; purges go on");
@@ -231,6 +233,7 @@ async fn write(
         for waiting in waiting.into_iter().flatten() {
             waiting.send_replace(true);
         }
+        gather(began, count).await;
     }
 }
 

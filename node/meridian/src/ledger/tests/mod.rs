@@ -324,7 +324,7 @@ async fn a_node_that_cannot_write_refuses_purges_and_serves_on() {
     fleet.disks[0].fail_after(0);
     let fault = fleet.purge(0, "t", Wait::Quorum, SOON).await;
     assert!(matches!(fault, Err(PurgeFault::Stopped(_)) | Ok(_)), "{fault:?}");
-    until("it knows", || fleet.realm(0).written.read(|written| written.stopped.is_some())).await;
+    until("it knows", || fleet.realm(0).stopped.read(Option::is_some)).await;
     let fault = fleet.purge(0, "u", Wait::Local, SOON).await.unwrap_err();
     assert!(fault.to_string().contains("cannot take purges"), "{fault}");
     let object = stored(fleet.realm(0), "v", fleet.realm(0).position());
