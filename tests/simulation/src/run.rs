@@ -19,7 +19,7 @@ use crate::{
     faults::Faults,
     log::{Event, NAMES},
     node,
-    stage::{Planted, Stage},
+    stage::{Carrier, Planted, Stage},
 };
 
 /// How long faults go on, in ms.
@@ -47,6 +47,8 @@ pub struct Plan {
     pub mode: Mode,
     /// What is planted.
     pub planted: Planted,
+    /// What carries the lines between nodes.
+    pub carrier: Carrier,
 }
 
 impl Plan {
@@ -54,7 +56,14 @@ impl Plan {
     #[must_use]
     pub fn of(seed: u64) -> Self {
         let mode = if seed.is_multiple_of(3) { Mode::Liveness } else { Mode::Safety };
-        Self { seed, mode, planted: Planted::Nothing }
+        Self { seed, mode, planted: Planted::Nothing, carrier: Carrier::Lines }
+    }
+
+    /// What was found in this run, and how to see it again.
+    #[must_use]
+    pub fn in_words(&self, what: &str) -> String {
+        let carrier = if self.carrier == Carrier::Quic { " CARRIER=quic" } else { "" };
+        format!("seed {}: {what} (its trace: make sim SEED={}{carrier})", self.seed, self.seed)
     }
 }
 
@@ -129,7 +138,7 @@ pub fn run_all(plans: impl Iterator<Item = Plan> + Send, then: impl Fn(Plan, Out
 pub fn run(plan: Plan) -> Outcome {
     hear_panics();
     let mut rng = Rng::with_seed(plan.seed);
-    let stage = Stage::new(&mut rng, plan.planted);
+    let stage = Stage::new(&mut rng, plan.planted, plan.carrier);
     let mut sim = turmoil::Builder::new()
         .tick_duration(Duration::from_millis(TICK_MS))
         .simulation_duration(Duration::from_secs(3_600))
