@@ -53,11 +53,19 @@ fn one(plan: Plan) -> ExitCode {
 
 fn many((first, count): (u64, u64), plan: impl Fn(u64) -> Plan + Send) -> ExitCode {
     let (done, failed) = (AtomicU64::new(0), AtomicU64::new(0));
-    let totals: [AtomicU64; 5] = Default::default();
+    let totals: [AtomicU64; 7] = Default::default();
     let began = Instant::now();
     run_all((first..first + count).map(plan), |plan, outcome| {
         let tally = outcome.tally;
-        let all = [tally.served, tally.hits, tally.purges, tally.kills, tally.failed];
+        let all = [
+            tally.served,
+            tally.hits,
+            tally.purges,
+            tally.kills,
+            tally.failed,
+            outcome.packets.came,
+            outcome.packets.lost,
+        ];
         for (total, one) in totals.iter().zip(all) {
             total.fetch_add(one, Relaxed);
         }
@@ -72,7 +80,7 @@ fn many((first, count): (u64, u64), plan: impl Fn(u64) -> Plan + Send) -> ExitCo
         true
     });
     let seconds = began.elapsed().as_secs_f64();
-    let [served, hits, purges, kills, fails] = totals.map(AtomicU64::into_inner);
+    let [served, hits, purges, kills, fails, came, lost] = totals.map(AtomicU64::into_inner);
     let failed = failed.into_inner();
     println!(
         "{count} seeds in {seconds:.1} s, {:.1} a second; {failed} failed",
@@ -81,5 +89,8 @@ fn many((first, count): (u64, u64), plan: impl Fn(u64) -> Plan + Send) -> ExitCo
     println!(
         "{served} answers, {hits} of them from a cache; {fails} requests unanswered; {purges} purges; {kills} kills"
     );
+    if came > 0 {
+        println!("{came} packets came, {lost} were lost");
+    }
     ExitCode::from(u8::from(failed > 0))
 }

@@ -135,6 +135,16 @@ pub struct Net {
     count: u64,
     patience_ms: u64,
     digest: u64,
+    packets: Packets,
+}
+
+/// Packets of UDP in a run.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Packets {
+    /// How many came, twice or once.
+    pub came: u64,
+    /// How many did not.
+    pub lost: u64,
 }
 
 impl Net {
@@ -162,6 +172,7 @@ impl Net {
             items: BTreeMap::new(),
             count: 0,
             digest: 0xcbf2_9ce4_8422_2325,
+            packets: Packets::default(),
         }
     }
 
@@ -169,6 +180,12 @@ impl Net {
     #[must_use]
     pub fn digest(&self) -> u64 {
         self.digest
+    }
+
+    /// The packets so far.
+    #[must_use]
+    pub fn packets(&self) -> Packets {
+        self.packets
     }
 
     /// Cuts or mends the way from one node to another.
@@ -222,12 +239,15 @@ impl Net {
         let Link { cut_since, delay_ms, jitter_ms, loss } = self.links[from][to];
         let is_dead = self.running[from].as_ref().is_none_or(|running| running.boot != boot);
         if is_dead || cut_since.is_some() {
+            self.packets.lost += 1;
             return;
         }
         let copies = if self.rng.u8(..) < TWICE { 2 } else { 1 };
         for _ in 0..copies {
             let due_ms = self.now_ms + delay_ms + self.rng.u64(0..=jitter_ms);
-            if self.rng.f64() >= loss {
+            if self.rng.f64() < loss {
+                self.packets.lost += 1;
+            } else {
                 self.push(due_ms, Item::Packet { packet: Packet { from, bytes: bytes.clone() }, to });
             }
         }
@@ -252,11 +272,14 @@ impl Net {
     }
 
     fn deliver_packet(&mut self, packet: Packet, to: usize) {
-        if self.links[packet.from][to].cut_since.is_some() {
-            return;
-        }
+        let is_cut = self.links[packet.from][to].cut_since.is_some();
         // the address is the node's, whichever run of it
-        let Some(running) = self.running[to].as_mut().filter(|running| running.inbox.len() < INBOX_MAX) else { return };
+        let running = self.running[to].as_mut().filter(|running| !is_cut && running.inbox.len() < INBOX_MAX);
+        let Some(running) = running else {
+            self.packets.lost += 1;
+            return;
+        };
+        self.packets.came += 1;
         running.inbox.push_back(packet);
         if let Some(reader) = running.reader.take() {
             reader.wake();

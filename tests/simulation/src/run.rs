@@ -18,6 +18,7 @@ use crate::{
     clients::Clients,
     faults::Faults,
     log::{Event, NAMES},
+    net::Packets,
     node,
     stage::{Carrier, Planted, Stage},
 };
@@ -74,6 +75,8 @@ pub struct Outcome {
     pub breaches: Vec<Breach>,
     /// What the run was like.
     pub tally: Tally,
+    /// The packets, over QUIC.
+    pub packets: Packets,
     /// The log, one event a line, and a number for all that was carried.
     pub trace: Trace,
 }
@@ -88,8 +91,19 @@ impl Trace {
     /// As text.
     #[must_use]
     pub fn text(&self) -> String {
-        let digest = self.stage.net.lock().digest();
-        format!("{}carried {digest:016x}\n", self.stage.log.lock().text())
+        let (digest, packets) = {
+            let net = self.stage.net.lock();
+            (net.digest(), net.packets())
+        };
+        let mut text = self.stage.log.lock().text();
+        match self.stage.carrier {
+            Carrier::Lines => text += &format!("carried {digest:016x}\n"),
+            Carrier::Quic => {
+                let Packets { came, lost } = packets;
+                text += &format!("carried {digest:016x} in {came} packets, and {lost} were lost\n");
+            }
+        }
+        text
     }
 }
 
@@ -181,5 +195,6 @@ pub fn run(plan: Plan) -> Outcome {
     let (mut breaches, tally) = checker::check(stage.log.lock().lines(), Terms { tight_ms: stage.tight_ms });
     let panics = PANICS.take().into_iter().map(|what| Breach { line: 0, what: format!("a node panicked: {what}") });
     breaches.splice(0..0, panics);
-    Outcome { breaches, tally, trace: Trace { stage } }
+    let packets = stage.net.lock().packets();
+    Outcome { breaches, tally, packets, trace: Trace { stage } }
 }
