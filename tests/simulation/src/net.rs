@@ -235,7 +235,7 @@ impl Net {
     }
 
     /// A run of a node sends a packet.
-    pub(crate) fn send_packet(&mut self, (from, boot): (usize, u32), to: usize, bytes: Bytes) {
+    pub(crate) fn send_packet(&mut self, (from, boot): (usize, u32), to: usize, bytes: &Bytes) {
         let Link { cut_since, delay_ms, jitter_ms, loss } = self.links[from][to];
         let is_dead = self.running[from].as_ref().is_none_or(|running| running.boot != boot);
         if is_dead || cut_since.is_some() {

@@ -41,7 +41,7 @@ pub fn mesh(stage: &Arc<Stage>, run: (usize, u32), tasks: &Tasks) -> Arc<Mesh> {
     let config = fleet::config(run.0, stage.tight_ms);
     let socket = Arc::new(Socket { stage: Arc::clone(stage), run });
     let mesh = Mesh::simulated(&config, START_UNIX_MS, socket, tasks.clone());
-    mesh.unwrap_or_else(|fault| panic!("the mesh of a simulated node: {fault}"))
+    mesh.unwrap_or_else(|fault| unreachable!("its config and its certificate are made here: {fault}"))
 }
 
 /// The way of fetches over a mesh.
@@ -112,7 +112,7 @@ impl AsyncUdpSocket for Socket {
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
         let Some(to) = (0..NODES).find(|node| address(*node) == transmit.destination) else { return Ok(()) };
-        self.stage.net.lock().send_packet(self.run, to, Bytes::copy_from_slice(transmit.contents));
+        self.stage.net.lock().send_packet(self.run, to, &Bytes::copy_from_slice(transmit.contents));
         Ok(())
     }
 
