@@ -3,7 +3,8 @@
 #   make demo     three regions on this machine, in front of a real origin; Ctrl-C stops it
 #                 (make demo ARGS='--network 1' if other programs have its addresses)
 #   make test     all tests: of the crates, of whole nodes, of the admin interface
-#   make sim      a fleet in simulated time, SEEDS=1000 of them; SEED=17 runs one and shows its trace (docs/simulation.md)
+#   make sim      a fleet in simulated time, SEEDS=1000 of them; SEED=17 runs one and shows its trace; CARRIER=quic over the
+#                 node's own mesh (docs/simulation.md)
 #   make chaos    the tests of minutes: nodes killed and cut off for ten of them, a million purges during an absence, purges
 #                 over links as long as between continents (make chaos ARGS=ten_minutes for one of them)
 #   make model    every state of the purge protocol's larger models (docs/purge-protocol.md); takes very long
@@ -55,7 +56,7 @@ model: tools-model
 
 SEEDS ?= 1000
 sim: tools-build $(UI)
-	@cargo run --quiet --release -p simulation -- $(if $(SEED),--seed $(SEED),$(SEEDS))
+	@cargo run --quiet --release -p simulation -- $(if $(filter quic,$(CARRIER)),--quic) $(if $(SEED),--seed $(SEED),$(SEEDS))
 
 lint: tools-lint admin-ui/node_modules/.package-lock.json
 	$(say) 'formatting'

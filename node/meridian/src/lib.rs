@@ -2,6 +2,7 @@
 //! `main.rs`; this library exists so that tests and benches can reach the parts.
 
 pub mod admin;
+mod chance;
 pub mod cli;
 pub mod clock;
 pub mod console;
@@ -11,6 +12,7 @@ pub mod edge;
 pub mod fill;
 pub mod geo;
 pub mod ledger;
+mod news;
 pub mod observe;
 pub mod origin;
 pub mod peers;

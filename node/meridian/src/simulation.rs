@@ -19,7 +19,7 @@ use region_config::{JurisdictionId, NodeId};
 use rules::purge::Event;
 use tokio::sync::mpsc;
 
-use crate::peers::Kind;
+use crate::peers::{Kind, Mesh};
 
 /// What a node takes for the world.
 pub trait World: Debug + Send + Sync {
@@ -53,7 +53,16 @@ pub enum Place {
     Send,
 }
 
-/// The mesh of a simulated node.
+/// What carries the lines of a simulated node's ledger.
+#[derive(Debug, Clone)]
+pub enum Carrier {
+    /// Lines that the simulation makes up.
+    Links(Arc<dyn Links>),
+    /// The mesh itself, over a socket that the simulation makes up ([`Mesh::simulated`]).
+    Mesh(Arc<Mesh>),
+}
+
+/// Lines in place of a mesh.
 pub trait Links: Debug + Send + Sync {
     /// Opens a line. None if nobody answers.
     fn open<'a>(&'a self, node: &'a NodeId, kind: Kind) -> BoxFuture<'a, Option<Ends>>;

@@ -9,7 +9,7 @@ use region_config::{
 
 use crate::{
     log::{NAMES, NODES, REGIONS},
-    net::{jurisdiction, node_id},
+    net::{address, jurisdiction, node_id},
     node::site,
 };
 
@@ -27,7 +27,7 @@ pub fn config(index: usize, tight_ms: Option<u64>) -> Config {
         jurisdiction: jurisdiction(),
         nodes: (0..NODES)
             .filter(|node| REGIONS[*node] == *name)
-            .map(|node| Node { name: node_id(node), peer: None, addresses: vec![] })
+            .map(|node| Node { name: node_id(node), peer: Some(address(node)), addresses: vec![] })
             .collect(),
     };
     Config {
@@ -40,7 +40,7 @@ pub fn config(index: usize, tight_ms: Option<u64>) -> Config {
             dns: vec![],
             admin: None,
             purge: None,
-            peer: None,
+            peer: Some(address(index)),
             identity: None,
             workers: 0,
             memory_bytes: 0,

@@ -8,5 +8,6 @@ pub mod fleet;
 pub mod log;
 pub mod net;
 pub mod node;
+pub mod quic;
 pub mod run;
 pub mod stage;

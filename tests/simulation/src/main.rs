@@ -10,7 +10,7 @@ use std::{
 
 use simulation::{
     run::{Mode, Plan, run, run_all},
-    stage::Planted,
+    stage::{Carrier, Planted},
 };
 
 /// After so many seeds it says how far it is.
@@ -18,20 +18,25 @@ const EVERY: u64 = 5_000;
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let mut words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let carrier = if words.first() == Some(&"--quic") { Carrier::Quic } else { Carrier::Lines };
+    if carrier == Carrier::Quic {
+        words.remove(0);
+    }
+    let plan = |seed| Plan { carrier, ..Plan::of(seed) };
     match words[..] {
-        ["--seed", seed] => seed.parse().map_or(ExitCode::from(2), |seed| one(Plan::of(seed))),
+        ["--seed", seed] => seed.parse().map_or(ExitCode::from(2), |seed| one(plan(seed))),
         ["--seed", seed, "--planted", fault] => match (seed.parse(), Planted::parse(fault)) {
-            (Ok(seed), Some(planted)) => one(Plan { planted, mode: Mode::Safety, ..Plan::of(seed) }),
+            (Ok(seed), Some(planted)) => one(Plan { planted, mode: Mode::Safety, ..plan(seed) }),
             _ => ExitCode::from(2),
         },
-        [count] => count.parse().map_or(ExitCode::from(2), |count| many(1, count)),
+        [count] => count.parse().map_or(ExitCode::from(2), |count| many((1, count), plan)),
         [count, "--from", first] => match (count.parse(), first.parse()) {
-            (Ok(count), Ok(first)) => many(first, count),
+            (Ok(count), Ok(first)) => many((first, count), plan),
             _ => ExitCode::from(2),
         },
         _ => {
-            eprintln!("simulation COUNT [--from SEED] | --seed SEED [--planted FAULT]");
+            eprintln!("simulation [--quic] COUNT [--from SEED] | [--quic] --seed SEED [--planted FAULT]");
             ExitCode::from(2)
         }
     }
@@ -46,19 +51,27 @@ fn one(plan: Plan) -> ExitCode {
     ExitCode::from(u8::from(!outcome.breaches.is_empty()))
 }
 
-fn many(first: u64, count: u64) -> ExitCode {
+fn many((first, count): (u64, u64), plan: impl Fn(u64) -> Plan + Send) -> ExitCode {
     let (done, failed) = (AtomicU64::new(0), AtomicU64::new(0));
-    let totals: [AtomicU64; 5] = Default::default();
+    let totals: [AtomicU64; 7] = Default::default();
     let began = Instant::now();
-    run_all((first..first + count).map(Plan::of), |plan, outcome| {
+    run_all((first..first + count).map(plan), |plan, outcome| {
         let tally = outcome.tally;
-        let all = [tally.served, tally.hits, tally.purges, tally.kills, tally.failed];
+        let all = [
+            tally.served,
+            tally.hits,
+            tally.purges,
+            tally.kills,
+            tally.failed,
+            outcome.packets.came,
+            outcome.packets.lost,
+        ];
         for (total, one) in totals.iter().zip(all) {
             total.fetch_add(one, Relaxed);
         }
         if let Some(breach) = outcome.breaches.first() {
             failed.fetch_add(1, Relaxed);
-            println!("seed {}: {} (its trace: make sim SEED={})", plan.seed, breach.what, plan.seed);
+            println!("{}", plan.in_words(&breach.what));
         }
         let done = done.fetch_add(1, Relaxed) + 1;
         if done.is_multiple_of(EVERY) {
@@ -67,7 +80,7 @@ fn many(first: u64, count: u64) -> ExitCode {
         true
     });
     let seconds = began.elapsed().as_secs_f64();
-    let [served, hits, purges, kills, fails] = totals.map(AtomicU64::into_inner);
+    let [served, hits, purges, kills, fails, came, lost] = totals.map(AtomicU64::into_inner);
     let failed = failed.into_inner();
     println!(
         "{count} seeds in {seconds:.1} s, {:.1} a second; {failed} failed",
@@ -76,5 +89,8 @@ fn many(first: u64, count: u64) -> ExitCode {
     println!(
         "{served} answers, {hits} of them from a cache; {fails} requests unanswered; {purges} purges; {kills} kills"
     );
+    if came > 0 {
+        println!("{came} packets came, {lost} were lost");
+    }
     ExitCode::from(u8::from(failed > 0))
 }

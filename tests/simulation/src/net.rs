@@ -1,4 +1,7 @@
-//! The network between nodes: lines as QUIC streams are, over links that lose, hold back and cut.
+//! The network between nodes: packets as UDP has them, or lines as QUIC streams are, over links that lose, hold back and
+//! cut.
+//!
+//! A packet comes late, twice or not at all, and overtakes others; over a cut link none comes, and nobody is told.
 //!
 //! A line carries its frames whole and in order, or ends; how long each takes is drawn anew, so lines overtake each
 //! other. What is lost is sent again by the transport and comes later. A link that is cut in either direction for
@@ -8,7 +11,9 @@
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BinaryHeap, VecDeque},
+    net::SocketAddr,
     sync::Arc,
+    task::{Context, Poll, Waker},
 };
 
 use bytes::Bytes;
@@ -30,6 +35,12 @@ use crate::{
 const WINDOW: usize = 32;
 /// Frames that have come and nobody has read yet.
 const UNREAD_MAX: usize = 256;
+/// Packets that have come and that a node has not read yet; more are lost.
+const INBOX_MAX: usize = 2_048;
+/// Of 256 packets, so many come twice.
+const TWICE: u8 = 4;
+/// The port of all nodes.
+const PORT: u16 = 7_443;
 /// How long the transport waits before it sends again what was lost, in ms.
 const AGAIN_MS: u64 = 120;
 
@@ -62,6 +73,15 @@ struct Link {
 struct Running {
     boot: u32,
     door: mpsc::Sender<Incoming>,
+    inbox: VecDeque<Packet>,
+    reader: Option<Waker>,
+}
+
+/// A packet of UDP, and the node that sent it.
+#[derive(Debug, Clone)]
+pub(crate) struct Packet {
+    pub(crate) from: usize,
+    pub(crate) bytes: Bytes,
 }
 
 #[derive(Debug)]
@@ -80,6 +100,10 @@ enum Item {
     /// The next thing on a line comes.
     Next {
         line: u64,
+        to: usize,
+    },
+    Packet {
+        packet: Packet,
         to: usize,
     },
     Hello {
@@ -111,6 +135,16 @@ pub struct Net {
     count: u64,
     patience_ms: u64,
     digest: u64,
+    packets: Packets,
+}
+
+/// Packets of UDP in a run.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Packets {
+    /// How many came, twice or once.
+    pub came: u64,
+    /// How many did not.
+    pub lost: u64,
 }
 
 impl Net {
@@ -138,6 +172,7 @@ impl Net {
             items: BTreeMap::new(),
             count: 0,
             digest: 0xcbf2_9ce4_8422_2325,
+            packets: Packets::default(),
         }
     }
 
@@ -145,6 +180,12 @@ impl Net {
     #[must_use]
     pub fn digest(&self) -> u64 {
         self.digest
+    }
+
+    /// The packets so far.
+    #[must_use]
+    pub fn packets(&self) -> Packets {
+        self.packets
     }
 
     /// Cuts or mends the way from one node to another.
@@ -171,7 +212,7 @@ impl Net {
     /// A node has started: what comes to it from now on.
     pub fn start(&mut self, node: usize, boot: u32) -> mpsc::Receiver<Incoming> {
         let (door, incoming) = mpsc::channel(4_096);
-        self.running[node] = Some(Running { boot, door });
+        self.running[node] = Some(Running { boot, door, inbox: VecDeque::new(), reader: None });
         incoming
     }
 
@@ -191,6 +232,58 @@ impl Net {
         let due_ms = self.now_ms + self.rng.u64(0..40);
         self.push(due_ms, Item::Give { from: None, to, what });
         self.running[to].is_some()
+    }
+
+    /// A run of a node sends a packet.
+    pub(crate) fn send_packet(&mut self, (from, boot): (usize, u32), to: usize, bytes: &Bytes) {
+        let Link { cut_since, delay_ms, jitter_ms, loss } = self.links[from][to];
+        let is_dead = self.running[from].as_ref().is_none_or(|running| running.boot != boot);
+        if is_dead || cut_since.is_some() {
+            self.packets.lost += 1;
+            return;
+        }
+        let copies = if self.rng.u8(..) < TWICE { 2 } else { 1 };
+        for _ in 0..copies {
+            let due_ms = self.now_ms + delay_ms + self.rng.u64(0..=jitter_ms);
+            if self.rng.f64() < loss {
+                self.packets.lost += 1;
+            } else {
+                self.push(due_ms, Item::Packet { packet: Packet { from, bytes: bytes.clone() }, to });
+            }
+        }
+    }
+
+    /// Gives a run of a node up to `most` of the packets that have come to it, or wakes it when there are some.
+    pub(crate) fn poll_packets(
+        &mut self,
+        (node, boot): (usize, u32),
+        most: usize,
+        context: &Context<'_>,
+    ) -> Poll<Vec<Packet>> {
+        let Some(running) = self.running[node].as_mut().filter(|running| running.boot == boot) else {
+            return Poll::Pending;
+        };
+        if running.inbox.is_empty() {
+            running.reader = Some(context.waker().clone());
+            return Poll::Pending;
+        }
+        let count = running.inbox.len().min(most);
+        Poll::Ready(running.inbox.drain(..count).collect())
+    }
+
+    fn deliver_packet(&mut self, packet: Packet, to: usize) {
+        let is_cut = self.links[packet.from][to].cut_since.is_some();
+        // the address is the node's, whichever run of it
+        let running = self.running[to].as_mut().filter(|running| !is_cut && running.inbox.len() < INBOX_MAX);
+        let Some(running) = running else {
+            self.packets.lost += 1;
+            return;
+        };
+        self.packets.came += 1;
+        running.inbox.push_back(packet);
+        if let Some(reader) = running.reader.take() {
+            reader.wake();
+        }
     }
 
     fn push(&mut self, due_ms: u64, item: Item) {
@@ -255,6 +348,7 @@ impl Net {
         self.stir(&item);
         match item {
             Item::Next { line, to } => self.deliver_next(line, to),
+            Item::Packet { packet, to } => self.deliver_packet(packet, to),
             Item::Hello { from, to, boots, answer, back } => self.deliver_hello(from, to, boots, answer, back),
             Item::Give { from, to, what } => self.deliver_gift(from, to, what),
         }
@@ -399,6 +493,7 @@ impl Net {
     fn stir(&mut self, item: &Item) {
         let what = match item {
             Item::Next { line, to } => *line * 2 + *to as u64,
+            Item::Packet { packet, to } => ((packet.bytes.len() * NODES + packet.from) * NODES + to) as u64,
             Item::Hello { from, to, .. } => (from * NODES + to) as u64,
             Item::Give { to, .. } => *to as u64,
         };
@@ -414,6 +509,13 @@ fn stirred(digest: u64, value: u64) -> u64 {
 #[must_use]
 pub fn node_id(node: usize) -> NodeId {
     NodeId::parse(NAMES[node]).unwrap_or_else(|_| unreachable!("the names are names"))
+}
+
+/// Where a node listens for the others.
+#[must_use]
+pub fn address(node: usize) -> SocketAddr {
+    let last = u8::try_from(node + 1).unwrap_or(u8::MAX);
+    SocketAddr::from(([10, 0, 0, last], PORT))
 }
 
 /// What all nodes are certified for.

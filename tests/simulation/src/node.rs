@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
@@ -12,12 +12,13 @@ use std::{
 
 use bytes::Bytes;
 use fastrand::Rng;
+use futures_util::{FutureExt, future::BoxFuture};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use meridian::{
     clock,
     ledger::{Ledgers, Purge, Realm},
-    peers::Kind,
-    simulation::{Ends, Links, inside},
+    peers::{self, Kind, PeerIdentity, Stream},
+    simulation::{self, Ends, Links, inside},
     tasks::Tasks,
 };
 use parking_lot::Mutex;
@@ -36,7 +37,8 @@ use crate::{
     fleet,
     log::{Event, From, Level, NAMES, NODES, REGIONS, body, hash},
     net::{Incoming, jurisdiction, node_id, port},
-    stage::{NodeWorld, Planted, Stage},
+    quic,
+    stage::{Carrier, NodeWorld, Planted, Stage},
 };
 
 /// Fills that one request may take part in, as in the spine.
@@ -303,9 +305,17 @@ async fn live(stage: Arc<Stage>, index: usize) {
     let mut incoming = stage.net.lock().start(index, boot);
     stage.note(Some(index), Event::Start { boot });
     let tasks = Tasks::new();
-    let links = port(&stage, index);
+    let mesh = match stage.carrier {
+        Carrier::Lines => None,
+        Carrier::Quic => Some(quic::mesh(&stage, (index, boot), &tasks)),
+    };
+    let links = mesh.as_ref().map_or_else(|| port(&stage, index), |mesh| quic::links(mesh, &tasks));
+    let carrier = match &mesh {
+        Some(mesh) => simulation::Carrier::Mesh(Arc::clone(mesh)),
+        None => simulation::Carrier::Links(Arc::clone(&links)),
+    };
     let config = fleet::config(index, stage.tight_ms);
-    let opened = Ledgers::simulated(&config, &jurisdiction(), &ground.disk, Arc::clone(&links), &tasks);
+    let opened = Ledgers::simulated(&config, &jurisdiction(), &ground.disk, carrier, &tasks);
     let ledgers = match opened {
         Ok(ledgers) => ledgers,
         Err(fault) => {
@@ -319,6 +329,10 @@ async fn live(stage: Arc<Stage>, index: usize) {
     let (flights, numbers) = (Mutex::default(), AtomicU64::new(0));
     let node =
         Arc::new(Node { stage: Arc::clone(&stage), index, ledgers, realm, guard, links, tasks, flights, numbers });
+    if let Some(mesh) = mesh {
+        mesh.register(Kind::Fetch, Arc::new(FetchDoor(Arc::downgrade(&node))));
+        mesh.start();
+    }
     let mut has_caught_up = false;
     while let Some(what) = incoming.recv().await {
         if !std::mem::replace(&mut has_caught_up, node.realm.caught_up()) && has_caught_up {
@@ -336,6 +350,17 @@ async fn live(stage: Arc<Stage>, index: usize) {
             }
             Incoming::Purge(wish) => drop(node.tasks.spawn("purge", async move { this.purge(wish).await })),
         }
+    }
+}
+
+/// What the mesh hands the questions of other nodes to.
+struct FetchDoor(Weak<Node>);
+
+impl peers::Answer for FetchDoor {
+    fn answer(self: Arc<Self>, peer: PeerIdentity, stream: Stream) -> BoxFuture<'static, ()> {
+        let Some(node) = self.0.upgrade() else { return async {}.boxed() };
+        let ends = quic::ends(&node.tasks, stream, peer);
+        node.reply(ends).boxed()
     }
 }
 

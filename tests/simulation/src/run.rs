@@ -18,8 +18,9 @@ use crate::{
     clients::Clients,
     faults::Faults,
     log::{Event, NAMES},
+    net::Packets,
     node,
-    stage::{Planted, Stage},
+    stage::{Carrier, Planted, Stage},
 };
 
 /// How long faults go on, in ms.
@@ -47,6 +48,8 @@ pub struct Plan {
     pub mode: Mode,
     /// What is planted.
     pub planted: Planted,
+    /// What carries the lines between nodes.
+    pub carrier: Carrier,
 }
 
 impl Plan {
@@ -54,7 +57,14 @@ impl Plan {
     #[must_use]
     pub fn of(seed: u64) -> Self {
         let mode = if seed.is_multiple_of(3) { Mode::Liveness } else { Mode::Safety };
-        Self { seed, mode, planted: Planted::Nothing }
+        Self { seed, mode, planted: Planted::Nothing, carrier: Carrier::Lines }
+    }
+
+    /// What was found in this run, and how to see it again.
+    #[must_use]
+    pub fn in_words(&self, what: &str) -> String {
+        let carrier = if self.carrier == Carrier::Quic { " CARRIER=quic" } else { "" };
+        format!("seed {}: {what} (its trace: make sim SEED={}{carrier})", self.seed, self.seed)
     }
 }
 
@@ -65,6 +75,8 @@ pub struct Outcome {
     pub breaches: Vec<Breach>,
     /// What the run was like.
     pub tally: Tally,
+    /// The packets, over QUIC.
+    pub packets: Packets,
     /// The log, one event a line, and a number for all that was carried.
     pub trace: Trace,
 }
@@ -79,8 +91,19 @@ impl Trace {
     /// As text.
     #[must_use]
     pub fn text(&self) -> String {
-        let digest = self.stage.net.lock().digest();
-        format!("{}carried {digest:016x}\n", self.stage.log.lock().text())
+        let (digest, packets) = {
+            let net = self.stage.net.lock();
+            (net.digest(), net.packets())
+        };
+        let mut text = self.stage.log.lock().text();
+        match self.stage.carrier {
+            Carrier::Lines => text += &format!("carried {digest:016x}\n"),
+            Carrier::Quic => {
+                let Packets { came, lost } = packets;
+                text += &format!("carried {digest:016x} in {came} packets, and {lost} were lost\n");
+            }
+        }
+        text
     }
 }
 
@@ -129,7 +152,7 @@ pub fn run_all(plans: impl Iterator<Item = Plan> + Send, then: impl Fn(Plan, Out
 pub fn run(plan: Plan) -> Outcome {
     hear_panics();
     let mut rng = Rng::with_seed(plan.seed);
-    let stage = Stage::new(&mut rng, plan.planted);
+    let stage = Stage::new(&mut rng, plan.planted, plan.carrier);
     let mut sim = turmoil::Builder::new()
         .tick_duration(Duration::from_millis(TICK_MS))
         .simulation_duration(Duration::from_secs(3_600))
@@ -172,5 +195,6 @@ pub fn run(plan: Plan) -> Outcome {
     let (mut breaches, tally) = checker::check(stage.log.lock().lines(), Terms { tight_ms: stage.tight_ms });
     let panics = PANICS.take().into_iter().map(|what| Breach { line: 0, what: format!("a node panicked: {what}") });
     breaches.splice(0..0, panics);
-    Outcome { breaches, tally, trace: Trace { stage } }
+    let packets = stage.net.lock().packets();
+    Outcome { breaches, tally, packets, trace: Trace { stage } }
 }

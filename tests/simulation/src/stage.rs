@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// The wall clock at the start of a run, in ms since the Unix epoch.
-const START_UNIX_MS: u64 = 1_800_000_000_000;
+pub(crate) const START_UNIX_MS: u64 = 1_800_000_000_000;
 
 /// A fault that is planted to see that it is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -53,9 +53,21 @@ impl Planted {
     }
 }
 
+/// What carries the lines between nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Carrier {
+    /// Lines as QUIC streams are, made up by [`Net`].
+    #[default]
+    Lines,
+    /// The mesh of the node, QUIC and all, over packets that [`Net`] carries.
+    Quic,
+}
+
 /// What all parts of a run share.
 #[derive(Debug)]
 pub struct Stage {
+    /// What carries the lines.
+    pub carrier: Carrier,
     /// What is planted.
     pub planted: Planted,
     /// The bound of the site, if it is tight, in ms.
@@ -102,7 +114,7 @@ pub struct Ground {
 impl Stage {
     /// A stage on which nothing has happened. `rng` says everything that will.
     #[must_use]
-    pub fn new(rng: &mut Rng, planted: Planted) -> Arc<Self> {
+    pub fn new(rng: &mut Rng, planted: Planted, carrier: Carrier) -> Arc<Self> {
         let nodes = std::array::from_fn(|_| Ground {
             disk: FaultyDisk::new(),
             shelf: Mutex::default(),
@@ -115,6 +127,7 @@ impl Stage {
             has_failed: AtomicBool::new(false),
         });
         Arc::new(Self {
+            carrier,
             planted,
             tight_ms: rng.bool().then(|| rng.u64(500..5_000)),
             log: Mutex::default(),

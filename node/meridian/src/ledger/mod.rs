@@ -17,7 +17,6 @@ mod commits;
 mod core;
 mod figures;
 mod follow;
-mod news;
 mod outlet;
 mod realm;
 mod serve;
@@ -95,14 +94,19 @@ impl Ledgers {
         let carrier = mesh.clone().map(Carrier::Mesh);
         let ledgers = Self::open_on(config, here, &disk, carrier.as_ref(), &tasks)?;
         if let Some(mesh) = mesh {
-            for kind in [Kind::Ledger, Kind::Tail] {
-                mesh.register(kind, Arc::new(Door { ledgers: Arc::clone(&ledgers), kind }));
-            }
+            ledgers.open_doors(&mesh);
         }
         Ok(ledgers)
     }
 
-    /// Opens the global realm of a simulated node. To be called inside its world.
+    /// Answers what other nodes ask over the mesh.
+    fn open_doors(self: &Arc<Self>, mesh: &Mesh) {
+        for kind in [Kind::Ledger, Kind::Tail] {
+            mesh.register(kind, Arc::new(Door { ledgers: Arc::clone(self), kind }));
+        }
+    }
+
+    /// Opens the global realm of a simulated node. To be called inside its world, and before its mesh is started.
     ///
     /// # Errors
     /// [`LedgersFault`].
@@ -111,13 +115,20 @@ impl Ledgers {
         config: &Config,
         here: &JurisdictionId,
         disk: &dyn Disk,
-        links: Arc<dyn crate::simulation::Links>,
+        carrier: crate::simulation::Carrier,
         tasks: &Tasks,
     ) -> Result<Arc<Self>, LedgersFault> {
         let realm = RealmId::global();
-        let carrier = Carrier::Simulated(links);
+        let (carrier, mesh) = match carrier {
+            crate::simulation::Carrier::Links(links) => (Carrier::Simulated(links), None),
+            crate::simulation::Carrier::Mesh(mesh) => (Carrier::Mesh(Arc::clone(&mesh)), Some(mesh)),
+        };
         let opened = Realm::open(config, here, realm.clone(), disk, Some(&carrier), tasks)?;
-        Ok(Arc::new(Self { realms: BTreeMap::from([(realm, opened)]), clocks: Clocks::default() }))
+        let ledgers = Arc::new(Self { realms: BTreeMap::from([(realm, opened)]), clocks: Clocks::default() });
+        if let Some(mesh) = mesh {
+            ledgers.open_doors(&mesh);
+        }
+        Ok(ledgers)
     }
 
     /// Answers a line that another simulated node has opened.
@@ -183,13 +194,7 @@ impl Peer {
 /// Random bytes.
 fn chance<const N: usize>() -> Result<[u8; N], LedgersFault> {
     let mut bytes = [0; N];
-    #[cfg(feature = "simulation")]
-    if let Some(world) = crate::simulation::world() {
-        world.chance(&mut bytes);
-        return Ok(bytes);
-    }
-    getrandom::fill(&mut bytes).map_err(|_| LedgersFault::Chance)?;
-    Ok(bytes)
+    crate::chance::fill(&mut bytes).then_some(bytes).ok_or(LedgersFault::Chance)
 }
 
 #[cfg(test)]

@@ -27,12 +27,11 @@ use super::{
     core::Core,
     figures::Figures,
     follow,
-    news::News,
     outlet::{self, Outlet},
     stream::{self, StreamLine},
     tokens::Places,
 };
-use crate::{clock, tasks::Tasks};
+use crate::{clock, news::News, tasks::Tasks};
 
 /// What an application wants to be purged.
 #[derive(Debug, Clone)]

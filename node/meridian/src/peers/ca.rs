@@ -103,10 +103,7 @@ pub fn init(dir: &Path, cluster: &str) -> Result<Authority, CaFault> {
     refuse_existing(&[&authority.certificate, &authority.key])?;
     let doing = "making the CA";
     let key = new_key(doing)?;
-    let mut params = params(&format!("meridian CA of {cluster}"), CA_DAYS);
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    params.subject_alt_names = vec![uri(doing, &identity::cluster_uri(cluster.as_str()))?];
+    let params = authority_params(&cluster, clock::unix_ms()).map_err(|source| CaFault::Signing { doing, source })?;
     let certificate = params.self_signed(&key).map_err(|source| CaFault::Signing { doing, source })?;
     make_dir(dir)?;
     write_new(&authority.key, &key.serialize_pem(), 0o600)?;
@@ -142,11 +139,7 @@ pub fn issue(
     let doing = "signing the node's certificate";
     let key = new_key(doing)?;
     let who = PeerIdentity { node: node.clone(), region: region.clone(), jurisdiction: jurisdiction.clone() };
-    let mut params = params(node.as_str(), NODE_DAYS);
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-    params.subject_alt_names = vec![uri(doing, &who.uri(&cluster))?];
-    params.use_authority_key_identifier_extension = true;
+    let params = node_params(&cluster, &who, clock::unix_ms()).map_err(|source| CaFault::Signing { doing, source })?;
     let certificate = params.signed_by(&key, &issuer).map_err(|source| CaFault::Signing { doing, source })?;
     make_dir(out)?;
     write_new(&issued.key, &key.serialize_pem(), 0o600)?;
@@ -177,12 +170,31 @@ fn new_key(doing: &'static str) -> Result<KeyPair, CaFault> {
     KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map_err(|source| CaFault::Signing { doing, source })
 }
 
-fn uri(doing: &'static str, text: &str) -> Result<SanType, CaFault> {
-    Ok(SanType::URI(text.try_into().map_err(|source| CaFault::Signing { doing, source })?))
+/// What the CA certificate of a cluster says.
+pub(super) fn authority_params(cluster: &NodeId, now_unix_ms: u64) -> Result<CertificateParams, rcgen::Error> {
+    let mut params = params(&format!("meridian CA of {cluster}"), CA_DAYS, now_unix_ms);
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.subject_alt_names = vec![SanType::URI(identity::cluster_uri(cluster.as_str()).try_into()?)];
+    Ok(params)
 }
 
-fn params(common_name: &str, days: u64) -> CertificateParams {
-    let now = Duration::from_millis(clock::unix_ms());
+/// What the certificate of a node says.
+pub(super) fn node_params(
+    cluster: &str,
+    who: &PeerIdentity,
+    now_unix_ms: u64,
+) -> Result<CertificateParams, rcgen::Error> {
+    let mut params = params(who.node.as_str(), NODE_DAYS, now_unix_ms);
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    params.subject_alt_names = vec![SanType::URI(who.uri(cluster).try_into()?)];
+    params.use_authority_key_identifier_extension = true;
+    Ok(params)
+}
+
+fn params(common_name: &str, days: u64, now_unix_ms: u64) -> CertificateParams {
+    let now = Duration::from_millis(now_unix_ms);
     let epoch = rcgen::date_time_ymd(1970, 1, 1);
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();

@@ -172,7 +172,6 @@ impl Health {
 impl Meshed {
     /// Probes one node for good: every half second, and at once when its connection comes or goes.
     async fn probe_on(&self, link: &Arc<Link>) {
-        let mut changes = link.changes();
         loop {
             let began = clock::instant();
             match probe(&self.mesh, link).await {
@@ -184,7 +183,7 @@ impl Meshed {
             let due = tokio::time::sleep_until((began + PROBE_EVERY).into());
             tokio::pin!(due);
             loop {
-                changes.mark_unchanged();
+                let seen = link.changes();
                 let now_live = link.live().is_some();
                 if now_live != live {
                     if !now_live {
@@ -195,7 +194,7 @@ impl Meshed {
                 }
                 tokio::select! {
                     () = &mut due => break,
-                    changed = changes.changed() => if changed.is_err() { return },
+                    () = link.changed(seen) => {}
                 }
             }
         }

@@ -12,9 +12,10 @@ use std::{
 use parking_lot::Mutex;
 use quinn::Connection;
 use region_config::NodeId;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
 use super::PeerIdentity;
+use crate::news::News;
 
 /// Connections to one peer that are kept beside the newest.
 const OLDER_MAX: usize = 2;
@@ -27,7 +28,8 @@ const RETRY_MAX: Duration = Duration::from_secs(1);
 pub(super) struct Link {
     pub(super) node: NodeId,
     state: Mutex<State>,
-    changes: watch::Sender<u64>,
+    /// Connections that came or went, and attempts that failed, so far.
+    changes: News<u64>,
     asked: Mutex<Option<(u64, oneshot::Sender<Echo>)>>,
 }
 
@@ -63,12 +65,17 @@ pub(super) struct Echo {
 
 impl Link {
     pub(super) fn new(node: NodeId) -> Self {
-        Self { node, state: Mutex::default(), changes: watch::Sender::new(0), asked: Mutex::new(None) }
+        Self { node, state: Mutex::default(), changes: News::new(0), asked: Mutex::new(None) }
     }
 
-    /// Tells of connections that come and go and of failed attempts.
-    pub(super) fn changes(&self) -> watch::Receiver<u64> {
-        self.changes.subscribe()
+    /// How often anything has changed: connections that came or went, attempts that failed.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes.read(|count| *count)
+    }
+
+    /// Waits for more changes than were `seen`.
+    pub(super) async fn changed(&self, seen: u64) {
+        self.changes.until(|count| (*count != seen).then_some(())).await;
     }
 
     /// The newest open connection and whose it is.
@@ -170,6 +177,6 @@ impl Link {
     }
 
     fn note_change(&self) {
-        self.changes.send_modify(|count| *count = count.wrapping_add(1));
+        self.changes.change(|count| *count = count.wrapping_add(1));
     }
 }

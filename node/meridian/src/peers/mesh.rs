@@ -11,7 +11,9 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use parking_lot::RwLock;
-use quinn::{AsyncUdpSocket, Connection, Endpoint, Incoming, RecvStream, Runtime, SendStream, TokioRuntime};
+use quinn::{
+    AsyncUdpSocket, Connection, Endpoint, EndpointConfig, Incoming, RecvStream, Runtime, SendStream, TokioRuntime,
+};
 use region_config::{Config, JurisdictionId, NodeId};
 use rustls::{pki_types::CertificateDer, sign::CertifiedKey};
 use tokio::sync::Semaphore;
@@ -23,7 +25,7 @@ use super::{
     probe, reload, trust,
     trust::Members,
 };
-use crate::{clock, tasks::Tasks};
+use crate::{chance, clock, tasks::Tasks};
 
 /// Both directions of one stream between nodes.
 pub type Stream = (SendStream, RecvStream);
@@ -81,21 +83,21 @@ impl Mesh {
         let address = config.node.peer.ok_or(PeerError::NoMesh)?;
         let socket = socket(address).and_then(|socket| TokioRuntime.wrap_udp_socket(socket));
         let socket = socket.map_err(|source| PeerError::Bind { address, source })?;
-        Self::bind_on(socket, config, &identity, tasks)
+        Self::bind_on(Footing::of(socket), config, &identity, tasks)
     }
 
     pub(super) fn bind_on(
-        socket: Arc<dyn AsyncUdpSocket>,
+        footing: Footing,
         config: &Config,
         identity: &LoadedIdentity,
         tasks: Tasks,
     ) -> Result<Arc<Self>, PeerError> {
         let members = Arc::new(ArcSwap::from_pointee(Members::new(config, &identity.cluster)));
+        let Footing { socket, runtime, endpoint } = footing;
         let address = socket.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
         let server = trust::server(identity, &members)?;
         let dialer = trust::client(identity, &members)?;
-        let endpoint = quinn::EndpointConfig::default();
-        let endpoint = Endpoint::new_with_abstract_socket(endpoint, Some(server), socket, Arc::new(TokioRuntime))
+        let endpoint = Endpoint::new_with_abstract_socket(endpoint, Some(server), socket, runtime)
             .map_err(|source| PeerError::Bind { address, source })?;
         let mesh = Arc::new(Self {
             identity: identity.peer.clone(),
@@ -208,9 +210,9 @@ impl Mesh {
     pub(super) async fn connection(self: &Arc<Self>, node: &NodeId) -> Result<Connection, PeerError> {
         let link = self.link(node)?;
         let unreachable = |why| PeerError::Unreachable { node: node.clone(), why };
-        let mut changes = link.changes();
         let (failures, _) = link.failures();
         loop {
+            let seen = link.changes();
             match link.way(clock::instant()) {
                 Way::Open(connection) => return Ok(connection),
                 Way::Closed(why) => return Err(unreachable(why)),
@@ -219,7 +221,7 @@ impl Mesh {
                 }
                 Way::Wait => {}
             }
-            changes.changed().await.map_err(PeerError::lost)?;
+            link.changed(seen).await;
             let (since, why) = link.failures();
             if since > failures {
                 return Err(unreachable(why));
@@ -251,6 +253,20 @@ impl Mesh {
     }
 }
 
+/// What a mesh stands on.
+pub(super) struct Footing {
+    pub(super) socket: Arc<dyn AsyncUdpSocket>,
+    pub(super) runtime: Arc<dyn Runtime>,
+    pub(super) endpoint: EndpointConfig,
+}
+
+impl Footing {
+    /// A socket, and the runtime that is running.
+    pub(super) fn of(socket: Arc<dyn AsyncUdpSocket>) -> Self {
+        Self { socket, runtime: Arc::new(TokioRuntime), endpoint: EndpointConfig::default() }
+    }
+}
+
 /// A UDP socket with room for bursts.
 fn socket(address: SocketAddr) -> std::io::Result<std::net::UdpSocket> {
     let socket = std::net::UdpSocket::bind(address)?;
@@ -275,7 +291,7 @@ async fn dial(mesh: Arc<Mesh>, link: Arc<Link>) {
     };
     let mut chance = [0];
     // without random numbers the pause is merely not jittered
-    let _none = getrandom::fill(&mut chance);
+    let _none = chance::fill(&mut chance);
     link.dialled(failure, clock::instant(), chance[0]);
 }
 
@@ -330,6 +346,8 @@ async fn serve(mesh: Arc<Mesh>, link: Arc<Link>, connection: Connection, peer: P
     tracing::debug!(%peer, "connected");
     let reason = loop {
         tokio::select! {
+            // neither starves the other: what a peer may have open or queued at once is bounded
+            biased;
             stream = connection.accept_bi() => match stream {
                 Ok(stream) => {
                     let answered = answer(Arc::clone(&mesh), peer.clone(), stream);

@@ -18,6 +18,8 @@ mod reload;
 mod report;
 mod seal;
 mod sieve;
+#[cfg(feature = "simulation")]
+mod simulated;
 mod trust;
 
 pub use error::{IdentityFault, PeerError};

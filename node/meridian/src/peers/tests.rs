@@ -26,7 +26,7 @@ use region_config::{
 };
 use rules::health::{NodeState, Readiness, RegionState};
 
-use super::*;
+use super::{mesh::Footing, *};
 use crate::{clock, tasks::Tasks};
 
 /// A socket that can be cut off.
@@ -182,7 +182,7 @@ fn start(config: &Config, socket: UdpSocket) -> Running {
     let cut = Arc::new(AtomicBool::new(false));
     let wire = Wire { socket: TokioRuntime.wrap_udp_socket(socket).unwrap(), cut: Arc::clone(&cut) };
     let identity = LoadedIdentity::load(config, clock::unix_ms()).unwrap();
-    let mesh = Mesh::bind_on(Arc::new(wire), config, &identity, tasks.clone()).unwrap();
+    let mesh = Mesh::bind_on(Footing::of(Arc::new(wire)), config, &identity, tasks.clone()).unwrap();
     mesh.register(Kind::Ledger, Arc::new(EchoAnswer));
     let health = Health::start(config, Some(Arc::clone(&mesh)), tasks.clone());
     mesh.start();

@@ -19,9 +19,11 @@ use rustls::{
         danger::{ClientCertVerified, ClientCertVerifier},
     },
     sign::SingleCertAndKey,
+    time_provider::TimeProvider,
 };
 
 use super::{IdentityFault, LoadedIdentity, PeerError, PeerIdentity};
+use crate::clock;
 
 /// The protocol between nodes; a new number is a new, incompatible one.
 const ALPN: &[u8] = b"meridian/1";
@@ -47,6 +49,16 @@ const DATAGRAM_BYTES: usize = 16 * 1024;
 /// The one crypto provider: the process default is never relied upon.
 pub(super) fn provider() -> CryptoProvider {
     rustls::crypto::aws_lc_rs::default_provider()
+}
+
+/// What certificates are judged by.
+#[derive(Debug)]
+struct WallClock;
+
+impl TimeProvider for WallClock {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(UnixTime::since_unix_epoch(Duration::from_millis(clock::unix_ms())))
+    }
 }
 
 /// Who belongs to the cluster, by the region table.
@@ -124,7 +136,7 @@ pub(super) fn server(
     members: &Arc<ArcSwap<Members>>,
 ) -> Result<quinn::ServerConfig, PeerError> {
     let verifier = verifier(identity, members)?;
-    let mut tls = rustls::ServerConfig::builder_with_provider(Arc::new(provider()))
+    let mut tls = rustls::ServerConfig::builder_with_details(Arc::new(provider()), Arc::new(WallClock))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(tls_fault)?
         .with_client_cert_verifier(verifier)
@@ -146,7 +158,7 @@ pub(super) fn client(
     members: &Arc<ArcSwap<Members>>,
 ) -> Result<quinn::ClientConfig, PeerError> {
     let verifier = verifier(identity, members)?;
-    let mut tls = rustls::ClientConfig::builder_with_provider(Arc::new(provider()))
+    let mut tls = rustls::ClientConfig::builder_with_details(Arc::new(provider()), Arc::new(WallClock))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(tls_fault)?
         .dangerous()

@@ -6,29 +6,29 @@ use tokio::sync::Notify;
 
 /// A value, and who waits for it to change.
 #[derive(Debug)]
-pub(super) struct News<T> {
+pub(crate) struct News<T> {
     value: Mutex<T>,
     changed: Notify,
 }
 
 impl<T> News<T> {
-    pub(super) fn new(value: T) -> Self {
+    pub(crate) fn new(value: T) -> Self {
         Self { value: Mutex::new(value), changed: Notify::new() }
     }
 
     /// Looks at it.
-    pub(super) fn read<R>(&self, look: impl FnOnce(&T) -> R) -> R {
+    pub(crate) fn read<R>(&self, look: impl FnOnce(&T) -> R) -> R {
         look(&self.value.lock())
     }
 
     /// Changes it, and wakes all who wait.
-    pub(super) fn change(&self, change: impl FnOnce(&mut T)) {
+    pub(crate) fn change(&self, change: impl FnOnce(&mut T)) {
         change(&mut self.value.lock());
         self.changed.notify_waiters();
     }
 
     /// Waits until `look` finds something in it.
-    pub(super) async fn until<R>(&self, look: impl Fn(&T) -> Option<R>) -> R {
+    pub(crate) async fn until<R>(&self, look: impl Fn(&T) -> Option<R>) -> R {
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
