@@ -1,5 +1,6 @@
 //! The main job: six nodes in three regions serve, route, purge, survive, and keep pinned data where it belongs.
 
+mod classes;
 mod crash;
 mod engines;
 mod figures;
