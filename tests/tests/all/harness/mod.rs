@@ -6,6 +6,7 @@ pub(crate) mod certificates;
 pub(crate) mod client;
 pub(crate) mod disk;
 pub(crate) mod dns;
+pub(crate) mod firewall;
 pub(crate) mod fleet;
 pub(crate) mod nats;
 mod node;
