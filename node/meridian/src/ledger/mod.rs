@@ -36,7 +36,7 @@ use self::{carrier::Carrier, clocks::Clocks, serve::Door};
 pub use self::{
     figures::{Figures, Tokens},
     realm::{Purge, PurgeFault, Realm},
-    standing::{OwnLog, Standing},
+    standing::{OwnLog, Standing, Witness},
     tokens::Heard,
 };
 use crate::{
