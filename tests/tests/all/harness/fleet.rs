@@ -26,6 +26,7 @@ use super::{
     quiet, run,
     shim::{Shim, Traffic},
     until_some,
+    wrong_clock::WrongClock,
 };
 
 /// The host of the site that may be everywhere.
@@ -74,6 +75,7 @@ pub(crate) struct Member {
     pub(crate) dir: PathBuf,
     process: Option<Process>,
     ledger_disk: Option<SmallDisk>,
+    clock: Option<WrongClock>,
 }
 
 /// What a fleet is to be like.
@@ -276,6 +278,9 @@ impl Member {
         assert!(self.process.is_none(), "{} runs", self.name);
         let mut command = self.ledger_disk.as_ref().map_or_else(|| Command::new(binary()), SmallDisk::command);
         command.arg("run").arg("--config").arg(&self.dir);
+        if let Some(clock) = &self.clock {
+            clock.give(&mut command);
+        }
         self.process = Some(Process::start(&self.name, &self.dir, &mut command));
     }
 
@@ -335,6 +340,11 @@ impl Member {
     /// That disk.
     pub(crate) fn ledger_disk(&self) -> &SmallDisk {
         self.ledger_disk.as_ref().expect("it has a disk of its own")
+    }
+
+    /// The wall clock that it has from its next start on, if it did not have one before.
+    pub(crate) fn wrong_clock(&mut self) -> &WrongClock {
+        self.clock.get_or_insert_with(|| WrongClock::new(&self.dir))
     }
 
     /// Orders something of its admin interface.
@@ -413,6 +423,7 @@ fn members(dir: &Path, per_region: u8) -> Vec<Member> {
                 dir,
                 process: None,
                 ledger_disk: None,
+                clock: None,
             });
         }
     }

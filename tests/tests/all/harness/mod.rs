@@ -19,6 +19,7 @@ pub(crate) mod scribe;
 pub(crate) mod shim;
 pub(crate) mod stamped;
 pub(crate) mod wire;
+pub(crate) mod wrong_clock;
 
 use std::{
     env,
