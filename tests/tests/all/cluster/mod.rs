@@ -10,6 +10,7 @@ mod receipts;
 mod residency;
 mod steering;
 mod stream;
+mod stream_secured;
 mod tokens;
 
 use crate::harness::fleet::{CALIFORNIAN, FREE, Fleet, GERMAN};

@@ -9,6 +9,7 @@ pub(crate) mod dns;
 pub(crate) mod firewall;
 pub(crate) mod fleet;
 pub(crate) mod nats;
+pub(crate) mod nats_secured;
 mod node;
 pub(crate) mod orders;
 pub(crate) mod origin;
