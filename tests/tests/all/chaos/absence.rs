@@ -11,7 +11,7 @@ use std::{
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use super::{resident_mib, version, warm};
+use super::{cpu, resident_mib, version, warm};
 use crate::harness::{
     client::{Connection, fetch},
     fleet::{FREE, FREE_SITE, Fleet, Member},
@@ -177,6 +177,7 @@ async fn absent(count: usize, deadline: Duration) {
     let watching = tokio::spawn(watch(http, Arc::clone(&end)));
     fleet.nodes[victim].start();
     let ready = fleet.nodes[victim].ready().await;
+    let work = cpu(fleet.nodes[victim].pid());
     for number in 0..OBJECTS {
         let reply = fetch(http, FREE, &target(&gone(number))).await;
         assert_eq!(version(&reply), Ok(2), "{} came back with the node: {}", gone(number), reply.seen());
@@ -201,9 +202,9 @@ async fn absent(count: usize, deadline: Duration) {
     let judged = watching.await.unwrap().unwrap_or_else(|fault| panic!("{fault}"));
     let peak = peak_mib(victim.pid());
     eprintln!(
-        "{purged} purges in {took:.1?} ({:.0} a second) while a node was off; ready {ready:.1?} after its start, {judged} \
-         answers from its start on, none stale; {kept} of {OBJECTS} that were not purged are hits; a purge for all took \
-         {after:.1?}; at most {peak} MiB resident, the others {others:?}",
+        "{purged} purges in {took:.1?} ({:.0} a second) while a node was off; ready {ready:.1?} after its start, with \
+         {work:.1?} of a processor; {judged} answers from its start on, none stale; {kept} of {OBJECTS} that were not \
+         purged are hits; a purge for all took {after:.1?}; at most {peak} MiB resident, the others {others:?}",
         purged as f64 / took.as_secs_f64()
     );
     assert!(ready < READY, "ready only after {ready:?}");
