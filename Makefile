@@ -6,7 +6,8 @@
 #   make sim      a fleet in simulated time, SEEDS=1000 of them; SEED=17 runs one and shows its trace; CARRIER=quic over the
 #                 node's own mesh (docs/simulation.md)
 #   make chaos    the tests of minutes: nodes killed and cut off for ten of them, a million purges during an absence, purges
-#                 over links as long as between continents (make chaos ARGS=ten_minutes for one of them)
+#                 over links as long as between continents (make chaos ARGS=ten_minutes for one of them); as root on Linux
+#                 partitions are nftables rules in a network namespace, else a shim's (MERIDIAN_PARTITIONS=nft|shim)
 #   make model    every state of the purge protocol's larger models (docs/purge-protocol.md); takes very long
 #   make lint     formatting, clippy, dependencies, types of the admin interface
 #   make bench    Meridian beside nginx's proxy_cache on one core; `make bench-hot` for single functions
@@ -43,10 +44,12 @@ test: tools-test $(UI) binary $(patsubst %/package-lock.json,%/node_modules/.pac
 	$(say) 'testing the admin interface'
 	@npm --prefix admin-ui run --silent test
 
-# one after the other: each has the machine for itself
+# one after the other: each has the machine for itself. The kernel parts the nodes of the storms where this user may tell it to
+PARTITIONS = $(or $(MERIDIAN_PARTITIONS),$(shell \
+	unshare --net sh -c 'ip link set lo up && nft list ruleset' >/dev/null 2>&1 && echo nft || echo shim))
 chaos: tools-chaos build
-	$(say) 'testing whole nodes under faults, for some forty minutes'
-	@MERIDIAN_BIN=$(abspath $(RELEASE)) cargo test --release -p tests $(or $(ARGS),chaos::) -- --ignored --nocapture --test-threads 1
+	$(say) 'testing whole nodes under faults, for some forty minutes; MERIDIAN_PARTITIONS=$(PARTITIONS)'
+	@MERIDIAN_PARTITIONS=$(PARTITIONS) MERIDIAN_BIN=$(abspath $(RELEASE)) cargo test --release -p tests $(or $(ARGS),chaos::) -- --ignored --nocapture --test-threads 1
 
 model: tools-model
 	$(say) 'looking at every state of every configuration'

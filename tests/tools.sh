@@ -13,7 +13,9 @@ model=(cargo:- cc:build-essential)
 lint=("${build[@]}")
 bench=("${build[@]}")
 chaos=("${build[@]}")
-test=("${build[@]}" python3:python3-venv curl:curl dig:bind9-dnsutils h2load:nghttp2-client chromium:chromium)
+# partitions by the kernel: who is not root has them by a shim
+[[ $(id -u) == 0 ]] && chaos+=(unshare:util-linux ip:iproute2 nft:nftables)
+test=("${build[@]}" python3:python3-venv curl:curl dig:bind9-dnsutils h2load:nghttp2-client chromium:chromium faketime:faketime)
 
 declare -n needed=${1:?which target}
 missing=() packages=()

@@ -45,6 +45,13 @@ const trail = {
   steps: steps.map((step, index) => ({ ...step, after_us: index * 4_700 })),
 };
 
+const ledger = (node, realm) => {
+  const late = node === "sin-2";
+  const heard = ["fra-1", "iad-1", "sin-1"].map((witness) => ({ node: witness, age_ms: late ? 12_300 : 280, unread: late ? 1_204 : 0 }));
+  const taken = node === "iad-1" ? { waiting: 3, waiting_oldest_ms: 1_900, backlog: [{ node: "sin-2", purges: 87 }] } : { waiting: 0, waiting_oldest_ms: null, backlog: [] };
+  return { realm, lease_age_ms: node === "gru-1" ? null : late ? 12_300 : 280, witnesses: heard, stopped: node === "syd-2", ...taken };
+};
+
 const look = (region) => ({
   name: region.name,
   latitude: region.latitude,
@@ -63,6 +70,7 @@ const look = (region) => ({
       state,
       rtt_us: state === "up" && name !== "fra-1" ? 800 + 21_000 * regions.indexOf(region) + index * 130 : null,
       ready: state === "up" ? true : null,
+      ledgers: state === "up" ? ["global", ...(region.jurisdiction === "eu" ? ["eu"] : [])].map((realm) => ledger(name, realm)) : [],
       addresses: [`203.0.113.${regions.indexOf(region) * 10 + index}`],
     };
   }),

@@ -69,6 +69,14 @@ async function fleet() {
   await markers.first().click();
   const sheet = page.getByRole("region", { name: `Region ${known.regions[0].name}` });
   for (const node of known.regions[0].nodes) await sheet.locator(`[data-node="${node.name}"]`).waitFor();
+  const purges = page.getByRole("region", { name: "Purges" });
+  const ledgers = known.regions.flatMap((region) => region.nodes).flatMap((node) => node.ledgers.map((ledger) => [node.name, ledger]));
+  assert(ledgers.length > 0, "nothing is told of purges");
+  for (const [node, ledger] of ledgers) {
+    const row = purges.locator(`[data-ledger="${node}/${ledger.realm}"]`);
+    await row.waitFor();
+    assert.match(await row.innerText(), /\d s|min/, `the lease of ${node} on ${ledger.realm} has an age`);
+  }
   await page.keyboard.press("Tab");
   assert(page.url().includes(`region=${known.regions[0].name}`), "the chosen region stands in the URL");
   await shot(page, "fleet");

@@ -8,6 +8,7 @@ import type { components, paths } from "./schema";
 type Schemas = components["schemas"];
 export type Fleet = Schemas["Fleet"];
 export type Region = Schemas["Region"];
+export type RealmLedger = Schemas["RealmLedger"];
 export type RegionState = Schemas["RegionState"];
 export type NodeState = Schemas["NodeState"];
 export type Sites = Schemas["Sites"];

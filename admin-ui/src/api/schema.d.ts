@@ -285,6 +285,20 @@ export interface components {
             /** @description The witnesses that have it on disk. */
             stored: components["schemas"]["PurgeStored"][];
         };
+        /** @description Purges that wait for a member. */
+        Backlog: {
+            /**
+             * @description The member.
+             * @default
+             */
+            node: string;
+            /**
+             * Format: int64
+             * @description How many.
+             * @default 0
+             */
+            purges: number;
+        };
         /** @description Counters since the process started, and means over the last 10 s. */
         Counters: {
             /**
@@ -481,6 +495,11 @@ export interface components {
         Node: {
             /** @description Addresses that DNS gives out for it. */
             addresses: string[];
+            /**
+             * @description How purges stand on it, for each realm that it and the node that answers are both members of; nothing if it did not
+             *     answer.
+             */
+            ledgers?: components["schemas"]["RealmLedger"][];
             /** @description Its name. */
             name: string;
             /** @description Whether it says that it is ready to serve; none if it did not answer. */
@@ -747,6 +766,48 @@ export interface components {
             /** @description The purges. */
             purges: components["schemas"]["Purge"][];
         };
+        /** @description How the purges of a realm stand on a node. */
+        RealmLedger: {
+            /**
+             * @description Purges that each other member has not answered the node yet; those who have answered all are left out.
+             * @default []
+             */
+            backlog: components["schemas"]["Backlog"][];
+            /**
+             * Format: int64
+             * @description The lease's age: how long ago the node was sure to have heard of every purge, in ms; none if it never was since it
+             *     started.
+             * @default null
+             */
+            lease_age_ms: number | null;
+            /**
+             * @description The realm: `global`, or a jurisdiction.
+             * @default
+             */
+            realm: string;
+            /**
+             * @description Whether its disk failed, so that it takes no purges.
+             * @default false
+             */
+            stopped: boolean;
+            /**
+             * Format: int64
+             * @description Purges that the node took, and that no majority has yet.
+             * @default 0
+             */
+            waiting: number;
+            /**
+             * Format: int64
+             * @description How long ago the oldest of them was taken, in ms; none if there is none.
+             * @default null
+             */
+            waiting_oldest_ms: number | null;
+            /**
+             * @description How it hears of purges from each witness; none where a stream carries them.
+             * @default []
+             */
+            witnesses: components["schemas"]["WitnessHeard"][];
+        };
         /** @description How often a reason was given. */
         ReasonCount: {
             /** @description What an operator can do about it. */
@@ -977,6 +1038,26 @@ export interface components {
             healthy: boolean;
             /** @description The region that says it. */
             observer: string;
+        };
+        /** @description How a node hears of purges from a witness. */
+        WitnessHeard: {
+            /**
+             * Format: int64
+             * @description How long ago the node was sure to have heard all that the witness had, in ms; none if it never was since it started.
+             * @default null
+             */
+            age_ms: number | null;
+            /**
+             * @description The witness.
+             * @default
+             */
+            node: string;
+            /**
+             * Format: int64
+             * @description Purges that the witness says it has, and that the node has not read yet.
+             * @default 0
+             */
+            unread: number;
         };
         /** @description What a cache is worth to a site, since the processes started. */
         Worth: {

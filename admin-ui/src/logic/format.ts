@@ -46,6 +46,11 @@ export function span(ms: number): string {
   return `${Math.floor(s / 86_400)} d ${Math.floor((s % 86_400) / 3_600)} h`;
 }
 
+/** A short while, in tenths of a second as long as they matter. */
+export function age(ms: number): string {
+  return ms < 60_000 ? `${(Math.floor(ms / 100) / 10).toFixed(1)} s` : span(ms);
+}
+
 /** A time of day in this browser's zone, with the date if it is not today. */
 export function time(unixMs: number, nowMs: number): string {
   const at = new Date(unixMs);

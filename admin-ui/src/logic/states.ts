@@ -33,6 +33,14 @@ export const NODE: Record<NodeState, Look> = {
   down: { tone: "bad", word: "down", shape: CROSS, meaning: "Does not answer probes." },
 };
 
+/** A node's lease on a realm's purges; its word is its age, where it has one. */
+export const LEASE: Record<"young" | "old" | "none" | "stopped", Look> = {
+  young: { tone: "good", word: "young", shape: CIRCLE, meaning: "So long ago it was sure to have heard of every purge." },
+  old: { tone: "warn", word: "old", shape: TRIANGLE, meaning: "It has not heard of a majority of the witnesses since; routes with a bound ask the origin." },
+  none: { tone: "bad", word: "none", shape: CROSS, meaning: "Since its start it was never sure to have heard of every purge." },
+  stopped: { tone: "bad", word: "disk failed", shape: SQUARE, meaning: "It takes no purges, as its ledger's disk failed." },
+};
+
 export const RECEIPT: Record<PurgeNodeState, Look> = {
   applied: { tone: "good", word: "applied", shape: CIRCLE, meaning: "In effect on this node." },
   fenced: { tone: "warn", word: "fenced", shape: SQUARE, meaning: "Out of reach; it serves nothing until it has caught up." },

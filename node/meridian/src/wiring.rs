@@ -248,7 +248,9 @@ impl Running {
         let parts = console::parts(&shared);
         if let Some(mesh) = &shared.mesh {
             mesh.register(Kind::Fetch, Owner::new(Arc::clone(&shared)));
-            mesh.register(Kind::Counters, admin::Reporter::new(Arc::clone(&shared.observe), Arc::clone(&parts)));
+            let reporter =
+                admin::Reporter::new(Arc::clone(&shared.observe), Arc::clone(&parts), Arc::clone(&shared.ledgers));
+            mesh.register(Kind::Counters, reporter);
             mesh.start();
         }
         console::register_figures(&shared);

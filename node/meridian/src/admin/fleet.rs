@@ -116,6 +116,7 @@ fn node(
         rtt_us: view.and_then(|view| view.rtt_us).filter(|_| !own),
         ready: gathering.and_then(|gathering| gathering.ready(&member.name)),
         addresses: member.addresses.iter().map(ToString::to_string).collect(),
+        ledgers: gathering.map(|gathering| gathering.ledgers(&member.name).to_vec()).unwrap_or_default(),
     }
 }
 

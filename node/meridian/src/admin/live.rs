@@ -14,12 +14,15 @@ use rules::{
 
 use super::{
     Context,
-    model::{Purge, PurgeMode, PurgeNode, PurgeNodeState, PurgeScope, PurgeState, PurgeStored, PurgeWait},
+    model::{
+        Backlog, Purge, PurgeMode, PurgeNode, PurgeNodeState, PurgeScope, PurgeState, PurgeStored, PurgeWait,
+        RealmLedger, WitnessHeard,
+    },
     problem::{Problem, Refusal},
     report::Reporter,
 };
 use crate::{
-    ledger::{Acknowledged, NodeReceipt, PurgeFault, Realm, Receipt, Wait},
+    ledger::{Acknowledged, Ledgers, NodeReceipt, PurgeFault, Realm, Receipt, Standing, Wait, Witness},
     peers::{Answer, Kind, PeerIdentity, Stream, read_frame, write_frame},
 };
 
@@ -29,11 +32,11 @@ const QUESTION_BYTES_MAX: usize = 1024;
 const REPORT_MAX: Duration = Duration::from_secs(2);
 
 impl Answer for Reporter {
-    fn answer(self: Arc<Self>, _: PeerIdentity, (mut send, mut recv): Stream) -> BoxFuture<'static, ()> {
+    fn answer(self: Arc<Self>, peer: PeerIdentity, (mut send, mut recv): Stream) -> BoxFuture<'static, ()> {
         Box::pin(async move {
             let exchange = async {
                 read_frame(&mut recv, QUESTION_BYTES_MAX).await?;
-                write_frame(&mut send, &self.report()).await
+                write_frame(&mut send, &self.report(&peer.jurisdiction)).await
             };
             // who asks and goes away again concerns only itself
             if let Ok(Ok(())) = tokio::time::timeout(REPORT_MAX, exchange).await {
@@ -46,6 +49,30 @@ impl Answer for Reporter {
 /// Asks another node for its counters; none if it does not answer in time.
 pub(super) async fn counters(context: &Context, node: &NodeId, deadline: Duration) -> Option<Bytes> {
     context.mesh.as_ref()?.call(node, Kind::Counters, b"", deadline).await.ok()
+}
+
+/// How purges stand here, for each realm; for those only that `peer` is a member of, if one is named.
+pub(super) fn ledgers(ledgers: &Ledgers, peer: Option<&JurisdictionId>) -> Vec<RealmLedger> {
+    let admitted = ledgers.realms().filter(|realm| peer.is_none_or(|peer| residency::member(realm.name(), peer)));
+    admitted.map(|realm| standing(realm.name(), realm.standing())).collect()
+}
+
+fn standing(realm: &RealmId, standing: Standing) -> RealmLedger {
+    let heard = |witness: Witness| WitnessHeard {
+        node: witness.node.to_string(),
+        age_ms: witness.age_ms,
+        unread: witness.unread,
+    };
+    let waiting = standing.backlog.into_iter().filter(|(_, purges)| *purges > 0);
+    RealmLedger {
+        realm: realm.to_string(),
+        lease_age_ms: standing.lease_age_ms,
+        witnesses: standing.witnesses.into_iter().map(heard).collect(),
+        waiting: standing.waiting as u64,
+        waiting_oldest_ms: standing.waiting_oldest_ms,
+        backlog: waiting.map(|(node, purges)| Backlog { node: node.to_string(), purges: purges as u64 }).collect(),
+        stopped: standing.stopped,
+    }
 }
 
 /// The health of the fleet now.

@@ -6,9 +6,11 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 mod debug;
+mod ledgers;
 mod purges;
 
 pub use debug::{DebugToken, DebugTokenOrder, DebugTokens, Trail};
+pub use ledgers::{Backlog, RealmLedger, WitnessHeard};
 pub use purges::{
     Audit, AuditEntry, AuditOutcome, Purge, PurgeAnswer, PurgeAnswers, PurgeBatch, PurgeMode, PurgeNode,
     PurgeNodeState, PurgeOrder, PurgeOrdered, PurgeScope, PurgeSignature, PurgeState, PurgeStored, PurgeWait, Purges,
@@ -93,6 +95,10 @@ pub struct Node {
     pub ready: Option<bool>,
     /// Addresses that DNS gives out for it.
     pub addresses: Vec<String>,
+    /// How purges stand on it, for each realm that it and the node that answers are both members of; nothing if it did not
+    /// answer.
+    #[serde(default)]
+    pub ledgers: Vec<RealmLedger>,
 }
 
 /// Whether a node answers probes.

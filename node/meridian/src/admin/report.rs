@@ -1,12 +1,21 @@
-//! What nodes tell each other about their sites: pure counters, the one kind of telemetry that may leave a jurisdiction.
+//! What nodes tell each other about their sites: pure counters, the one kind of telemetry that may leave a jurisdiction. How
+//! a realm's purges stand is told to its members only.
 //! Written here and read here, as JSON with every field defaulted, so that neighbours of another version are understood.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Parts, model::Counters};
-use crate::observe::{Observe, Outcome, SiteView, hit_ratio};
+use region_config::JurisdictionId;
+
+use super::{
+    Parts, live,
+    model::{Counters, RealmLedger},
+};
+use crate::{
+    ledger::Ledgers,
+    observe::{Observe, Outcome, SiteView, hit_ratio},
+};
 
 /// All counters of one node.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -16,6 +25,8 @@ pub(super) struct Report {
     pub(super) ready: bool,
     /// Its sites, by name.
     pub(super) sites: BTreeMap<String, SiteReport>,
+    /// How purges stand on it, for each realm that who asks is a member of.
+    pub(super) ledgers: Vec<RealmLedger>,
 }
 
 /// A node's counters of one site.
@@ -33,26 +44,29 @@ pub(super) struct SiteReport {
 pub struct Reporter {
     observe: Arc<Observe>,
     parts: Parts,
+    ledgers: Arc<Ledgers>,
 }
 
 impl Reporter {
     /// A reporter of these counters.
     #[must_use]
-    pub fn new(observe: Arc<Observe>, parts: Parts) -> Arc<Self> {
-        Arc::new(Self { observe, parts })
+    pub fn new(observe: Arc<Observe>, parts: Parts, ledgers: Arc<Ledgers>) -> Arc<Self> {
+        Arc::new(Self { observe, parts, ledgers })
     }
 
-    /// The report as bytes.
+    /// The report for a node that is certified for `peer`, as bytes.
     #[must_use]
-    pub fn report(&self) -> Vec<u8> {
+    pub fn report(&self, peer: &JurisdictionId) -> Vec<u8> {
+        let ledgers = live::ledgers(&self.ledgers, Some(peer));
         // plain values: writing them cannot fail
-        serde_json::to_vec(&own(&self.observe, &self.parts)).unwrap_or_default()
+        serde_json::to_vec(&own(&self.observe, &self.parts, ledgers)).unwrap_or_default()
     }
 }
 
 /// This node's own report.
-pub(super) fn own(observe: &Observe, parts: &Parts) -> Report {
+pub(super) fn own(observe: &Observe, parts: &Parts, ledgers: Vec<RealmLedger>) -> Report {
     Report {
+        ledgers,
         ready: parts().iter().all(|part| part.ready),
         sites: observe.views().iter().map(|view| (view.site.to_string(), site(view))).collect(),
     }

@@ -14,7 +14,7 @@ use tokio::sync::Mutex;
 
 use super::{
     Context, live,
-    model::{Counters, NodeCounters, ReasonCount, Site, Sites, Worth},
+    model::{Counters, NodeCounters, RealmLedger, ReasonCount, Site, Sites, Worth},
     problem::Problem,
     report::{self, Report, SiteReport},
 };
@@ -44,7 +44,16 @@ pub(super) struct Gathering {
 impl Gathering {
     /// Whether a node says that it is ready; none if it did not answer.
     pub(super) fn ready(&self, node: &NodeId) -> Option<bool> {
-        self.reports.iter().find(|(name, _)| name == node)?.1.as_ref().map(|report| report.ready)
+        self.report(node).map(|report| report.ready)
+    }
+
+    /// How purges stand on a node; nothing if it did not answer.
+    pub(super) fn ledgers(&self, node: &NodeId) -> &[RealmLedger] {
+        self.report(node).map_or(&[], |report| &report.ledgers)
+    }
+
+    fn report(&self, node: &NodeId) -> Option<&Report> {
+        self.reports.iter().find(|(name, _)| name == node)?.1.as_ref()
     }
 }
 
@@ -70,7 +79,7 @@ pub(super) fn last(context: &Context) -> Option<Arc<Gathering>> {
 
 async fn ask(context: &Context, config: &Config, node: &NodeId) -> (NodeId, Option<Report>) {
     let report = if *node == config.node.name {
-        Some(report::own(&context.observe, &context.parts))
+        Some(report::own(&context.observe, &context.parts, live::ledgers(&context.ledgers, None)))
     } else if context.health.node_up(node) {
         live::counters(context, node, ANSWER_MAX).await.and_then(|bytes| report::read(&bytes))
     } else {

@@ -9,7 +9,7 @@ use super::{
     output::Output,
     table::{printable, table},
 };
-use crate::admin::model::{Fleet, NodeState, RegionState, Sites, Status};
+use crate::admin::model::{Fleet, NodeState, RealmLedger, RegionState, Sites, Status};
 
 /// Shows the fleet and the sites as a node sees them.
 pub(super) fn status(node: &Node, output: Output) -> Exit {
@@ -45,7 +45,7 @@ fn text(status: &Status, fleet: &Fleet, sites: &Sites) -> String {
         text += "warning: this node sees fewer than half of the regions, and keeps the last verdicts\n";
     }
     let head = ["REGION", "STATE", "JURISDICTION", "NODE", "STATE", "READY", "RTT"];
-    text += &format!("\n{}\n{}", table(head, &node_rows(fleet)), site_table(sites));
+    text += &format!("\n{}\n{}\n{}", table(head, &node_rows(fleet)), ledger_table(fleet), site_table(sites));
     if !sites.missing.is_empty() {
         text += &format!("not counted, as they did not answer: {}\n", sites.missing.join(", "));
     }
@@ -74,6 +74,44 @@ fn node_rows(fleet: &Fleet) -> Vec<[String; 7]> {
         })
     });
     rows.collect()
+}
+
+/// How purges stand, node by node.
+fn ledger_table(fleet: &Fleet) -> String {
+    let nodes = fleet.regions.iter().flat_map(|region| &region.nodes);
+    let rows: Vec<[String; 7]> = nodes
+        .flat_map(|node| {
+            node.ledgers.iter().enumerate().map(move |(index, ledger)| {
+                let first = if index == 0 { node.name.clone() } else { String::new() };
+                ledger_row(first, ledger)
+            })
+        })
+        .collect();
+    table(["NODE", "REALM", "LEASE", "UNREAD", "WAITING", "OLDEST", "BACKLOG"], &rows)
+}
+
+fn ledger_row(node: String, ledger: &RealmLedger) -> [String; 7] {
+    let unread = ledger.witnesses.iter().max_by_key(|witness| witness.unread).filter(|witness| witness.unread > 0);
+    let backlog: Vec<String> =
+        ledger.backlog.iter().map(|member| format!("{} {}", member.node, member.purges)).collect();
+    [
+        node,
+        ledger.realm.clone(),
+        if ledger.stopped {
+            "DISK FAILED".to_owned()
+        } else {
+            ledger.lease_age_ms.map_or_else(|| "NONE".to_owned(), age)
+        },
+        unread.map_or_else(|| "0".to_owned(), |witness| format!("{} {}", witness.node, witness.unread)),
+        ledger.waiting.to_string(),
+        ledger.waiting_oldest_ms.map_or_else(|| "-".to_owned(), age),
+        if backlog.is_empty() { "0".to_owned() } else { backlog.join(", ") },
+    ]
+}
+
+/// An age in ms; tenths of a second as long as they matter.
+fn age(ms: u64) -> String {
+    if ms < 60_000 { format!("{}.{} s", ms / 1_000, ms % 1_000 / 100) } else { duration(ms / 1_000) }
 }
 
 fn site_table(sites: &Sites) -> String {
@@ -129,6 +167,29 @@ fn duration(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admin::model::{Backlog, WitnessHeard};
+
+    #[test]
+    fn a_node_without_a_lease_and_those_it_waits_for_are_told() {
+        let ledger = RealmLedger {
+            realm: "eu".into(),
+            witnesses: [("a", 0), ("b", 7)].map(|(node, unread)| heard(node, unread)).to_vec(),
+            waiting: 3,
+            waiting_oldest_ms: Some(61_000),
+            backlog: vec![Backlog { node: "c".into(), purges: 12 }],
+            ..RealmLedger::default()
+        };
+        let told = ledger_row("n".into(), &ledger);
+        assert_eq!(told, ["n", "eu", "NONE", "b 7", "3", "1 min 1 s", "c 12"]);
+        let quiet = RealmLedger { realm: "eu".into(), lease_age_ms: Some(440), ..RealmLedger::default() };
+        assert_eq!(ledger_row("n".into(), &quiet), ["n", "eu", "0.4 s", "0", "0", "-", "0"]);
+        let stopped = ledger_row("n".into(), &RealmLedger { stopped: true, ..quiet });
+        assert_eq!(stopped[2], "DISK FAILED");
+    }
+
+    fn heard(node: &str, unread: u64) -> WitnessHeard {
+        WitnessHeard { node: node.into(), age_ms: None, unread }
+    }
 
     #[test]
     fn a_duration_is_told_in_two_units() {

@@ -136,7 +136,7 @@ mod tests {
         check(&[("meridian-purge", &format!("{a}, {b}"))], &[1, 2], 0, &[]);
         check(&[("cookie", &format!("meridian-purge={a}.{b}"))], &[1, 2], 0, &[]);
         check(&[("cookie", &format!("x=1; meridian-purge={a}; y=2"))], &[1], 0, &[("cookie", "x=1; y=2")]);
-        let both = [("cookie", format!("meridian-purge={a}")), ("meridian-purge", b.clone())];
+        let both = [("cookie", format!("meridian-purge={a}")), ("meridian-purge", b)];
         let both: Vec<_> = both.iter().map(|(name, value)| (*name, value.as_str())).collect();
         check(&both, &[2, 1], 0, &[]);
     }

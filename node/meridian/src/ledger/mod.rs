@@ -35,7 +35,7 @@ pub(crate) use self::{commits::gather, stream::server::credentials_fault};
 pub use self::{
     figures::{Figures, Tokens},
     realm::{Purge, PurgeFault, Realm},
-    standing::{OwnLog, Standing},
+    standing::{OwnLog, Standing, Witness},
     tokens::Heard,
 };
 use crate::{

@@ -11,8 +11,8 @@ use crate::clock;
 /// How a realm stands on this node.
 #[derive(Debug, Clone)]
 pub struct Standing {
-    /// Its witnesses, each with how many ms ago this node was sure to have heard all that it had; none if never.
-    pub witnesses: Vec<(NodeId, Option<u64>)>,
+    /// Its witnesses, as this node hears them.
+    pub witnesses: Vec<Witness>,
     /// How many ms ago this node was sure to have heard everything; none if it never was.
     pub lease_age_ms: Option<u64>,
     /// How many ms ago the realm was opened.
@@ -31,6 +31,17 @@ pub struct Standing {
     pub clock_ahead_ms: Option<i64>,
     /// Whether the disk has failed, so that purges are refused here.
     pub stopped: bool,
+}
+
+/// A witness, as this node hears it.
+#[derive(Debug, Clone)]
+pub struct Witness {
+    /// Which.
+    pub node: NodeId,
+    /// How many ms ago this node was sure to have heard all that it had; none if never.
+    pub age_ms: Option<u64>,
+    /// Records that it says it has, and that this node has not read yet.
+    pub unread: u64,
 }
 
 /// A witness's log.
@@ -52,11 +63,14 @@ impl Realm {
         let ago = |since_ms: u64| if since_ms == ALWAYS { 0 } else { now_ms.saturating_sub(since_ms) };
         let stopped = self.stopped.read(Option::is_some);
         let core = self.core.lock();
-        let heard = (0..self.witnesses.len()).map(|witness| match core.lease.heard(witness) {
-            _ if Some(witness) == self.own => Some(0),
-            heard => heard.map(ago),
-        });
-        let witnesses = self.witnesses.iter().cloned().zip(heard).collect();
+        let heard = |(witness, node): (usize, &NodeId)| {
+            let (age_ms, unread) = match core.lease.heard(witness) {
+                _ if Some(witness) == self.own => (Some(0), 0),
+                heard => (heard.map(ago), core.lease.unread(witness, core.apply.cursor(witness))),
+            };
+            Witness { node: node.clone(), age_ms, unread }
+        };
+        let witnesses = self.witnesses.iter().enumerate().map(heard).collect();
         let since_ms = self.since.load(Ordering::Acquire);
         let log = core.witness.as_ref().map(|witness| witness.head()).map(|head| OwnLog {
             base: head.base,

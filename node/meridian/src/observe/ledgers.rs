@@ -118,9 +118,16 @@ fn by_node(page: &mut Exposition, realms: &Rows<'_>) {
         "How long ago this node was sure to have heard all that each witness had; since it started, if it never was.";
     let mut family = page.family("meridian_purge_witness_age_seconds", Kind::Gauge, help);
     for (realm, standing) in realms {
-        for (witness, age_ms) in &standing.witnesses {
-            let labels = [("realm", realm.name().as_str()), ("witness", witness.as_str())];
-            family.sample(&labels, seconds(age_ms.unwrap_or(standing.open_ms)));
+        for witness in &standing.witnesses {
+            let labels = [("realm", realm.name().as_str()), ("witness", witness.node.as_str())];
+            family.sample(&labels, seconds(witness.age_ms.unwrap_or(standing.open_ms)));
+        }
+    }
+    let help = "Purges that each witness said it has, and that this node has not read yet.";
+    let mut family = page.family("meridian_purge_witness_unread", Kind::Gauge, help);
+    for (realm, standing) in realms {
+        for witness in &standing.witnesses {
+            family.count(&[("realm", realm.name().as_str()), ("witness", witness.node.as_str())], witness.unread);
         }
     }
     let help = "Purges that each other member has not answered yet.";

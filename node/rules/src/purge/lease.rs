@@ -101,6 +101,14 @@ impl Lease {
     pub fn heard(&self, witness: usize) -> Option<u64> {
         self.witnesses.get(witness)?.until
     }
+
+    /// How many records a witness last said it had that are behind the cursor; 0 if it has not said more than was read.
+    #[must_use]
+    pub fn unread(&self, witness: usize, cursor: Option<Cursor>) -> u64 {
+        let last = self.witnesses.get(witness).and_then(|heard| heard.answered.back());
+        let read = |epoch| cursor.filter(|cursor| cursor.epoch == epoch).map_or(0, |cursor| cursor.seq);
+        last.map_or(0, |(_, epoch, seq)| seq.saturating_sub(read(*epoch)))
+    }
 }
 
 /// Whether what happened at `since_ms` is at most `bound_ms` ago. Two clocks that differ by one in a hundred agree on it.
@@ -143,6 +151,20 @@ mod tests {
         assert_eq!(lease.since(false), None);
         lease.handle_read(1, &read(8, 9));
         assert_eq!(lease.since(false), Some(100));
+    }
+
+    #[test]
+    fn what_is_unread_is_what_the_witness_said_beyond_the_cursor() {
+        let mut lease = Lease::new(Electorate::of(1), None, 1);
+        assert_eq!(lease.unread(0, None), 0, "it has said nothing");
+        lease.handle_asked(0, 1, 50);
+        lease.handle_answer(0, 1, &head(7, 5, true));
+        assert_eq!(lease.unread(0, None), 5);
+        assert_eq!(lease.unread(0, Some(read(6, 4))), 5, "another life of the log");
+        assert_eq!(lease.unread(0, Some(read(7, 3))), 2);
+        lease.handle_read(0, &read(7, 5));
+        assert_eq!(lease.unread(0, Some(read(7, 5))), 0);
+        assert_eq!(lease.unread(1, None), 0, "no such witness");
     }
 
     #[test]

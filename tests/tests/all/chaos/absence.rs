@@ -8,10 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use super::{resident_mib, version, warm};
+use super::{cpu, resident_mib, version, warm};
 use crate::harness::{
     client::{Connection, fetch},
     fleet::{FREE, FREE_SITE, Fleet, Member},
@@ -27,9 +27,11 @@ const READY: Duration = Duration::from_secs(30);
 const RESIDENT_MIB_MAX: u64 = 1_500;
 /// A purge that is not acknowledged by then is a fault.
 const ACKNOWLEDGED: Duration = Duration::from_secs(60);
-/// Connections to each node that takes purges, and orders at a time on each.
-const CONNECTIONS: usize = 8;
-const AT_A_TIME: usize = 32;
+/// How soon an order is repeated.
+const AGAIN: Duration = Duration::from_millis(100);
+/// Orders in one call, and calls at a time to each node that takes purges, each over a connection of its own.
+const BATCH: usize = 500;
+const CALLS: usize = 8;
 
 fn gone(number: usize) -> String {
     format!("gone-{number}")
@@ -59,21 +61,20 @@ async fn purge(nodes: &[Door], count: usize, deadline: Duration) -> usize {
     let end = Instant::now() + deadline;
     let mut workers = JoinSet::new();
     for node in nodes {
-        for _ in 0..CONNECTIONS {
+        for _ in 0..CALLS {
             let orders = node.open().await.unwrap();
-            for _ in 0..AT_A_TIME {
-                let (orders, next, acknowledged) = (orders.clone(), Arc::clone(&next), Arc::clone(&acknowledged));
-                workers.spawn(async move {
-                    loop {
-                        let number = next.fetch_add(1, Ordering::SeqCst);
-                        if number >= count || Instant::now() > end {
-                            return;
-                        }
-                        order(&orders, &format!("tag-{number}")).await;
-                        acknowledged.fetch_add(1, Ordering::SeqCst);
+            let (next, acknowledged) = (Arc::clone(&next), Arc::clone(&acknowledged));
+            workers.spawn(async move {
+                loop {
+                    let first = next.fetch_add(BATCH, Ordering::SeqCst);
+                    if first >= count || Instant::now() > end {
+                        return;
                     }
-                });
-            }
+                    let last = count.min(first + BATCH);
+                    order_all(&orders, (first..last).map(|number| format!("tag-{number}"))).await;
+                    acknowledged.fetch_add(last - first, Ordering::SeqCst);
+                }
+            });
         }
     }
     // those that matter are spread over the time of the others
@@ -93,17 +94,38 @@ async fn purge(nodes: &[Door], count: usize, deadline: Duration) -> usize {
 
 /// Orders until it is acknowledged.
 async fn order(orders: &Orders, tag: &str) {
-    let key = format!("absent-{tag}");
-    let order =
-        json!({ "site": FREE_SITE, "tags": [tag], "wait": "quorum", "timeout_ms": 20_000, "idempotency_key": key });
     let start = Instant::now();
     loop {
-        match orders.order(&order).await {
+        match orders.order(&order_of(tag)).await {
             Ok((200, _)) => return,
             other => assert!(start.elapsed() < ACKNOWLEDGED, "{tag} is not purged: {other:?}"),
         }
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        tokio::time::sleep(AGAIN).await;
     }
+}
+
+/// Orders many at once, and those again that are not acknowledged, until all are.
+async fn order_all(orders: &Orders, tags: impl Iterator<Item = String>) {
+    let mut left: Vec<_> = tags.map(|tag| order_of(&tag)).collect();
+    let start = Instant::now();
+    loop {
+        let answered = orders.batch(&left).await;
+        if let Ok(statuses) = &answered {
+            assert_eq!(statuses.len(), left.len(), "each order has an answer");
+            let mut status = statuses.iter();
+            left.retain(|_| status.next() != Some(&200));
+        }
+        if left.is_empty() {
+            return;
+        }
+        assert!(start.elapsed() < ACKNOWLEDGED, "{} are not purged, as {}: {answered:?}", left.len(), left[0]);
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+fn order_of(tag: &str) -> Value {
+    let key = format!("absent-{tag}");
+    json!({ "site": FREE_SITE, "tags": [tag], "wait": "quorum", "timeout_ms": 20_000, "idempotency_key": key })
 }
 
 /// Asks for what is gone as soon as the node answers at all, until told to stop. Returns how many answers were judged.
@@ -155,6 +177,7 @@ async fn absent(count: usize, deadline: Duration) {
     let watching = tokio::spawn(watch(http, Arc::clone(&end)));
     fleet.nodes[victim].start();
     let ready = fleet.nodes[victim].ready().await;
+    let work = cpu(fleet.nodes[victim].pid());
     for number in 0..OBJECTS {
         let reply = fetch(http, FREE, &target(&gone(number))).await;
         assert_eq!(version(&reply), Ok(2), "{} came back with the node: {}", gone(number), reply.seen());
@@ -179,9 +202,9 @@ async fn absent(count: usize, deadline: Duration) {
     let judged = watching.await.unwrap().unwrap_or_else(|fault| panic!("{fault}"));
     let peak = peak_mib(victim.pid());
     eprintln!(
-        "{purged} purges in {took:.1?} ({:.0} a second) while a node was off; ready {ready:.1?} after its start, {judged} \
-         answers from its start on, none stale; {kept} of {OBJECTS} that were not purged are hits; a purge for all took \
-         {after:.1?}; at most {peak} MiB resident, the others {others:?}",
+        "{purged} purges in {took:.1?} ({:.0} a second) while a node was off; ready {ready:.1?} after its start, with \
+         {work:.1?} of a processor; {judged} answers from its start on, none stale; {kept} of {OBJECTS} that were not \
+         purged are hits; a purge for all took {after:.1?}; at most {peak} MiB resident, the others {others:?}",
         purged as f64 / took.as_secs_f64()
     );
     assert!(ready < READY, "ready only after {ready:?}");

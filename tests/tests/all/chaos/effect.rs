@@ -19,7 +19,7 @@ use tokio::{sync::Semaphore, task::JoinSet};
 use super::{Times, cpu, sleep_until, warm};
 use crate::harness::{
     client::{self, Connection},
-    fleet::{FREE, FREE_SITE, Fleet, Member, Plan},
+    fleet::{Between, FREE, FREE_SITE, Fleet, Member, Plan},
     orders::Orders,
 };
 
@@ -93,7 +93,7 @@ fn watched(number: usize) -> String {
 }
 
 async fn run(load: Load) -> Seen {
-    let fleet = Fleet::planned(Plan { per_region: 2, shim: true, routes: Some(ROUTES) }).await;
+    let fleet = Fleet::planned(Plan { per_region: 2, between: Between::Shim, routes: Some(ROUTES) }).await;
     lay(&fleet);
     let samples = load.rate * load.seconds / load.watched;
     for node in &fleet.nodes {

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::{Chance, version};
 use crate::harness::{
     client::fetch,
-    fleet::{FREE, FREE_SITE, Fleet, Member, Plan},
+    fleet::{Between, FREE, FREE_SITE, Fleet, Member, Plan},
     until_some,
 };
 
@@ -53,7 +53,7 @@ async fn all_have<'a>(nodes: impl Iterator<Item = &'a Member> + Clone, tag: &str
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_dies_right_behind_its_word_has_kept_it() {
-    let mut fleet = Fleet::planned(Plan { per_region: 1, shim: true, ..Plan::default() }).await;
+    let mut fleet = Fleet::planned(Plan { per_region: 1, between: Between::Shim, ..Plan::default() }).await;
     let mut slowest = Duration::ZERO;
     for round in 0..6 {
         let (taker, cut_off) = (round % 3, (round + 1) % 3);
@@ -88,7 +88,7 @@ async fn a_node_that_dies_right_behind_its_word_has_kept_it() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_purge_whose_node_dies_before_its_word_is_done_by_asking_another() {
-    let mut fleet = Fleet::planned(Plan { per_region: 1, shim: true, ..Plan::default() }).await;
+    let mut fleet = Fleet::planned(Plan { per_region: 1, between: Between::Shim, ..Plan::default() }).await;
     for (one, other) in [(0, 1), (1, 2), (0, 2)] {
         fleet.shim().delay(one, other, Duration::from_millis(10));
     }

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use super::version;
 use crate::harness::{
     client::{Connection, Reply},
-    fleet::{FREE, FREE_SITE, Fleet, Plan},
+    fleet::{Between, FREE, FREE_SITE, Fleet, Plan},
     until_some,
 };
 
@@ -134,7 +134,7 @@ async fn cut(fleet: &Fleet, links: &[(usize, usize)], through: usize, tag: &str,
 }
 
 async fn fleet() -> Fleet {
-    Fleet::planned(Plan { per_region: 2, shim: true, routes: Some(TIGHT) }).await
+    Fleet::planned(Plan { per_region: 2, between: Between::Shim, routes: Some(TIGHT) }).await
 }
 
 /// A node never answers for a bounded route what is older than this after the acknowledgement of its purge.

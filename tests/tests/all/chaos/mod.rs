@@ -1,9 +1,10 @@
-//! Real processes under real faults: killed, cut off from each other, kept waiting, out of disk.
+//! Real processes under real faults: killed, cut off from each other, kept waiting, out of disk, with a wrong clock.
 //!
 //! Each promise has a short form among all other tests, and where it needs minutes a long one that `make chaos` runs. All
 //! of them print what they did and saw.
 
 mod absence;
+mod clocks;
 mod effect;
 mod ledger_disk;
 mod links;

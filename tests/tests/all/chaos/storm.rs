@@ -19,7 +19,8 @@ use tokio::{task::JoinSet, time::timeout};
 use super::{Chance, version, warm};
 use crate::harness::{
     client::Connection,
-    fleet::{FREE, FREE_SITE, Fleet, Plan},
+    firewall::Partitions,
+    fleet::{Between, FREE, FREE_SITE, Fleet, Plan},
     orders::Door,
 };
 
@@ -52,6 +53,7 @@ struct Weather {
     fault: (Duration, Duration),
     calm: (Duration, Duration),
     site: Kind,
+    between: Between,
 }
 
 /// What the site promises.
@@ -269,13 +271,13 @@ async fn faults(fleet: &mut Fleet, board: &Board, weather: Weather, chance: &mut
             Fault::Cut { what, from, to } => {
                 board.count("partitions one way");
                 board.count(what);
-                pairs(from, to).for_each(|(from, to)| fleet.shim().cut(from, to));
+                fleet.cut(pairs(from, to));
                 tokio::time::sleep(lasts).await;
             }
             Fault::Part { what, ones, others } => {
                 board.count("partitions both ways");
                 board.count(what);
-                pairs(ones, others).for_each(|(one, other)| fleet.shim().cut_both(one, other));
+                fleet.cut(pairs(ones, others).chain(pairs(others, ones)));
                 tokio::time::sleep(lasts / 2).await;
                 // now and then what is cut off dies too
                 if chance.below(4) == 0 {
@@ -286,7 +288,7 @@ async fn faults(fleet: &mut Fleet, board: &Board, weather: Weather, chance: &mut
                 tokio::time::sleep(lasts / 2).await;
             }
         }
-        fleet.shim().heal();
+        fleet.heal();
     }
     fleet.all_ready().await;
 }
@@ -297,7 +299,7 @@ fn pairs<'a>(ones: &'a [usize], others: &'a [usize]) -> impl Iterator<Item = (us
 
 async fn storm(weather: Weather) {
     let routes = (weather.site == Kind::Bounded).then_some(BOUNDED);
-    let mut fleet = Fleet::planned(Plan { per_region: 2, shim: true, routes }).await;
+    let mut fleet = Fleet::planned(Plan { per_region: 2, between: weather.between, routes }).await;
     fleet.origin.forget();
     let mut chance = Chance::new();
     let seed = chance.0;
@@ -346,6 +348,7 @@ async fn storm(weather: Weather) {
     let [checked, hits] = ["checked", "hits"].map(|what| board.counted(what));
     assert!(hits > checked / 4, "the caches were hardly used: {hits} hits of {checked}");
     assert!(board.counted("acknowledged") > 0 && board.counted("kills") + board.counted("partitions both ways") > 0);
+    assert!(fleet.traffic().lost > 0, "no partition had an effect");
 }
 
 /// What is older than it may be when all is over.
@@ -373,43 +376,61 @@ fn tell(board: &Board, lasted: Duration, converged: Duration, fleet: &Fleet, see
         board.stale.lock().unwrap().len(),
         board.open.lock().unwrap().len(),
         board.slowest_ms.load(Ordering::SeqCst),
-        fleet.shim().traffic(),
+        fleet.traffic(),
     );
 }
 
 /// Among all tests.
-async fn short(site: Kind) {
+async fn short(test: &str, site: Kind) {
     let ms = Duration::from_millis;
     let fault = (ms(500), ms(2_500));
-    storm(Weather { lasts: Duration::from_secs(14), client_rate: 50, fault, calm: (ms(200), ms(1_000)), site }).await;
+    let Some(between) = between(test) else { return };
+    storm(Weather {
+        lasts: Duration::from_secs(14),
+        client_rate: 50,
+        fault,
+        calm: (ms(200), ms(1_000)),
+        site,
+        between,
+    })
+    .await;
 }
 
 /// For ten minutes, or as many seconds as `MERIDIAN_STORM_S` says.
-async fn long(site: Kind) {
+async fn long(test: &str, site: Kind) {
     let ms = Duration::from_millis;
     let seconds = std::env::var("MERIDIAN_STORM_S").ok().and_then(|seconds| seconds.parse().ok()).unwrap_or(600);
     let (lasts, fault) = (Duration::from_secs(seconds), (ms(500), ms(5_000)));
-    storm(Weather { lasts, client_rate: 150, fault, calm: (ms(500), ms(3_000)), site }).await;
+    let Some(between) = between(test) else { return };
+    storm(Weather { lasts, client_rate: 150, fault, calm: (ms(500), ms(3_000)), site, between }).await;
+}
+
+/// What parts the nodes in this run; none if all is done already, in a network namespace.
+fn between(test: &str) -> Option<Between> {
+    Some(match Partitions::of_test(&format!("chaos::storm::{test}"))? {
+        Partitions::Shim => Between::Shim,
+        Partitions::Kernel => Between::Firewall,
+    })
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_acknowledged_is_seen_nowhere_while_nodes_are_killed_and_cut_off() {
-    short(Kind::Standard).await;
+    short("what_was_acknowledged_is_seen_nowhere_while_nodes_are_killed_and_cut_off", Kind::Standard).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nor_is_it_seen_by_the_nodes_that_a_bound_speaks_for() {
-    short(Kind::Bounded).await;
+    short("nor_is_it_seen_by_the_nodes_that_a_bound_speaks_for", Kind::Bounded).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "ten minutes: make chaos"]
 async fn ten_minutes_of_a_standard_site() {
-    long(Kind::Standard).await;
+    long("ten_minutes_of_a_standard_site", Kind::Standard).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "ten minutes: make chaos"]
 async fn ten_minutes_of_a_bounded_site() {
-    long(Kind::Bounded).await;
+    long("ten_minutes_of_a_bounded_site", Kind::Bounded).await;
 }

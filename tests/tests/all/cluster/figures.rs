@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use serde_json::json;
+use serde_json::{Value, json};
 use yaml_rust2::{Yaml, YamlLoader};
 
 use crate::harness::{
@@ -71,6 +71,16 @@ async fn the_page_says_how_purges_and_the_ledger_are_doing() {
     assert!(with_clocks["meridian_clock_skew_seconds{realm=\"global\"}"].abs() < 0.5, "one machine, one clock");
     alerts_are_about(&with_clocks);
 
+    // each tells the others how purges stand, of the realms that they share
+    let (told, _) = until_some("all have a lease", Duration::from_secs(10), async || {
+        let told = ledgers(fleet.node("us-west-1")).await;
+        let leased = told.values().all(|ledger| ledger["lease_age_ms"].as_u64().is_some_and(|ms| ms < 5_000));
+        if leased && told.len() > 3 { Ok(told) } else { Err(format!("{told:?}")) }
+    })
+    .await;
+    let realms = ["ap-southeast-1/global", "eu-central-1/global", "us-west-1/global", "us-west-1/us"];
+    assert_eq!(told.keys().collect::<Vec<_>>(), realms, "nothing is told of a realm to who is no member");
+
     // without its witnesses a node says so
     let killed = ["us-west", "ap-southeast"];
     killed.into_iter().for_each(|region| fleet.kill_region(region));
@@ -89,6 +99,27 @@ async fn the_page_says_how_purges_and_the_ledger_are_doing() {
         if old { Ok(()) } else { Err(format!("{page:?}")) }
     })
     .await;
+    let told = &ledgers(taker).await["eu-central-1/global"];
+    let ms = |name: &str| told[name].as_u64().unwrap_or(0);
+    assert!(told["waiting"] == 1 && ms("waiting_oldest_ms") > 1_000 && ms("lease_age_ms") > 1_000, "{told}");
+    let us = json!({ "node": "us-west-1", "purges": 1 });
+    assert!(told["backlog"].as_array().unwrap().contains(&us), "{told}");
+    let shown = fleet.run(&["status", "--config", taker.dir.to_str().unwrap()]);
+    let mut lines = shown.output.lines().filter(|line| line.contains("global"));
+    let row = lines.next().unwrap_or_default();
+    assert!(row.contains("us-west-1 1"), "{}", shown.output);
+}
+
+/// How purges stand, by `node/realm`, as a node is told.
+async fn ledgers(node: &Member) -> BTreeMap<String, Value> {
+    let told: Value = serde_json::from_slice(&node.admin("/api/v1/fleet").await.body).unwrap();
+    let each = |list: &Value| list.as_array().cloned().unwrap_or_default();
+    let nodes = each(&told["regions"]).into_iter().flat_map(|region| each(&region["nodes"]));
+    let rows = nodes.flat_map(|node| {
+        let name = node["name"].as_str().unwrap().to_owned();
+        each(&node["ledgers"]).into_iter().map(move |ledger| (name.clone(), ledger))
+    });
+    rows.map(|(node, ledger)| (format!("{node}/{}", ledger["realm"].as_str().unwrap()), ledger)).collect()
 }
 
 /// The alert rules can be read, say what to do, and are about metrics that a page has.

@@ -1,5 +1,6 @@
 //! The main job: six nodes in three regions serve, route, purge, survive, and keep pinned data where it belongs.
 
+mod classes;
 mod crash;
 mod engines;
 mod figures;
@@ -9,6 +10,7 @@ mod receipts;
 mod residency;
 mod steering;
 mod stream;
+mod stream_secured;
 mod tokens;
 
 use crate::harness::fleet::{CALIFORNIAN, FREE, Fleet, GERMAN};

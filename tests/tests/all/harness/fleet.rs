@@ -19,12 +19,14 @@ use super::{
     Process, binary,
     client::{self, Reply},
     disk::SmallDisk,
+    firewall::Firewall,
     free_addresses_on,
     orders::Door,
     origin::Origin,
     quiet, run,
-    shim::Shim,
+    shim::{Shim, Traffic},
     until_some,
+    wrong_clock::WrongClock,
 };
 
 /// The host of the site that may be everywhere.
@@ -73,6 +75,7 @@ pub(crate) struct Member {
     pub(crate) dir: PathBuf,
     process: Option<Process>,
     ledger_disk: Option<SmallDisk>,
+    clock: Option<WrongClock>,
 }
 
 /// What a fleet is to be like.
@@ -80,10 +83,22 @@ pub(crate) struct Member {
 pub(crate) struct Plan {
     /// Nodes in each of the three regions.
     pub(crate) per_region: u8,
-    /// Whether there is a [`Shim`] between the nodes.
-    pub(crate) shim: bool,
+    /// What lies between the nodes.
+    pub(crate) between: Between,
     /// The tables of the free site's routes; if left out, one that keys by cookies, country and device.
     pub(crate) routes: Option<&'static str>,
+}
+
+/// What lies between the nodes of a fleet.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Between {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// A [`Shim`]: it cuts, and it takes time.
+    Shim,
+    /// The rules of a [`Firewall`], in a namespace for them.
+    Firewall,
 }
 
 /// A fleet that runs.
@@ -92,7 +107,7 @@ pub(crate) struct Fleet {
     pub(crate) nodes: Vec<Member>,
     /// The origin of both sites.
     pub(crate) origin: Origin,
-    shim: Option<Shim>,
+    net: Net,
     dir: TempDir,
     _alone: RwLockWriteGuard<'static, ()>,
 }
@@ -123,10 +138,16 @@ impl Fleet {
         let dir = TempDir::new().unwrap();
         let origin = Origin::start();
         let mut nodes = members(dir.path(), plan.per_region);
-        let shim = plan.shim.then(|| shim(&mut nodes));
+        let net = match plan.between {
+            Between::Nothing => Net::Plain,
+            Between::Shim => Net::Shim(shim(&mut nodes)),
+            Between::Firewall => {
+                Net::Firewall(Firewall::between(&nodes.iter().map(|node| node.peer).collect::<Vec<_>>()))
+            }
+        };
         write_shared(dir.path(), &nodes, &origin, plan.routes);
         fleet_more(dir.path(), more);
-        let fleet = Self { nodes, origin, shim, dir, _alone: alone };
+        let fleet = Self { nodes, origin, net, dir, _alone: alone };
         fleet.certify();
         fleet.nodes.iter().for_each(Member::write_config);
         fleet
@@ -147,9 +168,39 @@ impl Fleet {
         }
     }
 
-    /// What is between the nodes; nodes have the numbers there that they have here.
+    /// The shim between the nodes; they have the numbers there that they have here.
     pub(crate) fn shim(&self) -> &Shim {
-        self.shim.as_ref().expect("the fleet was planned with a shim")
+        match &self.net {
+            Net::Shim(shim) => shim,
+            Net::Plain | Net::Firewall(_) => panic!("the fleet was planned without a shim"),
+        }
+    }
+
+    /// From now on nothing that the first node of each pair sends arrives at the second.
+    pub(crate) fn cut(&self, pairs: impl Iterator<Item = (usize, usize)>) {
+        match &self.net {
+            Net::Shim(shim) => pairs.for_each(|(from, to)| shim.cut(from, to)),
+            Net::Firewall(firewall) => firewall.cut(pairs),
+            Net::Plain => panic!("the fleet was planned without anything that cuts"),
+        }
+    }
+
+    /// Nothing is cut any more.
+    pub(crate) fn heal(&self) {
+        match &self.net {
+            Net::Shim(shim) => shim.heal(),
+            Net::Firewall(firewall) => firewall.heal(),
+            Net::Plain => {}
+        }
+    }
+
+    /// What went between nodes so far, and what did not: datagrams, or packets.
+    pub(crate) fn traffic(&self) -> Traffic {
+        match &self.net {
+            Net::Shim(shim) => shim.traffic(),
+            Net::Firewall(firewall) => firewall.traffic(),
+            Net::Plain => Traffic::default(),
+        }
     }
 
     /// Where the CA is.
@@ -205,6 +256,13 @@ impl Fleet {
     }
 }
 
+/// What can be cut.
+enum Net {
+    Plain,
+    Shim(Shim),
+    Firewall(Firewall),
+}
+
 /// Where DNS leads.
 #[derive(Debug)]
 pub(crate) struct Steered {
@@ -220,6 +278,9 @@ impl Member {
         assert!(self.process.is_none(), "{} runs", self.name);
         let mut command = self.ledger_disk.as_ref().map_or_else(|| Command::new(binary()), SmallDisk::command);
         command.arg("run").arg("--config").arg(&self.dir);
+        if let Some(clock) = &self.clock {
+            clock.give(&mut command);
+        }
         self.process = Some(Process::start(&self.name, &self.dir, &mut command));
     }
 
@@ -279,6 +340,11 @@ impl Member {
     /// That disk.
     pub(crate) fn ledger_disk(&self) -> &SmallDisk {
         self.ledger_disk.as_ref().expect("it has a disk of its own")
+    }
+
+    /// The wall clock that it has from its next start on, if it did not have one before.
+    pub(crate) fn wrong_clock(&mut self) -> &WrongClock {
+        self.clock.get_or_insert_with(|| WrongClock::new(&self.dir))
     }
 
     /// Orders something of its admin interface.
@@ -357,6 +423,7 @@ fn members(dir: &Path, per_region: u8) -> Vec<Member> {
                 dir,
                 process: None,
                 ledger_disk: None,
+                clock: None,
             });
         }
     }

@@ -6,8 +6,10 @@ pub(crate) mod certificates;
 pub(crate) mod client;
 pub(crate) mod disk;
 pub(crate) mod dns;
+pub(crate) mod firewall;
 pub(crate) mod fleet;
 pub(crate) mod nats;
+pub(crate) mod nats_secured;
 mod node;
 pub(crate) mod orders;
 pub(crate) mod origin;
@@ -18,6 +20,7 @@ pub(crate) mod scribe;
 pub(crate) mod shim;
 pub(crate) mod stamped;
 pub(crate) mod wire;
+pub(crate) mod wrong_clock;
 
 use std::{
     env,

@@ -11,7 +11,7 @@ use std::{
 
 use async_nats::jetstream;
 
-use super::{Process, free_addresses_on, until_some};
+use super::{Process, free_addresses_on, nats_secured::secured, until_some};
 
 /// How long servers may take until they answer.
 const START: Duration = Duration::from_secs(20);
@@ -92,6 +92,21 @@ impl Nats {
             NatsServer { name, address: addresses[index], dir, process: None }
         });
         Self { servers: servers.collect() }
+    }
+
+    /// One server as it is run across a network: see [`nats_secured`](super::nats_secured). Files of clients are written
+    /// into `clients`. Not started.
+    pub(crate) fn secured(dir: &Path, clients: &Path) -> Self {
+        let [address] = free_addresses_on(Ipv4Addr::LOCALHOST.into());
+        let (name, dir) = ("nats-1".to_owned(), dir.join("nats-1"));
+        fs::create_dir_all(&dir).unwrap();
+        let config = format!(
+            "server_name: {name}\nlisten: \"{address}\"\njetstream {{ store_dir: \"{}\", sync_interval: always }}\n{}",
+            dir.join("store").display(),
+            secured(&dir, clients),
+        );
+        fs::write(dir.join("nats.conf"), config).unwrap();
+        Self { servers: vec![NatsServer { name, address, dir, process: None }] }
     }
 
     /// Waits until JetStream takes orders.
