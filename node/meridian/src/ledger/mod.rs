@@ -12,14 +12,17 @@
 //! The lock of a realm is held for short work in memory only; it *is* the local order.
 
 mod carrier;
+mod change;
 mod clocks;
 mod commits;
 mod core;
 mod figures;
 mod follow;
 mod news;
+mod opening;
 mod outlet;
 mod realm;
+mod roll;
 mod serve;
 mod standing;
 mod stream;
@@ -34,8 +37,10 @@ use store::ledger::{Disk, RealDisk};
 pub(crate) use self::stream::server::credentials_fault;
 use self::{carrier::Carrier, clocks::Clocks, serve::Door};
 pub use self::{
+    change::Change,
     figures::{Figures, Tokens},
     realm::{Purge, PurgeFault, Realm},
+    roll::RollFault,
     standing::{OwnLog, Standing},
     tokens::Heard,
 };
@@ -64,6 +69,9 @@ pub enum LedgersFault {
         /// What happened.
         source: store::ledger::LedgerError,
     },
+    /// The config has other witnesses than the realm's file remembers.
+    #[error(transparent)]
+    Witnesses(Box<RollFault>),
     /// The system gives no random numbers, without which nothing can be named.
     #[error("the ledger needs random numbers, and the system gives none")]
     Chance,

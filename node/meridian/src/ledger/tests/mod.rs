@@ -457,6 +457,7 @@ async fn a_pinned_realm_stays_inside_and_refuses_those_outside() {
     let event = rules::purge::Event::new(care.site, care.mode, care.keys, "forged".to_owned()).unwrap();
     let request = wire::purge::Request {
         realm: eu.clone(),
+        roll: rules::purge::RollSum { version: 0, nodes: 0, next: 0 },
         store: true,
         events: vec![Sent { event: Arc::new(event), taken_unix_us: 0 }],
     };
@@ -467,7 +468,13 @@ async fn a_pinned_realm_stays_inside_and_refuses_those_outside() {
     assert_eq!(answer, wire::purge::Answer::Refused(wire::purge::Refusal::NotMember));
     assert_eq!(ledgers(0).realm(&eu).unwrap().position(), before);
     let (mut line, _) = port.open(&fleet.name(0), Kind::Tail).await.unwrap();
-    line.send.frame(&wire::purge::encode_tail(&wire::purge::TailFrame::Tail(eu))).await.unwrap();
+    line.send
+        .frame(&wire::purge::encode_tail(&wire::purge::TailFrame::Tail(
+            eu,
+            rules::purge::RollSum { version: 0, nodes: 0, next: 0 },
+        )))
+        .await
+        .unwrap();
     assert!(line.recv.frame().await.is_err(), "the line ends without a word");
     // and nobody inside sends to a node whose certificate is for elsewhere
     let inside = Peer { node: fleet.name(0), jurisdiction: JurisdictionId::parse("eu").unwrap() };
