@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use parking_lot::Mutex;
-use region_config::NodeId;
+use region_config::{NodeId, RealmId};
 use rules::purge::{Misstep, RollSum, SavedRoll, Stand, Witness};
 use wire::purge::Refusal;
 
@@ -17,7 +17,7 @@ const TOLD_MAX: usize = 1_024;
 pub struct Change {
     /// The version of the config that names both sets.
     pub version: u64,
-    /// Whether the new ones have taken over, as far as this node knows: then it may be started with them alone.
+    /// Whether the new ones have taken over, as far as this node knows and remembers: then it may be started with them alone.
     pub complete: bool,
     /// Present witnesses that this node has not read since they were started with this version.
     pub unread: Vec<NodeId>,
@@ -28,6 +28,34 @@ pub struct Change {
 /// The peers whose refusals an operator has been told of.
 #[derive(Debug, Default)]
 pub(super) struct Told(Mutex<BTreeSet<(NodeId, &'static str)>>);
+
+impl Change {
+    /// What an operator should know of it.
+    #[must_use]
+    pub fn told(&self, realm: &RealmId) -> String {
+        let Self { version, complete, unread, unsynced } = self;
+        if *complete {
+            return format!(
+                "the new witnesses of realm `{realm}` (version {version}) have taken over as far as this node knows: when all \
+                 nodes say so, start them with version {} and the new ones as `nodes`, without `next`",
+                version + 1
+            );
+        }
+        let named = |nodes: &[NodeId]| nodes.iter().map(NodeId::as_str).collect::<Vec<_>>().join(", ");
+        let mut told = format!("the witnesses of realm `{realm}` are being changed (version {version})");
+        if !unread.is_empty() {
+            told += &format!(
+                "; not read since they were started with it, of which a majority is needed: {}",
+                named(unread)
+            );
+        }
+        if !unsynced.is_empty() {
+            told +=
+                &format!("; new ones that have not taken over yet, of which a majority is needed: {}", named(unsynced));
+        }
+        told
+    }
+}
 
 impl Core {
     /// Whether the own log may serve a node that was started with this roll: one of an older version never, so that what
@@ -77,6 +105,7 @@ impl Core {
             self.roll.complete = true;
             self.remember = true;
             self.change += 1;
+            self.complete_change = self.change;
         }
     }
 
@@ -108,7 +137,9 @@ impl Realm {
                 places.into_iter().filter_map(|place| self.witnesses.get(place).cloned()).collect()
             };
             let (unread, unsynced) = (named(unread), named(unsynced));
-            Change { version: self.version, complete: core.handover.complete(), unread, unsynced }
+            // what is not remembered yet could be forgotten by a restart, which is what an operator does next
+            let remembered = self.written.read(|written| written.change >= core.complete_change);
+            Change { version: self.version, complete: remembered && core.handover.complete(), unread, unsynced }
         })
     }
 }

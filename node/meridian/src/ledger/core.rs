@@ -33,6 +33,8 @@ pub(super) struct Core {
     pub(super) roll: SavedRoll,
     pub(super) handover: Handover,
     pub(super) remember: bool,
+    /// With which change it is remembered that the new ones have taken over.
+    pub(super) complete_change: u64,
     pub(super) lease: Lease,
     /// Since when nothing acknowledged can be missing, as requests read it; 0 if nothing is sure.
     pub(super) since: Arc<AtomicU64>,

@@ -168,6 +168,13 @@ impl Ledgers {
         self.realms.values().all(|realm| realm.caught_up())
     }
 
+    /// What an operator should know of changes of witnesses.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let changes = self.realms().filter_map(|realm| Some(realm.standing().change?.told(realm.name())));
+        changes.collect()
+    }
+
     /// Takes the sites of a new config. Members and witnesses stay those of the start.
     pub fn replace(&self, config: &Config) {
         self.realms.values().for_each(|realm| realm.replace(config));

@@ -82,6 +82,7 @@ pub(super) fn core(config: &Config, realm: &RealmId, opened: Opened) -> Result<(
         figures: Arc::new(Figures::new()),
         handover: Handover::new(electorate.clone(), own, roll.roll.version, roll.complete),
         remember: false,
+        complete_change: 0,
         roll,
         electorate,
         apply,

@@ -32,7 +32,7 @@
 //!
 //! batch    1  nonce(8) [event]          one message of a stream, where it stays
 //!
-//! have     2  run(8) position(8) [witness:text epoch(8) seq(8)] [id(16)]
+//! have     3  run(8) position(8) [witness:text epoch(8) seq(8)] [id(16)]
 //!
 //! token    1  realm:text request(16) (witness(1) epoch(8) seq(8))*   as base64url: what clients show to read their own purge
 //! ```

@@ -176,7 +176,7 @@ fn limits_are_kept() {
     request.extend_from_slice(&[0; 24]);
     request.extend_from_slice(&5000u16.to_be_bytes());
     assert!(matches!(decode_request(&request), Err(MessageFault::Limit { what: "events", .. })));
-    let mut have = vec![2; 17];
+    let mut have = vec![3; 17];
     have.extend_from_slice(&[0, 8]);
     assert!(matches!(decode_have(&have), Err(MessageFault::Limit { what: "cursors", .. })));
 }

@@ -10,6 +10,7 @@ mod residency;
 mod steering;
 mod stream;
 mod tokens;
+mod witnesses;
 
 use crate::harness::fleet::{CALIFORNIAN, FREE, Fleet, GERMAN};
 use std::time::Duration;

@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+mod change;
 pub(super) mod local;
 mod mesh;
 
@@ -10,7 +11,7 @@ use std::{
 
 use region_config::{
     Class, Config, HostPattern, JurisdictionId, Limits, Node as ConfigNode, NodeConfig, NodeId, PathPattern, Policy,
-    RealmId, Region, RegionId, Route, Site, SiteId, TenantId,
+    RealmId, Region, RegionId, Route, Site, SiteId, TenantId, WitnessSet,
 };
 use rules::purge::{Acknowledged, Mode, Position, PurgeKey, Receipt, Standing, Wait};
 use store::ledger::FaultyDisk;
@@ -18,7 +19,7 @@ use store::ledger::FaultyDisk;
 use wire::purge::Sent;
 
 use self::local::{Hub, Port};
-use super::{Ledgers, Peer, Purge, PurgeFault, Realm, carrier::Carrier};
+use super::{Ledgers, LedgersFault, Peer, Purge, PurgeFault, Realm, carrier::Carrier};
 use crate::{clock, peers::Kind, tasks::Tasks};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -125,15 +126,21 @@ impl Fleet {
     }
 
     fn start(&mut self, index: usize) {
+        self.start_with(index, None).unwrap();
+    }
+
+    /// Starts a node whose config has this set of witnesses.
+    fn start_with(&mut self, index: usize, set: Option<WitnessSet>) -> Result<(), LedgersFault> {
         let (name, here) = self.table[index];
         let here = JurisdictionId::parse(here).unwrap();
         let tasks = Tasks::new();
         let me = Peer { node: node(name), jurisdiction: here.clone() };
         let carrier = Carrier::Local(Port { me: me.clone(), hub: Arc::clone(&self.hub) });
-        let config = config(name, &self.table);
-        let ledgers = Ledgers::open_on(&config, &here, &self.disks[index], Some(&carrier), &tasks).unwrap();
+        let config = Config { witnesses: set.into_iter().collect(), ..config(name, &self.table) };
+        let ledgers = Ledgers::open_on(&config, &here, &self.disks[index], Some(&carrier), &tasks)?;
         self.hub.started(me, Arc::clone(&ledgers), tasks.clone());
         self.nodes[index] = Some(Running { ledgers, tasks });
+        Ok(())
     }
 
     /// Takes the power away from a node.
