@@ -15,7 +15,8 @@ use std::{
 use crate::{
     config::{
         CertificateFiles, Config, Deadlines, HealthCheck, Identity, Jurisdiction, Limits, NameServer, Node, NodeConfig,
-        Origin, OriginProtocol, OriginSecret, PathPattern, Policy, PurgeDoor, Quota, Region, Route, Site, Tenant, Zone,
+        Origin, OriginProtocol, OriginSecret, PathPattern, Policy, PurgeDoor, Quota, Region, Route, Site, Tenant,
+        WitnessSet, Zone,
     },
     fault::{Gatherer, Place},
     fingerprint,
@@ -27,7 +28,7 @@ use crate::{
     written::{
         DeadlinesSection, HealthSection, LimitsSection, Listener, NodeSection, OriginSection, PeerSection,
         PurgeSection, RegionSection, Root, RouteSection, SecretSection, SiteSection, StreamSection, TlsSection,
-        ZoneSection,
+        WitnessSection, ZoneSection,
     },
 };
 
@@ -62,7 +63,7 @@ pub(crate) fn config(root: &Root, gatherer: &Gatherer) -> Option<Config> {
         tenants: names.into_iter().map(|name| tenant(name, root)).collect(),
         sites,
         tokens: root.tokens.iter().map(|it| token::of(&it.value).map(Arc::new)).collect::<Option<_>>()?,
-        witnesses: witnesses(root)?,
+        witnesses: witnesses(root, gatherer)?,
         streams: root.streams.iter().map(|it| stream(&it.value, &folders)).collect::<Option<_>>()?,
         fingerprint: [0; 32],
     };
@@ -263,8 +264,17 @@ fn zone(section: &ZoneSection, regions: &[Region]) -> Option<Zone> {
     })
 }
 
-fn witnesses(root: &Root) -> Option<Vec<(crate::RealmId, Vec<NodeId>)>> {
-    root.witnesses.iter().map(|it| Some((value(&it.value.realm)?, values(&it.value.nodes)))).collect()
+fn witnesses(root: &Root, gatherer: &Gatherer) -> Option<Vec<WitnessSet>> {
+    let set = |it: &At<WitnessSection>| {
+        Some(WitnessSet {
+            realm: value(&it.value.realm)?,
+            version: it.value.version.as_ref().map_or(1, |version| version.value.0),
+            nodes: values(&it.value.nodes),
+            next: values(&it.value.next),
+            written_at: gatherer.name_of(it.place),
+        })
+    };
+    root.witnesses.iter().map(set).collect()
 }
 
 fn stream(section: &StreamSection, folders: &Folders<'_>) -> Option<Stream> {

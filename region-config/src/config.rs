@@ -17,6 +17,9 @@ pub use crate::token::{Digest, PURGES_PER_SECOND, Token, Verb};
 /// Most regions a fleet may have: one bit each in a [`RegionMask`].
 pub const REGIONS_MAX: usize = 64;
 
+/// Witnesses of one realm, at most; those of both sets while they are being changed.
+pub const WITNESSES_MAX: usize = 7;
+
 /// A set of regions, one bit per index in [`Config::regions`].
 pub type RegionMask = u64;
 
@@ -38,11 +41,26 @@ pub struct Config {
     /// What applications may order purges with.
     pub tokens: Vec<Arc<Token>>,
     /// Witness sets that the operator named; a realm that is not here gets the default ones.
-    pub witnesses: Vec<(RealmId, Vec<NodeId>)>,
+    pub witnesses: Vec<WitnessSet>,
     /// Streams that realms have instead of witnesses.
     pub streams: Vec<Stream>,
     /// blake3 over the fleet's part (everything but `node`), in canonical form: nodes with the same one agree.
     pub fingerprint: [u8; 32],
+}
+
+/// The nodes that keep a realm's log, as the operator named them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WitnessSet {
+    /// Of which realm.
+    pub realm: RealmId,
+    /// Counts the changes, from 1.
+    pub version: u64,
+    /// The witnesses.
+    pub nodes: Vec<NodeId>,
+    /// While the set is being changed, the witnesses that come after them; else none.
+    pub next: Vec<NodeId>,
+    /// Where that is written, `file:line`, for messages.
+    pub written_at: String,
 }
 
 /// What belongs to this node alone.

@@ -12,7 +12,7 @@ use crate::config::{
     QueryRules, Region, Route, Site, Token, Zone,
 };
 
-const FORM: &str = "meridian fleet 4";
+const FORM: &str = "meridian fleet 5";
 
 /// The sum.
 pub(crate) fn of(config: &Config) -> [u8; 32] {
@@ -24,9 +24,11 @@ pub(crate) fn of(config: &Config) -> [u8; 32] {
     let mut sites: Vec<&Site> = config.sites.iter().map(AsRef::as_ref).collect();
     sites.sort_by(|a, b| a.name.cmp(&b.name));
     sum.list(&sites, |sum, it| site(sum, it));
-    sum.list(&config.witnesses, |sum, (realm, nodes)| {
-        sum.text(realm);
-        sum.list(nodes, |sum, node| sum.text(node));
+    sum.list(&config.witnesses, |sum, set| {
+        sum.text(&set.realm);
+        sum.number(set.version);
+        sum.list(&set.nodes, |sum, node| sum.text(node));
+        sum.list(&set.next, |sum, node| sum.text(node));
     });
     let mut tokens: Vec<&Token> = config.tokens.iter().map(AsRef::as_ref).collect();
     tokens.sort_by(|a, b| a.name.cmp(&b.name));

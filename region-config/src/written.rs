@@ -18,6 +18,7 @@ const DAY: u64 = 24 * HOUR;
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const TIB: u64 = 1 << 40;
+const VERSION_MAX: u64 = 4_294_967_295;
 
 section! {
     /// Meridian's configuration: one file, or all files of a folder together. What is the same on every node (jurisdictions,
@@ -473,8 +474,12 @@ section! {
     WitnessSection("witnesses of realm" by "realm") {
         /// `global` for sites that are not pinned, or a jurisdiction.
         need realm: RealmId,
-        /// 1, 3 or 5 of the realm's nodes.
+        /// 1, 3 or 5 of the realm's nodes; 2 are allowed, but then neither may be away.
         some nodes: NodeId,
+        /// Counts the changes of this set; 1 if left out. Whoever changes `nodes` or `next` raises it: nodes remember the set they were last started with.
+        may version: Whole<1, VERSION_MAX>,
+        /// While the set is being changed, the one that comes after it: 1, 3 or 5 nodes. A purge then needs a majority of both.
+        many next: NodeId,
     }
 }
 

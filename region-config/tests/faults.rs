@@ -369,8 +369,20 @@ fn the_fleet_must_hang_together() {
             "f.toml:2:8: jurisdiction `global`: `global` means the sites that are not pinned; expected another name",
         ),
         (
-            "[[witnesses]]\nrealm = \"global\"\nnodes = [\"a\", \"b\"]",
-            "f.toml:1:1: witnesses of realm `global`: 2 nodes; expected 1, 3 or 5, so that a majority is one",
+            "[[witnesses]]\nrealm = \"global\"\nnodes = \"a\"\nnext = [\"a\", \"b\"]",
+            "f.toml:1:1: witnesses of realm `global`: 2 nodes in `next`; expected 1, 3 or 5, so that a majority is one",
+        ),
+        (
+            "[[witnesses]]\nrealm = \"global\"\nnodes = \"a\"\nnext = \"a\"",
+            "f.toml:1:1: witnesses of realm `global`: `next` has the same nodes as `nodes`; expected other ones, or no `next`",
+        ),
+        (
+            "[[witnesses]]\nrealm = \"global\"\nversion = 0\nnodes = \"a\"",
+            "f.toml:3:11: witnesses of realm `global`: `version` is the integer `0`; expected a whole number from 1 to 4294967295",
+        ),
+        (
+            "[[witnesses]]\nrealm = \"eu\"\nnodes = \"a\"\nnext = \"b\"",
+            "f.toml:4:8: witnesses of realm `eu`: node `b` stands in jurisdiction `us`; expected a node of the realm: no other may hear of its purges",
         ),
         (
             "[[witnesses]]\nrealm = \"eu\"\nnodes = [\"b\"]",

@@ -51,7 +51,7 @@ fn clock(shared: &Shared) -> Part {
 /// What the admin interface works with.
 #[must_use]
 pub fn context(shared: &Arc<Shared>, token: Token, parts: Parts, steered: Steered, desk: Arc<Desk>) -> Arc<Context> {
-    let warned = Arc::clone(&desk);
+    let (warned, ledgers) = (Arc::clone(&desk), Arc::clone(&shared.ledgers));
     let looking = Arc::clone(shared);
     Arc::new(Context {
         config: Arc::clone(&shared.config),
@@ -63,7 +63,7 @@ pub fn context(shared: &Arc<Shared>, token: Token, parts: Parts, steered: Steere
         token,
         hosts: Vec::new(),
         parts,
-        warnings: Arc::new(move || warned.warnings()),
+        warnings: Arc::new(move || [warned.warnings(), ledgers.warnings()].concat()),
         started_unix_ms: shared.started_unix_ms,
         explained: Arc::new(move |question| {
             let shared = Arc::clone(&looking);

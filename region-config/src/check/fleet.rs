@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, net::SocketAddr};
 
 use super::{Known, unique, unknown};
 use crate::{
-    config::REGIONS_MAX,
+    config::{REGIONS_MAX, WITNESSES_MAX},
     fault::Gatherer,
     host::HostName,
     ids::{NodeId, RealmId},
@@ -126,12 +126,10 @@ fn witnesses_of(
     known: &Known<'_>,
     gatherer: &mut Gatherer,
 ) {
-    let different: BTreeSet<&NodeId> = unique(&section.nodes, "node", about, gatherer).into_keys().collect();
-    let count = different.len();
-    if count > 0 && ![1, 3, 5].contains(&count) {
-        gatherer.error(section.place, about, format!("{count} nodes"), "1, 3 or 5, so that a majority is one");
-    }
-    for node in &section.nodes {
+    let nodes: BTreeSet<&NodeId> = unique(&section.nodes, "node", about, gatherer).into_keys().collect();
+    let next: BTreeSet<&NodeId> = unique(&section.next, "node", about, gatherer).into_keys().collect();
+    counted(section, &nodes, &next, about, gatherer);
+    for node in section.nodes.iter().chain(&section.next) {
         match known.nodes.get(&node.value) {
             Some((_, Some(jurisdiction)))
                 if realm.value != RealmId::global() && realm.value != RealmId::pinned(jurisdiction) =>
@@ -144,6 +142,40 @@ fn witnesses_of(
             }
             Some(_) | None => {}
         }
+    }
+}
+
+/// How many may be witnesses, now and next. Two are what a fleet of two has by itself, and may have to be named.
+fn counted(
+    section: &WitnessSection,
+    nodes: &BTreeSet<&NodeId>,
+    next: &BTreeSet<&NodeId>,
+    about: &str,
+    gatherer: &mut Gatherer,
+) {
+    match nodes.len() {
+        0 | 1 | 3 | 5 => {}
+        2 => gatherer.warning(section.place, about, "2 nodes: neither may be away", "1, 3 or 5"),
+        count => {
+            gatherer.error(section.place, about, format!("{count} nodes"), "1, 3 or 5, so that a majority is one");
+        }
+    }
+    if ![0, 1, 3, 5].contains(&next.len()) {
+        let found = format!("{} nodes in `next`", next.len());
+        gatherer.error(section.place, about, found, "1, 3 or 5, so that a majority is one");
+    }
+    if !next.is_empty() && nodes == next {
+        gatherer.error(section.place, about, "`next` has the same nodes as `nodes`", "other ones, or no `next`");
+    }
+    let both = nodes.union(next).count();
+    if both > WITNESSES_MAX {
+        let found = format!("{both} nodes in `nodes` and `next` together");
+        gatherer.error(
+            section.place,
+            about,
+            found,
+            format!("at most {WITNESSES_MAX}: a larger change takes more steps"),
+        );
     }
 }
 

@@ -1,9 +1,11 @@
-//! Another set of witnesses: {0, 1, 2} becomes {1, 2, 3}, with a phase in which majorities of both are needed. One event,
-//! one witness at a time that reads the old ones, one reader that polls again and again.
+//! Another set of witnesses: {0, 1, 2} becomes {1, 2, 3}, with a phase in which majorities of both are needed. Nodes are
+//! started with the versions one by one, as far as the product lets them, and serve whom the product serves. One event, one
+//! witness at a time that reads the old ones, one reader that polls again and again.
 
 use std::sync::LazyLock;
 
-use rules::purge::Electorate;
+use region_config::NodeId;
+use rules::purge::{Electorate, Misstep, Roll, RollSum};
 use stateright::{Model, Property};
 
 /// Nodes that are witnesses before, after, or both.
@@ -13,10 +15,23 @@ const PHASES: u8 = 3;
 const BOTH: u8 = 1;
 const NEW: u8 = 2;
 
+static ROLLS: LazyLock<[Roll; PHASES as usize]> = LazyLock::new(|| {
+    let set = |names: &[&str]| names.iter().filter_map(|name| NodeId::parse(name).ok()).collect::<Vec<_>>();
+    let (old, new) = (set(&["w0", "w1", "w2"]), set(&["w1", "w2", "w3"]));
+    [
+        Roll { version: 1, nodes: old.clone(), next: vec![] },
+        Roll { version: 2, nodes: old, next: new.clone() },
+        Roll { version: 3, nodes: new, next: vec![] },
+    ]
+});
+
+static SUMS: LazyLock<[RollSum; PHASES as usize]> =
+    LazyLock::new(|| [0, 1, 2].map(|version: usize| ROLLS[version].sum()));
+
+/// By numbers of witnesses, which are their places in the list of the joint phase.
 static ELECTORATES: LazyLock<[Electorate; PHASES as usize]> = LazyLock::new(|| {
-    let (old, new) = (vec![0, 1, 2], vec![1, 2, 3]);
-    let alone = |set: &Vec<usize>| Electorate::joint(set.clone(), set.clone());
-    [alone(&old), Electorate::joint(old.clone(), new.clone()), alone(&new)]
+    let new = || vec![1, 2, 3];
+    [Electorate::of(3), ROLLS[usize::from(BOTH)].electorate(), Electorate::joint(new(), new())]
 });
 
 /// A guard of the change that is left out.
@@ -124,25 +139,58 @@ impl Change {
         self.mutation == Some(guard)
     }
 
-    /// Whether a witness still serves a version.
+    /// Whether a witness serves nodes of a version: it is one by its own config, and theirs may come after it.
     fn serves(self, state: &State, witness: u8, version: u8) -> bool {
-        let sealed = version < state.known[usize::from(witness)] && !self.without(Mutation::NoSeal);
-        has(members(version), witness) && !sealed
+        let known = state.known[usize::from(witness)];
+        let [own, theirs] = [known, version].map(|version| SUMS[usize::from(version)]);
+        let admitted = match own.becomes(theirs, self.complete(state, witness)) {
+            Ok(()) => true,
+            Err(Misstep::Older) => self.without(Mutation::NoSeal),
+            Err(Misstep::Straight) => self.without(Mutation::NoJoint),
+            Err(Misstep::Early | Misstep::Late | Misstep::Differs) => false,
+        };
+        has(members(known) & members(version), witness) && admitted && self.votes(state, witness)
     }
 
-    /// Whether a witness votes in a version: one of the new set only when it has read the old one.
-    fn votes(self, state: &State, witness: u8, version: u8) -> bool {
+    /// Whether a witness votes: one that is new only when it has read the old ones.
+    fn votes(self, state: &State, witness: u8) -> bool {
         let unread = self.without(Mutation::NoSync) || self.without(Mutation::NoJoint);
-        version < NEW || has(state.synced, witness) || unread
+        both().present(usize::from(witness)) || has(state.synced, witness) || unread
+    }
+
+    /// Whether a node knows that the new ones have taken over.
+    fn complete(self, state: &State, witness: u8) -> bool {
+        let own = has(state.synced, witness) || !both().future(usize::from(witness));
+        self.may_go_on(state) && (own || self.without(Mutation::NoSync))
+    }
+
+    fn may_go_on(self, state: &State) -> bool {
+        both().taken_over(|witness| state.synced >> witness & 1 == 1) || self.without(Mutation::NoSync)
     }
 
     fn may_publish(self, state: &State) -> bool {
         match state.published {
             0 => true,
-            BOTH => met(NEW, state.synced) || self.without(Mutation::NoSync),
+            BOTH => self.may_go_on(state),
             _ => false,
         }
     }
+
+    /// Whether a witness may be started with the version after its own.
+    fn may_learn(self, state: &State, witness: u8) -> bool {
+        let known = state.known[usize::from(witness)];
+        known < state.published && (known != BOTH || self.complete(state, witness))
+    }
+
+    /// Whether a witness that takes over may read an old one.
+    fn may_read(self, state: &State, old: u8) -> bool {
+        let known = state.known[usize::from(old)];
+        known == BOTH || (known < BOTH && self.without(Mutation::SyncFromUnsealed))
+    }
+}
+
+fn both() -> &'static Electorate {
+    &ELECTORATES[usize::from(BOTH)]
 }
 
 impl Model for Change {
@@ -159,15 +207,14 @@ impl Model for Change {
         }
         for witness in 0..4 {
             let known = state.known[usize::from(witness)];
-            if known < state.published {
+            if self.may_learn(state, witness) {
                 actions.push(Action::Learn(witness));
             }
             let versions = (0..=state.sender).filter(|version| self.serves(state, witness, *version));
             actions.extend(versions.map(|version| Action::Store(witness, version)));
             let free = state.reading.is_none_or(|(reader, _)| reader == witness);
             if has(members(NEW), witness) && known >= BOTH && !has(state.synced, witness) && free {
-                let sealed = |old: &u8| state.known[usize::from(*old)] >= BOTH;
-                let readable = (0..3).filter(|old| sealed(old) || self.without(Mutation::SyncFromUnsealed));
+                let readable = (0..3).filter(|old| self.may_read(state, *old));
                 actions.extend(readable.map(|old| Action::Read(witness, old)));
             }
         }
@@ -180,10 +227,8 @@ impl Model for Change {
         match state.poll {
             None => actions.extend((0..=state.published).map(Action::Poll)),
             Some(poll) => {
-                let open = (0..4).filter(|witness| {
-                    let may = self.serves(state, *witness, poll.version) && self.votes(state, *witness, poll.version);
-                    may && !has(poll.answered, *witness)
-                });
+                let open = (0..4)
+                    .filter(|witness| self.serves(state, *witness, poll.version) && !has(poll.answered, *witness));
                 actions.extend(open.map(Action::Answer));
                 if met(poll.version, poll.answered) {
                     actions.push(Action::Lease);
@@ -197,10 +242,10 @@ impl Model for Change {
         match action {
             Action::Publish if self.without(Mutation::NoJoint) => next.published = NEW,
             Action::Publish => next.published += 1,
-            Action::Learn(witness) => next.known[usize::from(witness)] = state.published,
+            Action::Learn(witness) if self.without(Mutation::NoJoint) => next.known[usize::from(witness)] = NEW,
+            Action::Learn(witness) => next.known[usize::from(witness)] += 1,
             Action::SenderLearns => next.sender += 1,
-            Action::Store(witness, version) => {
-                next.learn(witness, version);
+            Action::Store(witness, _) => {
                 next.stored |= 1 << witness;
                 next.answered |= 1 << witness;
             }
@@ -211,7 +256,6 @@ impl Model for Change {
             }
             Action::Answer(witness) => {
                 let poll = state.poll?;
-                next.learn(witness, poll.version);
                 let saw = poll.saw || has(state.stored, witness);
                 next.poll = Some(Poll { answered: poll.answered | 1 << witness, saw, ..poll });
             }
@@ -237,12 +281,6 @@ impl Model for Change {
 }
 
 impl State {
-    /// Whoever is asked in a version knows it from then on.
-    fn learn(&mut self, witness: u8, version: u8) {
-        let known = &mut self.known[usize::from(witness)];
-        *known = version.max(*known);
-    }
-
     fn read(&mut self, witness: u8, old: u8) {
         if has(self.stored, old) {
             self.stored |= 1 << witness;
@@ -250,7 +288,7 @@ impl State {
         let before = self.reading.filter(|(reader, _)| *reader == witness).map_or(0, |(_, read)| read);
         let read = before | 1 << old;
         self.reading = Some((witness, read));
-        if met(0, read) {
+        if both().handed_over(|old| read >> old & 1 == 1) {
             self.synced |= 1 << witness;
             self.reading = None;
         }

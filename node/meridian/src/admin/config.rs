@@ -43,8 +43,8 @@ fn shown(config: &Config) -> Value {
         })).collect::<Vec<_>>(),
         "tenants": config.tenants.iter().map(|tenant| &tenant.name).collect::<Vec<_>>(),
         "sites": config.sites.iter().map(|site| shown_site(site)).collect::<Vec<_>>(),
-        "witnesses": config.witnesses.iter().map(|(realm, nodes)| json!({
-            "realm": realm, "nodes": nodes,
+        "witnesses": config.witnesses.iter().map(|set| json!({
+            "realm": set.realm, "version": set.version, "nodes": set.nodes, "next": set.next,
         })).collect::<Vec<_>>(),
         "streams": config.streams.iter().map(|stream| json!({
             "realm": stream.realm,

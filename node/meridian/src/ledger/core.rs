@@ -10,8 +10,8 @@ use std::{
 
 use region_config::NodeId;
 use rules::purge::{
-    Acknowledged, Append, Apply, Cursor, Delta, Electorate, Event, Heard, Lease, LogHead, Position, PurgeId, Reader,
-    Receipts, Record, Source, TailStart, Witness,
+    Acknowledged, Append, Apply, Cursor, Delta, Electorate, Event, Handover, Heard, Lease, LogHead, Position, PurgeId,
+    Reader, Receipts, Record, SavedRoll, Source, Stand, TailStart, Witness,
 };
 use tokio::sync::Notify;
 use wire::purge::{Refusal, Sent};
@@ -29,6 +29,12 @@ pub(super) struct Core {
     pub(super) witness: Option<Witness>,
     pub(super) receipts: Receipts,
     pub(super) electorate: Electorate,
+    /// The witnesses, and how far a change of them has come; whether that is to be written.
+    pub(super) roll: SavedRoll,
+    pub(super) handover: Handover,
+    pub(super) remember: bool,
+    /// With which change it is remembered that the new ones have taken over.
+    pub(super) complete_change: u64,
     pub(super) lease: Lease,
     /// Since when nothing acknowledged can be missing, as requests read it; 0 if nothing is sure.
     pub(super) since: Arc<AtomicU64>,
@@ -181,6 +187,12 @@ impl Core {
     /// The line to a witness is gone.
     pub(super) fn line_lost(&mut self, witness: usize) {
         self.lease.handle_line_lost(witness);
+        self.handover.handle_line_lost(witness);
+    }
+
+    /// How a witness stands in a change, which it says with its head.
+    pub(super) fn stands(&mut self, witness: usize, stand: Stand) {
+        self.handover.handle_stand(witness, stand);
     }
 
     /// What a witness says about its log, when it is asked (`nonce`) or by itself (0).
@@ -265,6 +277,7 @@ impl Core {
         witness.handle_set_back(epoch);
         self.apply.handle_own_epoch(witness.appended(), false);
         self.apply.handle_doubt();
+        self.handover.handle_set_back();
         self.change += 1;
         self.weigh();
     }
@@ -310,6 +323,7 @@ impl Core {
             (delta.records, delta.witness) = witness.poll_fresh();
         }
         delta.outbox = std::mem::take(&mut self.outbox);
+        delta.roll = self.poll_roll();
         let cursors = (0..self.witnesses).map(|witness| self.apply.cursor(witness)).collect();
         let appended = self.witness.as_ref().map(|witness| witness.appended().seq);
         Batch { delta, change: self.change, events: std::mem::take(&mut self.events), appended, cursors }
@@ -338,7 +352,7 @@ impl Core {
     }
 
     /// The own log has recovered: it takes from now on what waits for a majority.
-    fn votes(&mut self) {
+    pub(super) fn votes(&mut self) {
         if let Some(witness) = &self.witness {
             self.apply.handle_own_epoch(witness.appended(), true);
         }
@@ -352,6 +366,7 @@ impl Core {
     fn weigh(&mut self) {
         let others = (0..self.witnesses).filter(|witness| Some(*witness) != self.own);
         let heard: Vec<(usize, bool)> = others.filter_map(|w| Some((w, self.apply.confirmed(w)?))).collect();
+        self.weigh_change(&heard);
         if let Some(witness) = &mut self.witness
             && witness.recovering()
         {
@@ -369,6 +384,7 @@ impl Core {
                 self.apply.open_gate();
             }
         }
+        self.weigh_complete();
         let votes = self.witness.as_ref().is_some_and(Witness::voting);
         self.since.store(self.lease.since(votes).unwrap_or(0), Ordering::Release);
     }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use rules::purge::{Event, Mode, Scope};
-use wire::purge::Sent;
+use wire::purge::{Refusal, Sent};
 
 use super::realm::PurgeFault;
 use crate::{
@@ -23,6 +23,8 @@ pub struct Figures {
     taken: ByKind,
     applied: ByKind,
     refused: [AtomicU64; CAUSES.len()],
+    /// Lines on which another node did not serve this one.
+    refusals: [AtomicU64; Refusal::ALL.len()],
     tokens: [AtomicU64; Tokens::ALL.len()],
 }
 
@@ -77,6 +79,7 @@ impl Figures {
             taken: ByKind::default(),
             applied: ByKind::default(),
             refused: Default::default(),
+            refusals: Default::default(),
             tokens: Default::default(),
         }
     }
@@ -114,6 +117,16 @@ impl Figures {
             PurgeFault::Chance => 5,
         };
         self.refused[cause].fetch_add(1, Relaxed);
+    }
+
+    /// Another node did not serve this one.
+    pub(super) fn note_refusal(&self, why: Refusal) {
+        self.refusals[why as usize].fetch_add(1, Relaxed);
+    }
+
+    /// How often other nodes did not serve this one, by cause.
+    pub fn refusals(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        Refusal::ALL.into_iter().zip(&self.refusals).map(|(why, count)| (why.as_str(), count.load(Relaxed)))
     }
 
     /// Clients showed tokens.

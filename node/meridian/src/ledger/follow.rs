@@ -29,6 +29,7 @@ pub(super) async fn run(realm: Arc<Realm>, index: usize, witness: NodeId, carrie
         let mut heard = false;
         if let Err(fault) = follow(&realm, index, &witness, &carrier, &mut heard).await {
             tracing::debug!(realm = %realm.name, %witness, %fault, "the tail of a witness ended");
+            realm.note_refusal(&witness, &fault);
         }
         realm.core.lock().line_lost(index);
         pause = if heard { PAUSE_MS.0 } else { (pause * 2).min(PAUSE_MS.1) };
@@ -45,7 +46,7 @@ async fn follow(
     heard: &mut bool,
 ) -> Result<(), CarryFault> {
     let mut line = carrier.open(witness, Kind::Tail, &realm.name).await?;
-    line.send.frame(&encode_tail(&TailFrame::Tail(realm.name.clone()))).await?;
+    line.send.frame(&encode_tail(&TailFrame::Tail(realm.name.clone(), realm.roll))).await?;
     let (say, said) = mpsc::channel(FRAMES_MAX);
     tokio::select! {
         biased;
@@ -93,9 +94,11 @@ async fn read(
     loop {
         let bytes = timeout(SILENCE, recv.frame()).await.map_err(|_| CarryFault::TimedOut)??;
         let next = match decode_tail(&bytes)? {
-            TailFrame::Head { nonce, head, unix_ms } => {
+            TailFrame::Head { nonce, head, unix_ms, stand } => {
                 realm.skew.lock().handle_answer(index, nonce, unix_ms, clock::unix_ms());
-                realm.core.lock().head(index, nonce, head, reading)
+                let mut core = realm.core.lock();
+                core.stands(index, stand);
+                core.head(index, nonce, head, reading)
             }
             TailFrame::Compacted(head) => realm.core.lock().head(index, 0, head, false),
             TailFrame::Records { epoch, records } => {
@@ -105,7 +108,8 @@ async fn read(
                 realm.lazy.notify_one();
                 continue;
             }
-            TailFrame::Tail(_) | TailFrame::Start(_) | TailFrame::Held(_) | TailFrame::Poll(_) => {
+            TailFrame::Refused(why) => return Err(CarryFault::Refused(why)),
+            TailFrame::Tail(..) | TailFrame::Start(_) | TailFrame::Held(_) | TailFrame::Poll(_) => {
                 return Err(CarryFault::Broken);
             }
         };

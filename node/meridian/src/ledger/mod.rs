@@ -12,13 +12,16 @@
 //! The lock of a realm is held for short work in memory only; it *is* the local order.
 
 mod carrier;
+mod change;
 mod clocks;
 mod commits;
 mod core;
 mod figures;
 mod follow;
+mod opening;
 mod outlet;
 mod realm;
+mod roll;
 mod serve;
 mod standing;
 mod stream;
@@ -31,13 +34,15 @@ use rules::residency;
 use store::ledger::{Disk, RealDisk};
 
 use self::{carrier::Carrier, clocks::Clocks, serve::Door};
-pub(crate) use self::{commits::gather, stream::server::credentials_fault};
 pub use self::{
+    change::Change,
     figures::{Figures, Tokens},
     realm::{Purge, PurgeFault, Realm},
+    roll::RollFault,
     standing::{OwnLog, Standing, Witness},
     tokens::Heard,
 };
+pub(crate) use self::{commits::gather, stream::server::credentials_fault};
 use crate::{
     peers::{Kind, Mesh},
     tasks::Tasks,
@@ -63,6 +68,9 @@ pub enum LedgersFault {
         /// What happened.
         source: store::ledger::LedgerError,
     },
+    /// The config has other witnesses than the realm's file remembers.
+    #[error(transparent)]
+    Witnesses(Box<RollFault>),
     /// The system gives no random numbers, without which nothing can be named.
     #[error("the ledger needs random numbers, and the system gives none")]
     Chance,
@@ -169,6 +177,13 @@ impl Ledgers {
     #[must_use]
     pub fn caught_up(&self) -> bool {
         self.realms.values().all(|realm| realm.caught_up())
+    }
+
+    /// What an operator should know of changes of witnesses.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let changes = self.realms().filter_map(|realm| Some(realm.standing().change?.told(realm.name())));
+        changes.collect()
     }
 
     /// Takes the sites of a new config. Members and witnesses stay those of the start.

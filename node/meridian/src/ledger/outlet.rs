@@ -146,6 +146,7 @@ pub(super) async fn run(realm: Arc<Realm>, outlet: Arc<Outlet>, carrier: Carrier
         let mut answered = false;
         let fault = line(&realm, &outlet, &carrier, &mut answered).await;
         tracing::debug!(realm = %realm.name, node = %outlet.node, %fault, "a line for events ended");
+        realm.note_refusal(&outlet.node, &fault);
         outlet.back();
         pause = if answered { PAUSE_MS.0 } else { (pause * 2).min(PAUSE_MS.1) };
         tokio::time::sleep(jittered(pause)).await;
@@ -169,7 +170,7 @@ async fn line(realm: &Arc<Realm>, outlet: &Outlet, carrier: &Carrier, answered: 
 async fn speak(realm: &Realm, outlet: &Outlet, mut send: Sending) -> CarryFault {
     loop {
         let events = outlet.next().await;
-        let request = Request { realm: realm.name.clone(), store: outlet.store, events };
+        let request = Request { realm: realm.name.clone(), roll: realm.roll, store: outlet.store, events };
         #[cfg(feature = "simulation")]
         crate::simulation::pause(crate::simulation::Place::Send).await;
         if let Err(fault) = send.frame(&encode_request(&request)).await {

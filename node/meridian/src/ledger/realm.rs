@@ -12,24 +12,26 @@ use std::{
 use parking_lot::{Mutex, RwLock};
 use region_config::{CacheMode, Class, Config, JurisdictionId, NodeId, PathPattern, Policy, RealmId, Site, SiteId};
 use rules::purge::{
-    Acknowledged, Apply, Electorate, Event, EventFault, LOG_KEEP, Lease, Limits, Mode, Position, PurgeId, PurgeKey,
-    RECEIPTS_MAX, Receipt, Receipts, Record, SiteGuard, Terms, Wait, Witness, fill::Vouch, members, witnesses,
+    Acknowledged, Event, EventFault, Mode, Position, PurgeId, PurgeKey, Receipt, Record, RollSum, SiteGuard, Wait,
+    fill::Vouch,
 };
 use rules::walltime::Skew;
-use store::ledger::{Chance, Disk, LedgerError, LedgerFile, Log, Opened, Past, Writer};
+use store::ledger::{Chance, Disk, LedgerError, LedgerFile, Log, Writer};
 use tokio::sync::Notify;
 use wire::purge::{BATCH_BYTES, Sent, decode_have, encode_have};
 
 use super::{
     LedgersFault,
     carrier::{Carrier, CarryFault},
-    chance, commits,
+    chance,
+    change::Told,
+    commits,
     core::Core,
     figures::Figures,
     follow,
+    opening::{boot_min, core, outlets, tell, writer},
     outlet::{self, Outlet},
     stream::{self, StreamLine},
-    tokens::Places,
 };
 use crate::{clock, news::News, tasks::Tasks};
 
@@ -84,6 +86,11 @@ pub struct Realm {
     pub(super) name: RealmId,
     pub(super) own: Option<usize>,
     pub(super) witnesses: Vec<NodeId>,
+    /// The roll that it was started with, and its version.
+    pub(super) roll: RollSum,
+    pub(super) version: u64,
+    /// Who was told to the operator for not serving this node.
+    pub(super) told: Told,
     pub(super) core: Mutex<Core>,
     /// Every change up to this one is on disk.
     pub(super) written: News<u64>,
@@ -152,7 +159,10 @@ impl Realm {
             skew: Mutex::new(Skew::new(core.witnesses)),
             poll_ms: AtomicU64::new(POLL_MS.1),
             own: core.own,
-            witnesses: witnesses(config, &name),
+            witnesses: core.roll.roll.witnesses(),
+            roll: core.roll.roll.sum(),
+            version: core.roll.roll.version,
+            told: Told::default(),
             position: core.apply.published(),
             caught_up: AtomicBool::new(false),
             life,
@@ -464,14 +474,6 @@ impl Realm {
     }
 }
 
-fn writer(file: LedgerFile, realm: &RealmId) -> Result<Writer, LedgerError> {
-    #[cfg(feature = "simulation")]
-    if crate::simulation::world().is_some() {
-        return Ok(Writer::inline(file, realm.as_str()));
-    }
-    Writer::start(file, realm.as_str())
-}
-
 /// What all routes of a site promise that keep anything: the longest bound; none if one of them has none.
 fn promised(site: &Site) -> Option<u64> {
     let keeps = |policy: &&Policy| policy.cache != CacheMode::Off && policy.class != Class::Live;
@@ -488,91 +490,4 @@ async fn ticks(realm: Arc<Realm>) {
         tokio::time::sleep(TICK).await;
         realm.tick();
     }
-}
-
-/// A boot number that grows by itself, at one a minute, since 2025: should the file be set back to an older state, the
-/// boots after it are still above those before, and stamps on the cache's disk are not taken for new ones.
-fn boot_min(unix_ms: u64) -> u32 {
-    const YEAR_2025_MS: u64 = 1_735_689_600_000;
-    u32::try_from(unix_ms.saturating_sub(YEAR_2025_MS) / 60_000).unwrap_or(0)
-}
-
-fn tell(realm: &RealmId, past: &Past) {
-    match past {
-        Past::Kept => {}
-        Past::None => tracing::info!(%realm, "this node joins the realm: what was stored before counts as purged"),
-        Past::Lost { why } => {
-            tracing::error!(%realm, why, "the ledger file was unusable and is set aside: what was stored before counts as purged");
-        }
-    }
-}
-
-fn core(config: &Config, realm: &RealmId, opened: Opened) -> Result<(Core, LedgerFile), LedgersFault> {
-    let Opened { file, life, mut saved, past } = opened;
-    let (me, witnesses) = (config.node.name.clone(), witnesses(config, realm));
-    let own = witnesses.iter().position(|witness| *witness == me);
-    let witness = match (own, saved.witness.take()) {
-        (None, _) => None,
-        (Some(own), Some(saved)) => Some(Witness::restored(saved, own, witnesses.len(), LOG_KEEP)),
-        (Some(own), None) => {
-            // it has to read all there is, so what was read before, without being stored, does not count
-            saved.cursors.clear();
-            Some(Witness::without_past(u64::from_be_bytes(chance()?), own, witnesses.len(), LOG_KEEP))
-        }
-    };
-    let terms = Terms {
-        secret: life.secret,
-        boot: life.boot,
-        run: u64::from_be_bytes(chance()?),
-        witnesses: witnesses.clone(),
-        own,
-        limits: Limits::default(),
-    };
-    let outbox = std::mem::take(&mut saved.outbox);
-    let own_log = witness.as_ref().filter(|witness| witness.voting()).map(Witness::appended);
-    let mut apply = Apply::new(terms, saved, own_log);
-    if past != Past::Kept {
-        apply.handle_no_past();
-    }
-    let electorate = Electorate::of(witnesses.len());
-    let of_realm = members(config, realm);
-    let receipts = Receipts::new(electorate.clone(), witnesses.clone(), of_realm, &me, RECEIPTS_MAX);
-    let mut core = Core {
-        lease: Lease::new(electorate.clone(), own, witnesses.len()),
-        since: Arc::default(),
-        figures: Arc::new(Figures::new()),
-        electorate,
-        apply,
-        witness,
-        receipts,
-        me,
-        own,
-        held: vec![None; witnesses.len()],
-        witnesses: witnesses.len(),
-        change: 1,
-        events: 0,
-        unwritten: Vec::new(),
-        outbox: BTreeMap::new(),
-        caught_up: false,
-        places: Places::default(),
-        waiters: BTreeMap::new(),
-    };
-    for event in &outbox {
-        // whoever waited for it is gone
-        core.take(event, None);
-    }
-    Ok((core, file))
-}
-
-/// The ways to the other members; what was in the outbox goes out again.
-fn outlets(config: &Config, realm: &RealmId, core: &Core, carried: bool) -> Vec<Arc<Outlet>> {
-    let witnesses = witnesses(config, realm);
-    let others = members(config, realm).into_iter().map(|(node, _)| node);
-    let others = others.filter(|node| carried && *node != config.node.name);
-    let outlets = others.map(|node| Arc::new(Outlet::new(node.clone(), witnesses.contains(&node))));
-    let outlets: Vec<_> = outlets.collect();
-    for event in core.outbox.values().flatten() {
-        outlets.iter().for_each(|outlet| outlet.push(Sent { event: Arc::clone(event), taken_unix_us: 0 }));
-    }
-    outlets
 }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use rules::purge::{Reader, Tail, TailStart};
+use rules::purge::{LogHead, Reader, Stand, Tail, TailStart};
 use tokio::{sync::mpsc, time::timeout};
 use wire::purge::{Answer, Refusal, TailFrame, decode_request, decode_tail, encode_answer, encode_tail};
 
@@ -131,7 +131,10 @@ fn take(ledgers: &Ledgers, peer: &Peer, request: &Bytes) -> Promise {
     let Some(realm) = admit(ledgers, peer, &request.realm) else { return Promise::refused(Refusal::NotMember) };
     let (received, change, epoch) = {
         let mut core = realm.core.lock();
-        let received = core.receive(&request.events, request.store);
+        let admitted = if request.store { core.admits(request.roll) } else { Ok(()) };
+        // what is refused has its effect all the same
+        let received = core.receive(&request.events, request.store && admitted.is_ok());
+        let received = admitted.and(received);
         let epoch = core.witness.as_ref().map_or(0, |witness| witness.head().epoch);
         (received, core.change, epoch)
     };
@@ -141,10 +144,14 @@ fn take(ledgers: &Ledgers, peer: &Peer, request: &Bytes) -> Promise {
 
 /// Serves the own log to a reader, for as long as it listens.
 async fn tail(ledgers: &Ledgers, peer: &Peer, line: Line, first: &Bytes) -> Result<(), CarryFault> {
-    let TailFrame::Tail(name) = decode_tail(first)? else { return Err(CarryFault::Broken) };
+    let TailFrame::Tail(name, roll) = decode_tail(first)? else { return Err(CarryFault::Broken) };
     let Some(realm) = admit(ledgers, peer, &name) else { return Err(CarryFault::Outside) };
     let index = realm.witnesses.iter().position(|witness| *witness == peer.node);
-    let Line { send, recv } = line;
+    let Line { mut send, recv } = line;
+    let admitted = realm.core.lock().admits(roll);
+    if let Err(why) = admitted {
+        return send.frame(&encode_tail(&TailFrame::Refused(why))).await;
+    }
     let (say, heeded) = mpsc::channel(HEEDS_MAX);
     tokio::select! {
         biased;
@@ -177,9 +184,11 @@ async fn listen(
                     witness.handle_held(reader, seq);
                 }
             }
-            TailFrame::Tail(_) | TailFrame::Head { .. } | TailFrame::Records { .. } | TailFrame::Compacted(_) => {
-                return Err(CarryFault::Broken);
-            }
+            TailFrame::Tail(..)
+            | TailFrame::Head { .. }
+            | TailFrame::Records { .. }
+            | TailFrame::Compacted(_)
+            | TailFrame::Refused(_) => return Err(CarryFault::Broken),
         }
     }
 }
@@ -207,7 +216,7 @@ async fn speak(realm: &Realm, mut send: Sending, mut heeded: mpsc::Receiver<Heed
             heed = heeded.recv() => match heed.ok_or(CarryFault::Ended)? {
                 Heed::Start(start) => place = begin(realm, &mut send, &start).await?,
                 // the head is taken now, after the question came
-                Heed::Poll(nonce) => speak_head(realm, &mut send, |head| TailFrame::Head { nonce, head, unix_ms: clock::unix_ms() }).await?,
+                Heed::Poll(nonce) => speak_head(realm, &mut send, |head, stand| TailFrame::Head { nonce, head, unix_ms: clock::unix_ms(), stand }).await?,
             },
             _ = beat.tick() => speak_head(realm, &mut send, unasked).await?,
             change = changed => seen = change,
@@ -216,29 +225,33 @@ async fn speak(realm: &Realm, mut send: Sending, mut heeded: mpsc::Receiver<Heed
             && !speak_records(realm, &mut send, *epoch, after).await?
         {
             place = None;
-            speak_head(realm, &mut send, TailFrame::Compacted).await?;
+            speak_head(realm, &mut send, |head, _| TailFrame::Compacted(head)).await?;
         }
         next = clock::instant() + GATHER;
     }
 }
 
-fn unasked(head: rules::purge::LogHead) -> TailFrame {
-    TailFrame::Head { nonce: 0, head, unix_ms: clock::unix_ms() }
+fn unasked(head: LogHead, stand: Stand) -> TailFrame {
+    TailFrame::Head { nonce: 0, head, unix_ms: clock::unix_ms(), stand }
 }
 
-/// What readers are to know at once when it changes: the life of the log, and whether it votes.
-fn standing(realm: &Realm) -> Option<(u64, bool)> {
-    let head = realm.core.lock().witness.as_ref().map(|witness| witness.head());
-    head.map(|head| (head.epoch, head.voting))
+/// What readers are to know at once when it changes: the life of the log, whether it votes, and how it stands in a change.
+fn standing(realm: &Realm) -> Option<(u64, bool, Stand)> {
+    let core = realm.core.lock();
+    let head = core.witness.as_ref().map(|witness| witness.head());
+    head.map(|head| (head.epoch, head.voting, core.stand()))
 }
 
 async fn speak_head(
     realm: &Realm,
     send: &mut Sending,
-    frame: impl Fn(rules::purge::LogHead) -> TailFrame,
+    frame: impl Fn(LogHead, Stand) -> TailFrame,
 ) -> Result<(), CarryFault> {
-    let head = realm.core.lock().witness.as_ref().map(|witness| witness.head());
-    let frame = frame(head.ok_or(CarryFault::Ended)?);
+    let (head, stand) = {
+        let core = realm.core.lock();
+        (core.witness.as_ref().map(|witness| witness.head()), core.stand())
+    };
+    let frame = frame(head.ok_or(CarryFault::Ended)?, stand);
     send.frame(&encode_tail(&frame)).await
 }
 
@@ -258,7 +271,7 @@ async fn begin(realm: &Realm, send: &mut Sending, start: &TailStart) -> Result<O
         Reader::Follows if voting || start.recovering => return Ok(Some((cursor.epoch, cursor.seq))),
         Reader::Follows => {}
         Reader::Ahead => realm.set_back(),
-        Reader::Behind | Reader::IfChainOnDisk => speak_head(realm, send, TailFrame::Compacted).await?,
+        Reader::Behind | Reader::IfChainOnDisk => speak_head(realm, send, |head, _| TailFrame::Compacted(head)).await?,
     }
     Ok(None)
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use region_config::NodeId;
 use rules::purge::ALWAYS;
 
-use super::realm::Realm;
+use super::{change::Change, realm::Realm};
 use crate::clock;
 
 /// How a realm stands on this node.
@@ -13,6 +13,10 @@ use crate::clock;
 pub struct Standing {
     /// Its witnesses, as this node hears them.
     pub witnesses: Vec<Witness>,
+    /// The version of the config that names them; 0 if none does.
+    pub version: u64,
+    /// How a change of them stands; none if there is none.
+    pub change: Option<Change>,
     /// How many ms ago this node was sure to have heard everything; none if it never was.
     pub lease_age_ms: Option<u64>,
     /// How many ms ago the realm was opened.
@@ -79,9 +83,12 @@ impl Realm {
         });
         let (waiting, marks) = (core.receipts.waiting(), core.apply.marks());
         let waiting_oldest_ms = core.receipts.waiting_since_ms().map(ago);
+        let change = self.change(&core);
         drop(core);
         Standing {
             witnesses,
+            version: self.version,
+            change,
             lease_age_ms: (since_ms != 0).then(|| ago(since_ms)),
             open_ms: ago(self.opened_ms),
             waiting,

@@ -40,6 +40,13 @@ fn counted(page: &mut Exposition, realms: &Rows<'_>) {
             family.count(&[("realm", realm.name().as_str()), ("cause", cause)], count);
         }
     }
+    let help = "Lines on which another node did not serve this one, by cause.";
+    let mut family = page.family("meridian_purge_refusals_total", Kind::Counter, help);
+    for (realm, _) in realms {
+        for (cause, count) in realm.figures().refusals() {
+            family.count(&[("realm", realm.name().as_str()), ("cause", cause)], count);
+        }
+    }
     let help = "Tokens of purges that clients showed, by what became of them.";
     let mut family = page.family("meridian_purge_tokens_total", Kind::Counter, help);
     for (realm, _) in realms {
@@ -67,7 +74,7 @@ fn kinds(
 
 fn gauges(page: &mut Exposition, realms: &Rows<'_>) {
     type Gauge = (&'static str, &'static str, fn(&Standing) -> Option<f64>);
-    let gauges: [Gauge; 10] = [
+    let gauges: [Gauge; 12] = [
         (
             "meridian_purge_lease_age_seconds",
             "How long ago this node was sure to have heard every purge; since it started, if it never was.",
@@ -91,6 +98,16 @@ fn gauges(page: &mut Exposition, realms: &Rows<'_>) {
         ("meridian_purge_witness", "1 if this node is a witness of the realm.", |standing| {
             Some(flag(standing.log.is_some()))
         }),
+        (
+            "meridian_purge_witnesses_version",
+            "The version of the witnesses that this node was started with; 0 if the config names none.",
+            |standing| Some(standing.version as f64),
+        ),
+        (
+            "meridian_purge_witnesses_change",
+            "1 while the witnesses are being changed, 2 when the new ones have taken over as far as this node knows, else 0.",
+            |standing| Some(standing.change.as_ref().map_or(0.0, |change| if change.complete { 2.0 } else { 1.0 })),
+        ),
         ("meridian_purge_log_records", "Records of the own log of a witness.", |standing| {
             standing.log.map(|log| log.records as f64)
         }),

@@ -119,6 +119,12 @@ pub struct Apply {
     unseen: BTreeMap<PurgeId, Arc<Event>>,
     ring: Ring,
     cursors: Vec<Option<Cursor>>,
+    /// Where this node, when it was no witness, had read other logs to, which it now reads again to keep what they have.
+    before: Vec<Option<Cursor>>,
+    /// Whether what is stored here may be from before this run.
+    has_past: bool,
+    /// Witnesses that are only coming: nodes that have not heard of the change yet do not read them.
+    coming: Vec<usize>,
     /// What each witness last said about its log, in this run.
     heads: Vec<Option<LogHead>>,
     delta: Delta,
@@ -131,12 +137,16 @@ impl Apply {
     pub fn new(terms: Terms, saved: Saved, own: Option<Cursor>) -> Self {
         let start = Position::first(terms.boot);
         let gate = Arc::new(Gate::closed_below(start));
-        let mut cursors: Vec<Option<Cursor>> = vec![None; terms.witnesses.len().min(WITNESSES_MAX)];
-        for (name, cursor) in saved.cursors {
-            if let Some(index) = terms.witnesses.iter().position(|witness| *witness == name) {
-                cursors[index] = Some(cursor);
+        let places = |saved: Vec<(NodeId, Cursor)>| {
+            let mut cursors: Vec<Option<Cursor>> = vec![None; terms.witnesses.len().min(WITNESSES_MAX)];
+            for (name, cursor) in saved {
+                if let Some(index) = terms.witnesses.iter().position(|witness| *witness == name) {
+                    cursors[index] = Some(cursor);
+                }
             }
-        }
+            cursors
+        };
+        let (mut cursors, before) = (places(saved.cursors), places(saved.cursors_before));
         if let Some(index) = terms.own {
             cursors[index] = own;
         }
@@ -157,6 +167,9 @@ impl Apply {
             newest: VecDeque::new(),
             unseen: BTreeMap::new(),
             cursors,
+            before,
+            has_past: true,
+            coming: Vec::new(),
             delta: Delta::default(),
         };
         for (position, request, id) in saved.known {
@@ -173,8 +186,15 @@ impl Apply {
         apply
     }
 
+    /// Those of the witnesses are only coming. What was applied before this run is in no log of theirs that was read here, so
+    /// nobody has to have read them to have heard it.
+    pub fn handle_coming(&mut self, coming: Vec<usize>) {
+        self.coming = coming;
+    }
+
     /// Whether this is a node without a past: whatever it finds stored is stale.
     pub fn handle_no_past(&mut self) {
+        self.has_past = false;
         self.raise_floor();
         self.ring.jump(self.position.next(), vec![None; self.cursors.len()]);
     }
@@ -224,12 +244,24 @@ impl Apply {
                 self.ring.forget(witness);
                 self.set_cursor(witness, Cursor { epoch: head.epoch, seq: 0, chain: head.base_chain });
             }
+            None if self.reads_all(witness, &head, recovering) => {
+                self.set_cursor(witness, Cursor { epoch: head.epoch, seq: head.base - 1, chain: head.base_chain });
+            }
             _ => self.jump(witness, &head, recovering, now_ms),
         }
-        if head.voting {
+        if head.voting && !self.coming.contains(&witness) {
             self.ring.rebase(witness, head.epoch, head.seq);
         }
         self.cursors[witness].map(|cursor| TailStart { cursor, recovering })
+    }
+
+    /// Whether a log that was never read, or is read again, is read as a whole from its first record on, so that nothing has
+    /// to be jumped over: that of a new witness, or one that was read beyond its first record before. A node without a past
+    /// has nothing to lose by a jump, and need not read it all.
+    fn reads_all(&self, witness: usize, head: &LogHead, recovering: bool) -> bool {
+        let whole = head.base == 1 && self.has_past;
+        let again = self.before.get(witness).copied().flatten();
+        whole || (recovering && again.is_some_and(|it| it.epoch == head.epoch && it.seq + 1 >= head.base))
     }
 
     /// A record that the tail of a witness brought.
@@ -271,7 +303,7 @@ impl Apply {
             self.ring.forget(own);
         }
         self.cursors[own] = Some(cursor);
-        if voting {
+        if voting && !self.coming.contains(&own) {
             self.ring.rebase(own, cursor.epoch, cursor.seq);
         }
     }

@@ -2,10 +2,10 @@
 
 use region_config::{Config, NodeId, RealmId, RegionId, STREAM_WITNESS};
 
+use super::roll::Roll;
 use crate::residency;
 
-/// Witnesses of one realm, at most; an operator's longer list is cut.
-pub const WITNESSES_MAX: usize = 7;
+pub use region_config::WITNESSES_MAX;
 
 /// Witnesses that are chosen where the operator names none.
 const WITNESSES_DEFAULT: usize = 3;
@@ -18,19 +18,29 @@ pub fn members(config: &Config, realm: &RealmId) -> Vec<(NodeId, RegionId)> {
     regions.flat_map(|region| region.nodes.iter().map(|node| (node.name.clone(), region.name.clone()))).collect()
 }
 
-/// The witnesses of a realm: those the operator named, or all members if there are at most three, or three in
-/// regions as different as can be. Where the log is a stream, that is the one witness, and no node is one. The same
-/// on every node with the same config.
+/// The witnesses of a realm: those that its [`Roll`] names.
 #[must_use]
 pub fn witnesses(config: &Config, realm: &RealmId) -> Vec<NodeId> {
-    if config.streams.iter().any(|stream| stream.realm == *realm) {
-        return NodeId::parse(STREAM_WITNESS).into_iter().collect();
-    }
+    Roll::of(config, realm).witnesses()
+}
+
+/// The one witness of a realm whose log is a stream; no node is one then.
+pub(super) fn stream(config: &Config, realm: &RealmId) -> Option<NodeId> {
+    config.streams.iter().find(|stream| stream.realm == *realm)?;
+    NodeId::parse(STREAM_WITNESS).ok()
+}
+
+/// Those of `named` that are members of the realm.
+pub(super) fn inside(config: &Config, realm: &RealmId, named: &[NodeId]) -> Vec<NodeId> {
     let members = members(config, realm);
-    if let Some((_, named)) = config.witnesses.iter().find(|(name, _)| name == realm) {
-        let inside = named.iter().filter(|node| members.iter().any(|(name, _)| name == *node));
-        return inside.take(WITNESSES_MAX).cloned().collect();
-    }
+    let inside = named.iter().filter(|node| members.iter().any(|(name, _)| name == *node));
+    inside.take(WITNESSES_MAX).cloned().collect()
+}
+
+/// The witnesses of a realm for which none are named: all members if there are at most three, or three in regions as
+/// different as can be. The same on every node with the same config.
+pub(super) fn derived(config: &Config, realm: &RealmId) -> Vec<NodeId> {
+    let members = members(config, realm);
     // the first node of each region, then the second ones, and so on
     let mut ranked: Vec<(usize, &NodeId)> = Vec::with_capacity(members.len());
     for (index, (node, region)) in members.iter().enumerate() {
@@ -49,7 +59,7 @@ pub fn majority(witnesses: usize) -> usize {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
-    use region_config::{JurisdictionId, Limits, Node, NodeConfig, Region};
+    use region_config::{JurisdictionId, Limits, Node, NodeConfig, Region, WitnessSet};
 
     use super::*;
 
@@ -113,7 +123,14 @@ mod tests {
         let mut fleet = config(&[("a", "eu", &["a1", "a2"]), ("b", "us", &["b1"])]);
         let eu = RealmId::pinned(&JurisdictionId::parse("eu").unwrap());
         let named = ["a2", "b1"].map(|name| NodeId::parse(name).unwrap()).to_vec();
-        fleet.witnesses = vec![(eu.clone(), named.clone()), (RealmId::global(), named)];
+        let set = |realm: &RealmId| WitnessSet {
+            realm: realm.clone(),
+            version: 1,
+            nodes: named.clone(),
+            next: vec![],
+            written_at: String::new(),
+        };
+        fleet.witnesses = vec![set(&eu), set(&RealmId::global())];
         assert_eq!(names(&witnesses(&fleet, &eu)), ["a2"]);
         assert_eq!(names(&witnesses(&fleet, &RealmId::global())), ["a2", "b1"]);
     }

@@ -19,12 +19,14 @@ mod covered;
 mod event;
 pub mod fill;
 mod guard;
+mod handover;
 mod keys;
 mod lease;
 mod members;
 mod position;
 mod quorum;
 mod receipt;
+mod roll;
 mod saved;
 mod witness;
 
@@ -35,13 +37,15 @@ pub use event::{
     Scope, TAG_BYTES_MAX, TARGET_BYTES_MAX,
 };
 pub use guard::{Gate, Marks, SiteFloors, SiteGuard, Standing};
+pub use handover::{Handover, Stand};
 pub use keys::{RealmSecret, SiteKeys};
 pub use lease::{ALWAYS, Lease, fenced_after, within};
 pub use members::{WITNESSES_MAX, majority, members, witnesses};
 pub use position::Position;
 pub use quorum::Electorate;
 pub use receipt::{Acknowledged, NodeReceipt, OUTBOX_MAX, RECEIPTS_MAX, Receipt, Receipts, Wait};
-pub use saved::{Delta, Saved, SavedWitness, WitnessState};
+pub use roll::{Misstep, Roll, RollSum};
+pub use saved::{Delta, Saved, SavedRoll, SavedWitness, WitnessState};
 pub use witness::{Append, Cursor, LOG_KEEP, LogHead, Reader, Record, Tail, TailStart, WINDOW_MAX, Witness};
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ impl Electorate {
     /// Whether enough of them have it.
     #[must_use]
     pub fn met(&self, has: impl Fn(usize) -> bool) -> bool {
-        self.sets.iter().all(|set| set.iter().filter(|witness| has(**witness)).count() >= majority(set.len()))
+        self.sets.iter().all(|set| majority_has(set, &has))
     }
 
     /// The newest value such that enough of them have one at least as new.
@@ -39,6 +39,43 @@ impl Electorate {
         self.sets.iter().map(in_set).min()?
     }
 
+    /// How many are on the list.
+    #[must_use]
+    pub fn witnesses(&self) -> usize {
+        self.sets.iter().flatten().max().map_or(0, |last| last + 1)
+    }
+
+    /// Whether a witness is of the set that counted alone before the change.
+    #[must_use]
+    pub fn present(&self, witness: usize) -> bool {
+        self.sets.first().is_some_and(|set| set.contains(&witness))
+    }
+
+    /// Whether a witness is of the set that counts alone after the change.
+    #[must_use]
+    pub fn future(&self, witness: usize) -> bool {
+        self.sets.last().is_some_and(|set| set.contains(&witness))
+    }
+
+    /// Whether everything that the old set alone agreed on was heard by who has read so many of its witnesses. They count
+    /// only if they had sealed it before they said how much there was to read: then it agrees on nothing any more.
+    #[must_use]
+    pub fn handed_over(&self, read: impl Fn(usize) -> bool) -> bool {
+        self.sets.first().is_some_and(|set| majority_has(set, &read))
+    }
+
+    /// Whether the new set may count alone: enough of it have what the old one agreed on.
+    #[must_use]
+    pub fn taken_over(&self, synced: impl Fn(usize) -> bool) -> bool {
+        self.sets.last().is_some_and(|set| majority_has(set, &synced))
+    }
+
+    /// Whether all others of the sets that `own` is in have it.
+    #[must_use]
+    pub fn all_others(&self, own: usize, has: impl Fn(usize) -> bool) -> bool {
+        self.sets.iter().filter(|set| set.contains(&own)).flatten().all(|witness| *witness == own || has(*witness))
+    }
+
     /// Whether enough of them *other than* `own` were read that every agreement it took part in is known: a witness that
     /// lost its log has to ask so many.
     #[must_use]
@@ -48,6 +85,10 @@ impl Electorate {
             count > set.len() - majority(set.len())
         })
     }
+}
+
+fn majority_has(set: &[usize], has: &impl Fn(usize) -> bool) -> bool {
+    set.iter().filter(|witness| has(**witness)).count() >= majority(set.len())
 }
 
 #[cfg(test)]

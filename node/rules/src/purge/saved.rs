@@ -9,6 +9,7 @@ use super::{
     event::{Event, PurgeId},
     guard::{Marks, SiteFloors},
     position::Position,
+    roll::Roll,
     witness::{Cursor, Record},
 };
 
@@ -29,10 +30,23 @@ pub struct Saved {
     pub unseen: Vec<Arc<Event>>,
     /// How far each witness's log was heard.
     pub cursors: Vec<(NodeId, Cursor)>,
+    /// The same, where they have to be heard again because this node begins a log of its own.
+    pub cursors_before: Vec<(NodeId, Cursor)>,
     /// This node's own log, if it is a witness and has one.
     pub witness: Option<SavedWitness>,
     /// Events this node took from applications and that are not known to be on a majority.
     pub outbox: Vec<Arc<Event>>,
+    /// The witnesses that it was last started with; none in a file of before that was kept.
+    pub roll: Option<SavedRoll>,
+}
+
+/// The witnesses that a node was last started with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SavedRoll {
+    /// Their roll.
+    pub roll: Roll,
+    /// Whether the node knows that the new ones of it have taken over.
+    pub complete: bool,
 }
 
 /// A witness's log as it was saved.
@@ -84,6 +98,12 @@ pub struct Delta {
     pub records: Vec<Arc<Record>>,
     /// Events to keep in the outbox (`Some`) or no longer (`None`).
     pub outbox: BTreeMap<PurgeId, Option<Arc<Event>>>,
+    /// The witnesses from now on.
+    pub roll: Option<SavedRoll>,
+    /// Whether the own log, as far as it was written before this delta, counts no more.
+    pub forget_log: bool,
+    /// Whether the others' logs count as not read, as far as that was written before this delta.
+    pub forget_cursors: bool,
 }
 
 impl Delta {
@@ -101,5 +121,8 @@ impl Delta {
             && self.witness.is_none()
             && self.records.is_empty()
             && self.outbox.is_empty()
+            && self.roll.is_none()
+            && !self.forget_log
+            && !self.forget_cursors
     }
 }

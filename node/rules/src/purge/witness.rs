@@ -10,7 +10,6 @@ use siphasher::sip::SipHasher24;
 
 use super::{
     event::{Event, PurgeId},
-    members::majority,
     quorum::Electorate,
     saved::{SavedWitness, WitnessState},
 };
@@ -125,6 +124,7 @@ pub struct Witness {
     order: VecDeque<(PurgeId, u64)>,
     window: VecDeque<Arc<Record>>,
     recovery: Option<Recovery>,
+    electorate: Electorate,
     /// Per other witness: up to which place it has what we have.
     held: Vec<u64>,
     own: usize,
@@ -141,6 +141,10 @@ struct Recovery {
     silent: BTreeSet<usize>,
     /// Some source had lost its beginning: then ours is incomplete, too.
     incomplete: bool,
+    /// It is new among the witnesses, and waits to have read the old ones.
+    waits: bool,
+    /// It is new, and has.
+    joined: bool,
     /// Enough was read; it votes when everything up to this place is on disk.
     until: Option<u64>,
 }
@@ -172,6 +176,18 @@ impl Witness {
         witness
     }
 
+    /// The same log while the set of witnesses is being changed. One that is only coming does not vote before it has read
+    /// the old ones: see [`Witness::handle_handed_over`]. What those had dropped, whoever goes over to the new set has heard
+    /// or jumped over before: its log is whole without that.
+    #[must_use]
+    pub fn under(mut self, electorate: Electorate) -> Self {
+        if let Some(recovery) = &mut self.recovery {
+            recovery.waits = !electorate.present(self.own);
+        }
+        self.electorate = electorate;
+        self
+    }
+
     fn empty(state: WitnessState, head: (u64, u64), own: usize, witnesses: usize, keep: u64) -> Self {
         let recovery = (!state.voting).then(Recovery::default);
         Self {
@@ -182,6 +198,7 @@ impl Witness {
             order: VecDeque::new(),
             window: VecDeque::new(),
             recovery,
+            electorate: Electorate::of(witnesses),
             held: vec![0; witnesses],
             own,
             keep,
@@ -223,9 +240,20 @@ impl Witness {
         }
     }
 
+    /// Everything that the old set alone agreed on was read and appended here.
+    pub fn handle_handed_over(&mut self) {
+        if let Some(recovery) = &mut self.recovery
+            && recovery.until.is_none()
+            && std::mem::take(&mut recovery.waits)
+        {
+            recovery.joined = true;
+            self.recover_further();
+        }
+    }
+
     /// Everything that another witness last said to have on disk was read from it and appended here.
     pub fn handle_confirmed(&mut self, witness: usize, voting: bool, compacted: bool) {
-        let (others, own) = (self.held.len().saturating_sub(1), self.own);
+        let own = self.own;
         let Some(recovery) = &mut self.recovery else { return };
         if witness == own || recovery.until.is_some() {
             return;
@@ -233,7 +261,7 @@ impl Witness {
         let heard = if voting { &mut recovery.voting } else { &mut recovery.silent };
         heard.insert(witness);
         recovery.incomplete |= compacted;
-        self.recover_with(others);
+        self.recover_further();
     }
 
     /// What a reader's cursor says about this log.
@@ -274,10 +302,9 @@ impl Witness {
     /// caller reads that record's chain value from disk and gives it to [`Witness::handle_compact`].
     #[must_use]
     pub fn poll_compact(&self) -> Option<u64> {
-        let mut held = self.held.clone();
-        held[self.own] = self.durable.0;
-        held.sort_unstable_by(|a, b| b.cmp(a));
-        let everywhere = held[majority(held.len()) - 1];
+        let held =
+            |witness: usize| if witness == self.own { Some(self.durable.0) } else { self.held.get(witness).copied() };
+        let everywhere = self.electorate.agreed(held)?;
         let last = self.durable.0.saturating_sub(self.keep).min(everywhere);
         // in steps, so that it is not done for every record
         (last >= self.state.base + self.keep / 16).then_some(last)
@@ -343,27 +370,28 @@ impl Witness {
     }
 
     fn recover(&mut self) {
-        self.recovery = Some(Recovery::default());
+        let waits = !self.electorate.present(self.own);
+        self.recovery = Some(Recovery { waits, ..Recovery::default() });
         // a witness that is alone has nobody to ask
-        self.recover_with(self.held.len().saturating_sub(1));
+        self.recover_further();
     }
 
     /// Enough others: so many voting ones that every majority without this node is met, or simply all of them (a new
-    /// realm, in which nobody votes yet).
-    fn recover_with(&mut self, others: usize) {
-        let (electorate, own) = (Electorate::of(self.held.len()), self.own);
-        let head = self.head.0;
+    /// realm, or new witnesses: who of them does not vote has never voted).
+    fn recover_further(&mut self) {
+        let (own, head) = (self.own, self.head.0);
         let Some(recovery) = &mut self.recovery else { return };
-        let met = electorate.recovered(own, |witness| recovery.voting.contains(&witness));
-        let all = recovery.voting.union(&recovery.silent).count() >= others;
-        if met || all {
+        let Recovery { voting, silent, .. } = &*recovery;
+        let met = self.electorate.recovered(own, |witness| voting.contains(&witness));
+        let all = self.electorate.all_others(own, |witness| voting.contains(&witness) || silent.contains(&witness));
+        if (met || all) && !recovery.waits {
             recovery.until = Some(head);
             self.handle_durable(self.durable.0);
         }
     }
 
     fn vote(&mut self) {
-        let incomplete = self.recovery.take().is_some_and(|recovery| recovery.incomplete);
+        let incomplete = self.recovery.take().is_some_and(|recovery| recovery.incomplete && !recovery.joined);
         self.state.voting = true;
         self.changed = true;
         if incomplete {

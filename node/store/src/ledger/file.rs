@@ -1,7 +1,7 @@
 //! One realm's file.
 //!
 //! ```text
-//! meta     "version" "life" "secret" "boot" "floor" "floor_soft" "witness" -> bytes
+//! meta     "version" "life" "secret" "boot" "floor" "floor_soft" "witness" "roll" -> bytes
 //! marks    (site, key hash)  -> (hard, soft)          positions of the last purges
 //! floors   site              -> (hard, soft)
 //! known    position          -> (request, id)         what was applied
@@ -19,7 +19,7 @@ use std::{
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use rules::purge::{Delta, Event, PurgeId, RealmSecret, Record, Saved, WitnessState};
-use wire::purge::{decode_record, encode_event, encode_record};
+use wire::purge::{decode_record, encode_event, encode_record, encode_roll};
 
 use super::{
     LedgerError,
@@ -238,6 +238,9 @@ fn write_heard(transaction: &WriteTransaction, delta: &Delta) -> Result<(), redb
             known.pop_first()?;
         }
     }
+    if delta.forget_cursors {
+        transaction.delete_table(CURSORS)?;
+    }
     let mut cursors = transaction.open_table(CURSORS)?;
     for (witness, cursor) in &delta.cursors {
         cursors.insert(witness.as_str(), (cursor.epoch, cursor.seq, cursor.chain))?;
@@ -264,6 +267,13 @@ fn write_events(
 }
 
 fn write_log(transaction: &WriteTransaction, delta: &Delta) -> Result<(), redb::Error> {
+    if delta.forget_log {
+        transaction.delete_table(LOG)?;
+        transaction.open_table(META)?.remove("witness")?;
+    }
+    if let Some(roll) = &delta.roll {
+        transaction.open_table(META)?.insert("roll", encode_roll(roll).as_slice())?;
+    }
     let mut log = transaction.open_table(LOG)?;
     for record in &delta.records {
         let mut bytes = Vec::new();

@@ -8,7 +8,7 @@ use rules::purge::{
     Cursor, Event, Marks, Position, PurgeId, RealmSecret, Record, Saved, SavedWitness, SiteFloors, WINDOW_MAX,
     WitnessState,
 };
-use wire::purge::{decode_event, decode_record};
+use wire::purge::{decode_event, decode_record, decode_roll};
 
 use super::file::{CURSORS, Chance, FLOORS, KNOWN, LOG, Life, MARKS, META, OUTBOX, Past, UNSEEN, VERSION, begin_write};
 
@@ -64,7 +64,8 @@ pub(super) fn begin(db: &Database, chance: Chance) -> Result<(Life, Saved, Past)
         meta.insert("boot", life.boot.to_be_bytes().as_slice())?;
         let floors = (number(&meta, "floor")?.unwrap_or(0), number(&meta, "floor_soft")?.unwrap_or(0));
         let witness = meta.get("witness")?.map(|state| state.value().to_vec());
-        (life, saved(&transaction, floors, witness)?, past)
+        let roll = meta.get("roll")?.map(|roll| decode_roll(roll.value()).map_err(|_| broken("roll"))).transpose()?;
+        (life, Saved { roll, ..saved(&transaction, floors, witness)? }, past)
     };
     transaction.commit()?;
     Ok((life, saved, past))

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use region_config::RealmId;
-use rules::purge::{Event, Position, PurgeId};
+use rules::purge::{Event, Position, PurgeId, RollSum};
 
 use super::{
     MESSAGE_VERSION,
     event::{encode_event, take_event},
     message_version,
+    roll::{put_sum, take_sum},
 };
 use crate::message::{MESSAGE_BYTES_MAX, MessageFault, Reader, put_count, put_text};
 
@@ -20,6 +21,8 @@ pub const BATCH_EVENTS_MAX: usize = 4_096;
 pub struct Request {
     /// The realm that they belong to.
     pub realm: RealmId,
+    /// The witnesses that the sender was started with.
+    pub roll: RollSum,
     /// Whether the receiver is to append them to its log as a witness. It applies them in any case.
     pub store: bool,
     /// The events, at most [`BATCH_EVENTS_MAX`].
@@ -70,6 +73,77 @@ pub enum Refusal {
     /// The request could not be read.
     #[error("the request is malformed")]
     Malformed,
+    /// The witness knows a later version of the set of witnesses than who asks.
+    #[error("the realm's witnesses were changed: the other node has a later version of them in its config")]
+    Sealed,
+    /// The witness has other witnesses under the same version, or others from which no step leads to these.
+    #[error("the other node has other witnesses in its config")]
+    Differs,
+    /// The witness does not know yet that the set that was before has handed over.
+    #[error("the other node does not know yet that the new witnesses have taken over")]
+    Early,
+}
+
+impl Refusal {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::NotMember,
+        Self::Stopped,
+        Self::NotVoting,
+        Self::Full,
+        Self::Malformed,
+        Self::Sealed,
+        Self::Differs,
+        Self::Early,
+    ];
+
+    /// The word for it in metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NotMember => "not-member",
+            Self::Stopped => "stopped",
+            Self::NotVoting => "not-voting",
+            Self::Full => "full",
+            Self::Malformed => "malformed",
+            Self::Sealed => "sealed",
+            Self::Differs => "differs",
+            Self::Early => "early",
+        }
+    }
+
+    /// Whether it is about the set of witnesses: then one of the two has to be started with another config.
+    #[must_use]
+    pub fn is_of_the_roll(self) -> bool {
+        matches!(self, Self::Sealed | Self::Differs | Self::Early)
+    }
+}
+
+pub(super) fn put_refusal(out: &mut Vec<u8>, why: Refusal) {
+    out.push(match why {
+        Refusal::NotMember => 1,
+        Refusal::Stopped => 2,
+        Refusal::NotVoting => 3,
+        Refusal::Full => 4,
+        Refusal::Malformed => 5,
+        Refusal::Sealed => 6,
+        Refusal::Differs => 7,
+        Refusal::Early => 8,
+    });
+}
+
+pub(super) fn take_refusal(reader: &mut Reader<'_>) -> Result<Refusal, MessageFault> {
+    Ok(match reader.u8("refusal")? {
+        1 => Refusal::NotMember,
+        2 => Refusal::Stopped,
+        3 => Refusal::NotVoting,
+        4 => Refusal::Full,
+        5 => Refusal::Malformed,
+        6 => Refusal::Sealed,
+        7 => Refusal::Differs,
+        8 => Refusal::Early,
+        other => return Err(MessageFault::Unknown { what: "refusal", found: other.into() }),
+    })
 }
 
 /// Writes a request.
@@ -77,6 +151,7 @@ pub enum Refusal {
 pub fn encode_request(request: &Request) -> Vec<u8> {
     let mut out = vec![MESSAGE_VERSION, if request.store { 2 } else { 1 }];
     put_text(&mut out, request.realm.as_str());
+    put_sum(&mut out, request.roll);
     put_count(&mut out, request.events.len());
     for sent in &request.events {
         out.extend_from_slice(&sent.taken_unix_us.to_be_bytes());
@@ -97,6 +172,7 @@ pub fn decode_request(bytes: &[u8]) -> Result<Request, MessageFault> {
         other => return Err(MessageFault::Unknown { what: "kind of request", found: other.into() }),
     };
     let realm = realm(&mut reader)?;
+    let roll = take_sum(&mut reader)?;
     let count = reader.count("events", BATCH_EVENTS_MAX)?;
     let events = (0..count).map(|_| {
         let taken_unix_us = reader.u64("time")?;
@@ -104,7 +180,7 @@ pub fn decode_request(bytes: &[u8]) -> Result<Request, MessageFault> {
     });
     let events = events.collect::<Result<_, MessageFault>>()?;
     reader.end()?;
-    Ok(Request { realm, store, events })
+    Ok(Request { realm, roll, store, events })
 }
 
 /// Writes an answer.
@@ -130,16 +206,10 @@ pub fn encode_answer(answer: &Answer) -> Vec<u8> {
                 out.extend_from_slice(&position.0.to_be_bytes());
             }
         }
-        Answer::Refused(why) => out.extend([
-            3,
-            match why {
-                Refusal::NotMember => 1,
-                Refusal::Stopped => 2,
-                Refusal::NotVoting => 3,
-                Refusal::Full => 4,
-                Refusal::Malformed => 5,
-            },
-        ]),
+        Answer::Refused(why) => {
+            out.push(3);
+            put_refusal(&mut out, *why);
+        }
     }
     out
 }
@@ -165,14 +235,7 @@ pub fn decode_answer(bytes: &[u8]) -> Result<Answer, MessageFault> {
             });
             Answer::Stored { epoch, places: places.collect::<Result<_, MessageFault>>()? }
         }
-        3 => Answer::Refused(match reader.u8("refusal")? {
-            1 => Refusal::NotMember,
-            2 => Refusal::Stopped,
-            3 => Refusal::NotVoting,
-            4 => Refusal::Full,
-            5 => Refusal::Malformed,
-            other => return Err(MessageFault::Unknown { what: "refusal", found: other.into() }),
-        }),
+        3 => Answer::Refused(take_refusal(&mut reader)?),
         other => return Err(MessageFault::Unknown { what: "kind of answer", found: other.into() }),
     };
     reader.end()?;

@@ -3,20 +3,21 @@
 use std::sync::Arc;
 
 use region_config::RealmId;
-use rules::purge::{Cursor, LogHead, Record, TailStart};
+use rules::purge::{Cursor, LogHead, Record, RollSum, Stand, TailStart};
 
 use super::{
     MESSAGE_VERSION,
     event::{encode_record, take_record},
-    ledger::{BATCH_EVENTS_MAX, realm, sized},
+    ledger::{BATCH_EVENTS_MAX, Refusal, put_refusal, realm, sized, take_refusal},
+    roll::{put_stand, put_sum, take_stand, take_sum},
 };
 use crate::message::{MessageFault, Reader, put_count, put_text};
 
 /// One frame of a tail, in either direction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TailFrame {
-    /// Reader: which log.
-    Tail(RealmId),
+    /// Reader: which log, and the witnesses that it was started with.
+    Tail(RealmId, RollSum),
     /// Witness: what it has; as an answer to a poll, with its number (else 0).
     Head {
         /// The poll that it answers.
@@ -25,6 +26,8 @@ pub enum TailFrame {
         head: LogHead,
         /// Its wall clock, in ms since the Unix epoch: to find clocks that are wrong, and for nothing else.
         unix_ms: u64,
+        /// How it stands in a change of the witnesses.
+        stand: Stand,
     },
     /// Reader: where to go on.
     Start(TailStart),
@@ -41,6 +44,8 @@ pub enum TailFrame {
     Held(u64),
     /// Reader: where does the log end now?
     Poll(u64),
+    /// Witness: it does not serve this reader.
+    Refused(Refusal),
 }
 
 /// Writes a frame.
@@ -48,15 +53,17 @@ pub enum TailFrame {
 pub fn encode_tail(frame: &TailFrame) -> Vec<u8> {
     let mut out = vec![MESSAGE_VERSION];
     match frame {
-        TailFrame::Tail(realm) => {
+        TailFrame::Tail(realm, roll) => {
             out.push(1);
             put_text(&mut out, realm.as_str());
+            put_sum(&mut out, *roll);
         }
-        TailFrame::Head { nonce, head, unix_ms } => {
+        TailFrame::Head { nonce, head, unix_ms, stand } => {
             out.push(2);
             out.extend_from_slice(&nonce.to_be_bytes());
             put_head(&mut out, head);
             out.extend_from_slice(&unix_ms.to_be_bytes());
+            put_stand(&mut out, *stand);
         }
         TailFrame::Start(start) => {
             out.push(3);
@@ -83,6 +90,10 @@ pub fn encode_tail(frame: &TailFrame) -> Vec<u8> {
             out.push(7);
             out.extend_from_slice(&nonce.to_be_bytes());
         }
+        TailFrame::Refused(why) => {
+            out.push(8);
+            put_refusal(&mut out, *why);
+        }
     }
     out
 }
@@ -94,9 +105,10 @@ pub fn encode_tail(frame: &TailFrame) -> Vec<u8> {
 pub fn decode_tail(bytes: &[u8]) -> Result<TailFrame, MessageFault> {
     let mut reader = sized(bytes)?;
     let frame = match reader.u8("kind of frame")? {
-        1 => TailFrame::Tail(realm(&mut reader)?),
+        1 => TailFrame::Tail(realm(&mut reader)?, take_sum(&mut reader)?),
         2 => {
-            TailFrame::Head { nonce: reader.u64("poll")?, head: take_head(&mut reader)?, unix_ms: reader.u64("clock")? }
+            let (nonce, head) = (reader.u64("poll")?, take_head(&mut reader)?);
+            TailFrame::Head { nonce, head, unix_ms: reader.u64("clock")?, stand: take_stand(&mut reader)? }
         }
         3 => {
             let (epoch, seq, chain) = (reader.u64("cursor")?, reader.u64("cursor")?, reader.u64("cursor")?);
@@ -112,6 +124,7 @@ pub fn decode_tail(bytes: &[u8]) -> Result<TailFrame, MessageFault> {
         5 => TailFrame::Compacted(take_head(&mut reader)?),
         6 => TailFrame::Held(reader.u64("place")?),
         7 => TailFrame::Poll(reader.u64("poll")?),
+        8 => TailFrame::Refused(take_refusal(&mut reader)?),
         other => return Err(MessageFault::Unknown { what: "kind of frame", found: other.into() }),
     };
     reader.end()?;

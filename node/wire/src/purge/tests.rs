@@ -3,7 +3,9 @@ use std::sync::Arc;
 
 use proptest::{collection::vec, prelude::*};
 use region_config::{NodeId, RealmId, SiteId};
-use rules::purge::{Cursor, Event, Have, LogHead, Mode, Position, PurgeId, PurgeKey, Record, TailStart};
+use rules::purge::{
+    Cursor, Event, Have, LogHead, Mode, Position, PurgeId, PurgeKey, Record, Roll, RollSum, SavedRoll, Stand, TailStart,
+};
 
 use super::*;
 
@@ -36,6 +38,14 @@ fn realm() -> RealmId {
     RealmId::parse("eu").unwrap()
 }
 
+fn roll() -> impl Strategy<Value = RollSum> {
+    any::<[u64; 3]>().prop_map(|[version, nodes, next]| RollSum { version, nodes, next })
+}
+
+fn refusal() -> impl Strategy<Value = Refusal> {
+    proptest::sample::select(Refusal::ALL.to_vec())
+}
+
 fn head() -> impl Strategy<Value = LogHead> {
     (any::<u64>(), 1..u64::MAX / 2, any::<u64>(), 0..u64::MAX / 2, any::<u64>(), any::<bool>()).prop_map(
         |(epoch, base, base_chain, more, chain, voting)| LogHead {
@@ -57,12 +67,12 @@ fn frame() -> impl Strategy<Value = TailFrame> {
     let records =
         (any::<u64>(), vec(record(), 0..4)).prop_map(|(epoch, records)| TailFrame::Records { epoch, records });
     prop_oneof![
-        Just(TailFrame::Tail(realm())),
-        (any::<u64>(), head(), any::<u64>()).prop_map(|(nonce, head, unix_ms)| TailFrame::Head {
-            nonce,
-            head,
-            unix_ms
+        roll().prop_map(|roll| TailFrame::Tail(realm(), roll)),
+        (any::<u64>(), head(), any::<u64>(), any::<(u64, bool)>()).prop_map(|(nonce, head, unix_ms, stand)| {
+            let (version, synced) = stand;
+            TailFrame::Head { nonce, head, unix_ms, stand: Stand { version, synced } }
         }),
+        refusal().prop_map(TailFrame::Refused),
         any::<u64>().prop_map(TailFrame::Poll),
         start,
         records,
@@ -88,13 +98,13 @@ proptest! {
     }
 
     #[test]
-    fn requests_and_answers_come_back(events in vec(event(), 0..5), store: bool, epoch: u64, ids in ids()) {
+    fn requests_and_answers_come_back(events in vec(event(), 0..5), store: bool, epoch: u64, ids in ids(), roll in roll(), why in refusal()) {
         let events = events.into_iter().map(|event| Sent { event, taken_unix_us: epoch });
-        let request = Request { realm: realm(), store, events: events.collect() };
+        let request = Request { realm: realm(), roll, store, events: events.collect() };
         prop_assert_eq!(decode_request(&encode_request(&request)).unwrap(), request);
         let places = ids.iter().map(|id| (*id, (id.0 >> 64) as u64, Position(epoch))).collect();
         let ids = ids.into_iter().map(|id| (id, Position(epoch))).collect();
-        for answer in [Answer::Applied(ids), Answer::Stored { epoch, places }, Answer::Refused(Refusal::Full)] {
+        for answer in [Answer::Applied(ids), Answer::Stored { epoch, places }, Answer::Refused(why)] {
             prop_assert_eq!(decode_answer(&encode_answer(&answer)).unwrap(), answer);
         }
     }
@@ -140,6 +150,7 @@ proptest! {
 fn read_all(bytes: &[u8]) {
     let _fine = (decode_event(bytes), decode_record(bytes), decode_request(bytes));
     let _fine = (decode_answer(bytes), decode_tail(bytes), decode_have(bytes), decode_batch(bytes));
+    let _fine = decode_roll(bytes);
 }
 
 #[test]
@@ -161,17 +172,18 @@ fn limits_are_kept() {
         decode_request(&vec![2; 1 << 21]).unwrap_err().to_string(),
         "the message has 2097152 bytes, at most 1048576 are allowed"
     );
-    let mut request = vec![2, 1, 0, 2, b'e', b'u'];
+    let mut request = vec![3, 1, 0, 2, b'e', b'u'];
+    request.extend_from_slice(&[0; 24]);
     request.extend_from_slice(&5000u16.to_be_bytes());
     assert!(matches!(decode_request(&request), Err(MessageFault::Limit { what: "events", .. })));
-    let mut have = vec![2; 17];
+    let mut have = vec![3; 17];
     have.extend_from_slice(&[0, 8]);
     assert!(matches!(decode_have(&have), Err(MessageFault::Limit { what: "cursors", .. })));
 }
 
 #[test]
 fn another_version_is_told_apart() {
-    assert_eq!(decode_tail(&[3, 6, 0, 0, 0, 0, 0, 0, 0, 0]), Err(MessageFault::Version(3)));
+    assert_eq!(decode_tail(&[2, 6, 0, 0, 0, 0, 0, 0, 0, 0]), Err(MessageFault::Version(2)));
 }
 
 #[test]
@@ -183,9 +195,21 @@ fn the_largest_event_fits_into_a_message() {
     assert!(
         decode_request(&encode_request(&Request {
             realm: realm(),
+            roll: RollSum { version: 1, nodes: 2, next: 3 },
             store: true,
             events: vec![Sent { event: Arc::new(largest), taken_unix_us: 0 }]
         }))
         .is_ok()
     );
+}
+
+#[test]
+fn what_a_node_remembers_of_its_witnesses_comes_back() {
+    let names = |names: &[&str]| names.iter().map(|name| NodeId::parse(name).unwrap()).collect();
+    for (next, complete) in [(names(&[]), false), (names(&["b", "c", "d"]), true)] {
+        let saved = SavedRoll { roll: Roll { version: 7, nodes: names(&["a", "b", "c"]), next }, complete };
+        let bytes = encode_roll(&saved);
+        assert_eq!(decode_roll(&bytes).unwrap(), saved);
+        assert!((0..bytes.len()).all(|len| decode_roll(&bytes[..len]).is_err()));
+    }
 }

@@ -12,6 +12,7 @@ mod steering;
 mod stream;
 mod stream_secured;
 mod tokens;
+mod witnesses;
 
 use crate::harness::fleet::{CALIFORNIAN, FREE, Fleet, GERMAN};
 use std::time::Duration;

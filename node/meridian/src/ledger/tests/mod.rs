@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+mod change;
 pub(super) mod local;
 mod mesh;
 
@@ -10,7 +11,7 @@ use std::{
 
 use region_config::{
     Class, Config, HostPattern, JurisdictionId, Limits, Node as ConfigNode, NodeConfig, NodeId, PathPattern, Policy,
-    RealmId, Region, RegionId, Route, Site, SiteId, TenantId,
+    RealmId, Region, RegionId, Route, Site, SiteId, TenantId, WitnessSet,
 };
 use rules::purge::{Acknowledged, Mode, Position, PurgeKey, Receipt, Standing, Wait};
 use store::ledger::FaultyDisk;
@@ -18,7 +19,7 @@ use store::ledger::FaultyDisk;
 use wire::purge::Sent;
 
 use self::local::{Hub, Port};
-use super::{Ledgers, Peer, Purge, PurgeFault, Realm, carrier::Carrier};
+use super::{Ledgers, LedgersFault, Peer, Purge, PurgeFault, Realm, carrier::Carrier};
 use crate::{clock, peers::Kind, tasks::Tasks};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -125,15 +126,21 @@ impl Fleet {
     }
 
     fn start(&mut self, index: usize) {
+        self.start_with(index, None).unwrap();
+    }
+
+    /// Starts a node whose config has this set of witnesses.
+    fn start_with(&mut self, index: usize, set: Option<WitnessSet>) -> Result<(), LedgersFault> {
         let (name, here) = self.table[index];
         let here = JurisdictionId::parse(here).unwrap();
         let tasks = Tasks::new();
         let me = Peer { node: node(name), jurisdiction: here.clone() };
         let carrier = Carrier::Local(Port { me: me.clone(), hub: Arc::clone(&self.hub) });
-        let config = config(name, &self.table);
-        let ledgers = Ledgers::open_on(&config, &here, &self.disks[index], Some(&carrier), &tasks).unwrap();
+        let config = Config { witnesses: set.into_iter().collect(), ..config(name, &self.table) };
+        let ledgers = Ledgers::open_on(&config, &here, &self.disks[index], Some(&carrier), &tasks)?;
         self.hub.started(me, Arc::clone(&ledgers), tasks.clone());
         self.nodes[index] = Some(Running { ledgers, tasks });
+        Ok(())
     }
 
     /// Takes the power away from a node.
@@ -457,6 +464,7 @@ async fn a_pinned_realm_stays_inside_and_refuses_those_outside() {
     let event = rules::purge::Event::new(care.site, care.mode, care.keys, "forged".to_owned()).unwrap();
     let request = wire::purge::Request {
         realm: eu.clone(),
+        roll: rules::purge::RollSum { version: 0, nodes: 0, next: 0 },
         store: true,
         events: vec![Sent { event: Arc::new(event), taken_unix_us: 0 }],
     };
@@ -467,7 +475,13 @@ async fn a_pinned_realm_stays_inside_and_refuses_those_outside() {
     assert_eq!(answer, wire::purge::Answer::Refused(wire::purge::Refusal::NotMember));
     assert_eq!(ledgers(0).realm(&eu).unwrap().position(), before);
     let (mut line, _) = port.open(&fleet.name(0), Kind::Tail).await.unwrap();
-    line.send.frame(&wire::purge::encode_tail(&wire::purge::TailFrame::Tail(eu))).await.unwrap();
+    line.send
+        .frame(&wire::purge::encode_tail(&wire::purge::TailFrame::Tail(
+            eu,
+            rules::purge::RollSum { version: 0, nodes: 0, next: 0 },
+        )))
+        .await
+        .unwrap();
     assert!(line.recv.frame().await.is_err(), "the line ends without a word");
     // and nobody inside sends to a node whose certificate is for elsewhere
     let inside = Peer { node: fleet.name(0), jurisdiction: JurisdictionId::parse("eu").unwrap() };

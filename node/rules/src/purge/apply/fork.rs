@@ -30,6 +30,9 @@ impl Apply {
             unseen: self.unseen.clone(),
             ring: self.ring.clone(),
             cursors: self.cursors.clone(),
+            before: self.before.clone(),
+            has_past: self.has_past,
+            coming: self.coming.clone(),
             heads: self.heads.clone(),
             delta: self.delta.clone(),
         }

@@ -15,6 +15,7 @@ impl Witness {
             ..*recovery
         });
         Self {
+            electorate: self.electorate.clone(),
             ids: self.ids.clone(),
             order: self.order.clone(),
             window: self.window.clone(),
@@ -29,8 +30,8 @@ impl Witness {
     #[doc(hidden)]
     pub fn trace(&self, into: &mut impl Hasher) {
         (self.state, self.head, self.durable, &self.order, &self.held, self.fresh.len(), self.changed).hash(into);
-        if let Some(Recovery { voting, silent, incomplete, until }) = &self.recovery {
-            (voting, silent, incomplete, until).hash(into);
+        if let Some(Recovery { voting, silent, incomplete, waits, joined, until }) = &self.recovery {
+            (voting, silent, incomplete, waits, joined, until).hash(into);
         }
     }
 }

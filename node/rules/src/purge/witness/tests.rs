@@ -153,3 +153,60 @@ fn a_log_goes_on_where_it_ended() {
     assert_eq!(again.handle_event(&event(3)), Append::At { seq: 3, new: false });
     assert_eq!(again.handle_event(&event(11)), Append::At { seq: 11, new: true });
 }
+
+/// The log of witness 3, which is new: 0, 1 and 2 are replaced by 2, 3 and 4.
+fn coming() -> Witness {
+    Witness::without_past(7, 3, 5, 100).under(Electorate::joint(vec![0, 1, 2], vec![2, 3, 4]))
+}
+
+#[test]
+fn a_new_witness_votes_when_it_has_read_the_old_ones_and_met_the_other_new_ones() {
+    let mut witness = coming();
+    witness.handle_confirmed(2, true, false);
+    witness.handle_confirmed(4, false, false);
+    assert!(!witness.voting(), "it has met the new ones, but not read the old ones");
+    witness.handle_event(&event(1));
+    witness.handle_handed_over();
+    assert!(!witness.voting(), "what it read is not on disk");
+    witness.handle_durable(1);
+    assert!(witness.voting());
+
+    let mut witness = coming();
+    witness.handle_handed_over();
+    witness.handle_confirmed(0, true, false);
+    witness.handle_confirmed(1, true, false);
+    assert!(!witness.voting(), "it may be one that lost what it had stored with other new ones");
+    witness.handle_confirmed(2, true, false);
+    assert!(!witness.voting());
+    witness.handle_confirmed(4, true, false);
+    assert!(witness.voting());
+}
+
+#[test]
+fn a_new_witness_is_whole_without_what_the_old_ones_have_dropped() {
+    let mut witness = coming();
+    for (other, voting) in [(0, true), (1, true), (2, true), (4, false)] {
+        witness.handle_confirmed(other, voting, true);
+    }
+    witness.handle_handed_over();
+    assert!(witness.voting());
+    assert_eq!(witness.head().base, 1, "so nobody who reads it has to jump");
+}
+
+#[test]
+fn during_a_change_only_what_majorities_of_both_sets_hold_is_dropped() {
+    let mut witness = Witness::without_past(7, 0, 5, 100);
+    for other in 1..5 {
+        witness.handle_confirmed(other, false, false);
+    }
+    let mut witness = witness.under(Electorate::joint(vec![0, 1, 2], vec![2, 3, 4]));
+    for key in 1..=300 {
+        witness.handle_event(&event(key));
+    }
+    witness.handle_durable(300);
+    witness.handle_held(1, 300);
+    witness.handle_held(2, 300);
+    assert_eq!(witness.poll_compact(), None, "one of the new ones has it");
+    witness.handle_held(4, 250);
+    assert_eq!(witness.poll_compact(), Some(200));
+}
