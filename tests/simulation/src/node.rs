@@ -304,7 +304,9 @@ async fn live(stage: Arc<Stage>, index: usize) {
     stage.note(Some(index), Event::Start { boot });
     let tasks = Tasks::new();
     let links = port(&stage, index);
-    let config = fleet::config(index, stage.tight_ms);
+    let version = stage.published.load(Relaxed);
+    ground.version.store(version, Relaxed);
+    let config = fleet::config(index, stage.tight_ms, stage.change.as_ref().map(|change| change.set(version)));
     let opened = Ledgers::simulated(&config, &jurisdiction(), &ground.disk, Arc::clone(&links), &tasks);
     let ledgers = match opened {
         Ok(ledgers) => ledgers,
@@ -323,6 +325,10 @@ async fn live(stage: Arc<Stage>, index: usize) {
     while let Some(what) = incoming.recv().await {
         if !std::mem::replace(&mut has_caught_up, node.realm.caught_up()) && has_caught_up {
             node.note(Event::CaughtUp);
+        }
+        if stage.change.is_some() && !ground.is_complete.load(Relaxed) {
+            let is_complete = node.realm.standing().change.is_some_and(|change| change.complete);
+            ground.is_complete.store(is_complete, Relaxed);
         }
         let this = Arc::clone(&node);
         match what {
