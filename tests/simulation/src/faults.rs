@@ -10,6 +10,7 @@ use fastrand::Rng;
 use turmoil::Sim;
 
 use crate::{
+    fleet::Change,
     log::{Event, NAMES, NODES, REGIONS},
     stage::Stage,
 };
@@ -52,6 +53,12 @@ enum Action {
     Forget {
         node: usize,
     },
+    /// The operator has new witnesses in the config, with this version.
+    Publish(u32),
+    /// And starts a node with it.
+    Roll {
+        node: usize,
+    },
     /// The power fails at the next acknowledgement.
     Lurk,
     /// Or now, if there was none.
@@ -62,6 +69,9 @@ enum Action {
 #[derive(Debug)]
 pub struct Faults {
     rng: Rng,
+    /// For the change of the witnesses.
+    apart: Rng,
+    change: Option<Change>,
     queue: BinaryHeap<Reverse<(u64, u64)>>,
     actions: BTreeMap<u64, Action>,
     count: u64,
@@ -72,9 +82,11 @@ pub struct Faults {
 impl Faults {
     /// Draws the faults of a run up to `until_ms`.
     #[must_use]
-    pub fn new(rng: &mut Rng, until_ms: u64) -> Self {
+    pub fn new(rng: &mut Rng, apart: Rng, until_ms: u64, change: Option<Change>) -> Self {
         let mut faults = Self {
             rng: rng.fork(),
+            apart,
+            change,
             queue: BinaryHeap::new(),
             actions: BTreeMap::new(),
             count: 0,
@@ -82,6 +94,10 @@ impl Faults {
             is_lurking: false,
         };
         faults.draw(until_ms);
+        if faults.change.is_some() {
+            let at_ms = faults.apart.u64(500..3_000);
+            faults.at(at_ms, Action::Publish(2));
+        }
         faults
     }
 
@@ -99,8 +115,9 @@ impl Faults {
                 30..37 => self.swizzle(at_ms, until),
                 37..60 => self.down(node, at_ms, until, false),
                 60..65 => {
-                    let disk_lost = may_lose_witness || !WITNESSES.contains(&node);
-                    may_lose_witness &= !WITNESSES.contains(&node);
+                    let is_witness = self.change.as_ref().map_or(WITNESSES.contains(&node), |it| it.touches(node));
+                    let disk_lost = may_lose_witness || !is_witness;
+                    may_lose_witness &= !is_witness;
                     self.down(node, at_ms, until, disk_lost);
                 }
                 65..71 => {
@@ -226,6 +243,8 @@ impl Faults {
                     self.is_lurking = true;
                 }
                 Some(Action::Power) if self.is_lurking => self.power_fails(sim, stage, now_ms),
+                Some(Action::Publish(version)) => self.publish(version, stage, now_ms),
+                Some(Action::Roll { node }) => self.roll(node, sim, stage, now_ms),
                 Some(action) => self.act(action, sim, stage),
                 None => {}
             }
@@ -233,6 +252,33 @@ impl Faults {
         if self.is_lurking && stage.has_acked.load(Relaxed) {
             self.power_fails(sim, stage, now_ms);
         }
+        // as the handbook says: the second step when every node says so
+        if stage.published.load(Relaxed) == 2 && stage.nodes.iter().all(|node| node.is_complete.load(Relaxed)) {
+            self.publish(3, stage, now_ms);
+        }
+    }
+
+    /// The config has other witnesses from now on, and nodes are started with it one after the other, in any order.
+    fn publish(&mut self, version: u32, stage: &Arc<Stage>, now_ms: u64) {
+        stage.published.store(version, Relaxed);
+        stage.note(
+            None,
+            Event::Fault(format!("witnesses: {:?}", self.change.as_ref().map(|change| change.set(version)))),
+        );
+        for node in 0..NODES {
+            let at_ms = now_ms + self.apart.u64(0..2_500);
+            self.at(at_ms, Action::Roll { node });
+        }
+    }
+
+    /// A node that does not run starts with the new config by itself.
+    fn roll(&mut self, node: usize, sim: &mut Sim<'_>, stage: &Arc<Stage>, now_ms: u64) {
+        if self.is_down[node] || stage.nodes[node].version.load(Relaxed) == stage.published.load(Relaxed) {
+            return;
+        }
+        self.kill(node, false, sim, stage);
+        let back_ms = now_ms + self.apart.u64(20..600);
+        self.at(back_ms, Action::Start(node));
     }
 
     /// Ends all faults at once, and starts what is down.
@@ -241,7 +287,8 @@ impl Faults {
         self.is_lurking = false;
         for node in 0..NODES {
             // a disk that has failed is believed again by a new process only
-            if stage.nodes[node].has_failed.load(Relaxed) {
+            let is_behind = stage.nodes[node].version.load(Relaxed) != stage.published.load(Relaxed);
+            if is_behind || stage.nodes[node].has_failed.load(Relaxed) {
                 self.act(Action::Kill { node, disk_lost: false }, sim, stage);
             }
         }
@@ -271,7 +318,7 @@ impl Faults {
                 stage.nodes[node].has_failed.store(true, Relaxed);
                 told(format!("the disk of {} fails after {after} operations", NAMES[node]));
             }
-            Action::FailDisk { .. } | Action::Lurk | Action::Power => {}
+            Action::FailDisk { .. } | Action::Lurk | Action::Power | Action::Publish(_) | Action::Roll { .. } => {}
             Action::Sync { node, ms } => {
                 stage.nodes[node].sync_ms.store(ms, Relaxed);
                 told(format!("a sync of the disk of {} takes up to {ms} ms", NAMES[node]));
@@ -293,6 +340,7 @@ impl Faults {
         if std::mem::replace(&mut self.is_down[node], true) {
             return;
         }
+        ground.is_complete.store(false, Relaxed);
         stage.note(Some(node), Event::Kill { disk_lost });
         stage.net.lock().kill(node);
         ground.disk.crash(self.rng.u64(1..));

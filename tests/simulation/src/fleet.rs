@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use fastrand::Rng;
 use region_config::{
-    Config, HostPattern, Limits, Node, NodeConfig, PathPattern, Policy, Region, RegionId, Route, Site, StatusFor,
-    TenantId,
+    Config, HostPattern, Limits, Node, NodeConfig, PathPattern, Policy, RealmId, Region, RegionId, Route, Site,
+    StatusFor, TenantId, WitnessSet,
 };
 
 use crate::{
@@ -17,9 +18,52 @@ fn region_id(name: &str) -> RegionId {
     RegionId::parse(name).unwrap_or_else(|_| unreachable!("the name is a name"))
 }
 
+/// The witnesses at first where they change: the first of each region.
+const OLD: [usize; 3] = [0, 2, 4];
+
+/// A change of the witnesses during a run, in the two steps that an operator takes.
+#[derive(Debug, Clone)]
+pub struct Change {
+    new: Vec<usize>,
+}
+
+impl Change {
+    /// Draws the new witnesses: three others, or five.
+    #[must_use]
+    pub fn draw(rng: &mut Rng) -> Self {
+        let mut nodes: Vec<usize> = (0..NODES).collect();
+        loop {
+            rng.shuffle(&mut nodes);
+            let count = if rng.u8(0..4) == 0 { 5 } else { 3 };
+            let new = nodes[..count].to_vec();
+            if !(count == 3 && new.iter().all(|node| OLD.contains(node))) {
+                return Self { new };
+            }
+        }
+    }
+
+    /// Whether a node is a witness before or after it.
+    #[must_use]
+    pub fn touches(&self, node: usize) -> bool {
+        OLD.contains(&node) || self.new.contains(&node)
+    }
+
+    /// What the config says of it in a version: 1 to 3.
+    #[must_use]
+    pub fn set(&self, version: u32) -> WitnessSet {
+        let named = |nodes: &[usize]| nodes.iter().map(|node| node_id(*node)).collect();
+        let (nodes, next) = match version {
+            ..=1 => (named(&OLD), Vec::new()),
+            2 => (named(&OLD), named(&self.new)),
+            3.. => (named(&self.new), Vec::new()),
+        };
+        WitnessSet { realm: RealmId::global(), version: version.into(), nodes, next, written_at: String::new() }
+    }
+}
+
 /// The config of one node. With `tight_ms`, all of the site is tight.
 #[must_use]
-pub fn config(index: usize, tight_ms: Option<u64>) -> Config {
+pub fn config(index: usize, tight_ms: Option<u64>, witnesses: Option<WitnessSet>) -> Config {
     let region = |name: &&str| Region {
         name: region_id(name),
         latitude: 0.0,
@@ -71,7 +115,7 @@ pub fn config(index: usize, tight_ms: Option<u64>) -> Config {
             purge_by_response: false,
         })],
         tokens: vec![],
-        witnesses: vec![],
+        witnesses: witnesses.into_iter().collect(),
         streams: vec![],
         fingerprint: [0; 32],
     }

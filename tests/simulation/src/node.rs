@@ -314,7 +314,9 @@ async fn live(stage: Arc<Stage>, index: usize) {
         Some(mesh) => simulation::Carrier::Mesh(Arc::clone(mesh)),
         None => simulation::Carrier::Links(Arc::clone(&links)),
     };
-    let config = fleet::config(index, stage.tight_ms);
+    let version = stage.published.load(Relaxed);
+    ground.version.store(version, Relaxed);
+    let config = fleet::config(index, stage.tight_ms, stage.change.as_ref().map(|change| change.set(version)));
     let opened = Ledgers::simulated(&config, &jurisdiction(), &ground.disk, carrier, &tasks);
     let ledgers = match opened {
         Ok(ledgers) => ledgers,
@@ -337,6 +339,10 @@ async fn live(stage: Arc<Stage>, index: usize) {
     while let Some(what) = incoming.recv().await {
         if !std::mem::replace(&mut has_caught_up, node.realm.caught_up()) && has_caught_up {
             node.note(Event::CaughtUp);
+        }
+        if stage.change.is_some() && !ground.is_complete.load(Relaxed) {
+            let is_complete = node.realm.standing().change.is_some_and(|change| change.complete);
+            ground.is_complete.store(is_complete, Relaxed);
         }
         let this = Arc::clone(&node);
         match what {

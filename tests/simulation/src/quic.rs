@@ -38,7 +38,7 @@ const UNREAD_MAX: usize = 4;
 /// The mesh of one run of a node. To be called inside its world.
 #[must_use]
 pub fn mesh(stage: &Arc<Stage>, run: (usize, u32), tasks: &Tasks) -> Arc<Mesh> {
-    let config = fleet::config(run.0, stage.tight_ms);
+    let config = fleet::config(run.0, stage.tight_ms, None);
     let socket = Arc::new(Socket { stage: Arc::clone(stage), run });
     let mesh = Mesh::simulated(&config, START_UNIX_MS, socket, tasks.clone());
     mesh.unwrap_or_else(|fault| unreachable!("its config and its certificate are made here: {fault}"))

@@ -17,6 +17,7 @@ use crate::{
     checker::{self, Breach, TICK_MS, Tally, Terms},
     clients::Clients,
     faults::Faults,
+    fleet::Change,
     log::{Event, NAMES},
     net::Packets,
     node,
@@ -50,14 +51,16 @@ pub struct Plan {
     pub planted: Planted,
     /// What carries the lines between nodes.
     pub carrier: Carrier,
+    /// Whether the witnesses change meanwhile.
+    pub changes: bool,
 }
 
 impl Plan {
-    /// The run of a seed: every third one is about liveness.
+    /// The run of a seed: every third one is about liveness, and in every fourth one the witnesses change.
     #[must_use]
     pub fn of(seed: u64) -> Self {
         let mode = if seed.is_multiple_of(3) { Mode::Liveness } else { Mode::Safety };
-        Self { seed, mode, planted: Planted::Nothing, carrier: Carrier::Lines }
+        Self { seed, mode, planted: Planted::Nothing, carrier: Carrier::Lines, changes: seed.is_multiple_of(4) }
     }
 
     /// What was found in this run, and how to see it again.
@@ -152,7 +155,9 @@ pub fn run_all(plans: impl Iterator<Item = Plan> + Send, then: impl Fn(Plan, Out
 pub fn run(plan: Plan) -> Outcome {
     hear_panics();
     let mut rng = Rng::with_seed(plan.seed);
-    let stage = Stage::new(&mut rng, plan.planted, plan.carrier);
+    // drawn apart, so that the same seed without a change is the same run
+    let mut apart = Rng::with_seed(!plan.seed);
+    let stage = Stage::new(&mut rng, plan.planted, plan.carrier, plan.changes.then(|| Change::draw(&mut apart)));
     let mut sim = turmoil::Builder::new()
         .tick_duration(Duration::from_millis(TICK_MS))
         .simulation_duration(Duration::from_secs(3_600))
@@ -166,7 +171,7 @@ pub fn run(plan: Plan) -> Outcome {
     if let Some(tight_ms) = stage.tight_ms {
         stage.note(None, Event::Fault(format!("none, but a promise: nothing staler than {tight_ms} ms")));
     }
-    let mut faults = Faults::new(&mut rng, faults_ms);
+    let mut faults = Faults::new(&mut rng, apart, faults_ms, stage.change.clone());
     let mut clients = Clients::new(&mut rng);
     let end_ms = if plan.mode == Mode::Safety { faults_ms } else { faults_ms + CALM_MS + LAST_MS };
     for tick in 0..end_ms / TICK_MS {

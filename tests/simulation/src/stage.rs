@@ -15,6 +15,7 @@ use rules::purge::{Event as PurgeEvent, PurgeId};
 use store::ledger::FaultyDisk;
 
 use crate::{
+    fleet::Change,
     log::{DOCS, Event, Level, Log, NODES},
     net::Net,
     node::Shelf,
@@ -72,6 +73,10 @@ pub struct Stage {
     pub planted: Planted,
     /// The bound of the site, if it is tight, in ms.
     pub tight_ms: Option<u64>,
+    /// How the witnesses change, if they do, and the version of them that the operator has published.
+    pub change: Option<Change>,
+    /// That version.
+    pub published: AtomicU32,
     /// What happened.
     pub log: Mutex<Log>,
     /// Lines between nodes.
@@ -109,12 +114,16 @@ pub struct Ground {
     pub boots: AtomicU32,
     /// Whether its disk was told to fail.
     pub has_failed: AtomicBool,
+    /// The version of the witnesses that it was last started with.
+    pub version: AtomicU32,
+    /// Whether it says that the new ones have taken over.
+    pub is_complete: AtomicBool,
 }
 
 impl Stage {
     /// A stage on which nothing has happened. `rng` says everything that will.
     #[must_use]
-    pub fn new(rng: &mut Rng, planted: Planted, carrier: Carrier) -> Arc<Self> {
+    pub fn new(rng: &mut Rng, planted: Planted, carrier: Carrier, change: Option<Change>) -> Arc<Self> {
         let nodes = std::array::from_fn(|_| Ground {
             disk: FaultyDisk::new(),
             shelf: Mutex::default(),
@@ -125,11 +134,15 @@ impl Stage {
             is_up: AtomicBool::new(true),
             boots: AtomicU32::new(0),
             has_failed: AtomicBool::new(false),
+            version: AtomicU32::new(1),
+            is_complete: AtomicBool::new(false),
         });
         Arc::new(Self {
             carrier,
             planted,
             tight_ms: rng.bool().then(|| rng.u64(500..5_000)),
+            change,
+            published: AtomicU32::new(1),
             log: Mutex::default(),
             net: Mutex::new(Net::new(rng)),
             versions: Mutex::new([1; DOCS]),

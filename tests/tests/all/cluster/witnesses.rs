@@ -75,9 +75,21 @@ async fn witnesses_are_replaced_one_restart_at_a_time_and_no_purge_is_lost() {
         restart(&mut fleet, name).await;
     }
     purged(&fleet, "us-west-1", "quorum").await;
-    for name in ["us-west-1", "eu-central-1", "ap-southeast-1"] {
+    for name in ["us-west-1", "eu-central-1"] {
         restart(&mut fleet, name).await;
     }
+    // the last one is not served any more, and says so
+    let last = fleet.node("ap-southeast-1");
+    until_some("it is refused", PATIENCE, async || {
+        let page = last.admin("/metrics").await.text();
+        let line = page.lines().find(|line| {
+            line.starts_with("meridian_purge_refusals_total{realm=\"global\"") && line.contains("cause=\"sealed\"")
+        });
+        if line.is_some_and(|line| !line.ends_with(" 0")) { Ok(()) } else { Err(format!("{line:?}")) }
+    })
+    .await;
+    assert!(last.log().contains("a witness does not serve this node"), "{}", last.log());
+    restart(&mut fleet, "ap-southeast-1").await;
     fleet.all_ready().await;
     for node in &fleet.nodes {
         warns(node, "have taken over").await;
