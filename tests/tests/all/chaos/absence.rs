@@ -226,6 +226,7 @@ async fn twenty_thousand_purges_during_an_absence_leave_nothing_stale() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "minutes, and wants a release build: make chaos"]
 async fn a_million_purges_during_an_absence_leave_nothing_stale() {
-    let seconds = std::env::var("MERIDIAN_ABSENCE_S").ok().and_then(|seconds| seconds.parse().ok()).unwrap_or(3_600);
-    absent(1_000_000, Duration::from_secs(seconds)).await;
+    let given = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<usize>().ok());
+    let seconds = given("MERIDIAN_ABSENCE_S").unwrap_or(3_600) as u64;
+    absent(given("MERIDIAN_ABSENCE_PURGES").unwrap_or(1_000_000), Duration::from_secs(seconds)).await;
 }
