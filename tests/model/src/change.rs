@@ -147,6 +147,7 @@ impl Change {
             Ok(()) => true,
             Err(Misstep::Older) => self.without(Mutation::NoSeal),
             Err(Misstep::Straight) => self.without(Mutation::NoJoint),
+            Err(Misstep::Missed) => self.without(Mutation::NoJoint),
             Err(Misstep::Early | Misstep::Late | Misstep::Differs) => false,
         };
         has(members(known) & members(version), witness) && admitted && self.votes(state, witness)

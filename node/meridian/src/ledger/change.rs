@@ -65,7 +65,7 @@ impl Core {
         steps.map_err(|misstep| match misstep {
             Misstep::Older => Refusal::Sealed,
             Misstep::Early => Refusal::Early,
-            Misstep::Differs | Misstep::Straight | Misstep::Late => Refusal::Differs,
+            Misstep::Differs | Misstep::Straight | Misstep::Late | Misstep::Missed => Refusal::Differs,
         })
     }
 

@@ -106,12 +106,17 @@ impl RollFault {
                 let to = Roll { version: version + 1, nodes: before.next.clone(), next: Vec::new() };
                 format!("the new ones have taken over: go on with {}", self.block(to.version, &to))
             }
+            Misstep::Missed => format!(
+                "steps between are missing, in which the witnesses may have been others: start it with version {} as the other \
+                 nodes had it, and go on step by step",
+                version + 1
+            ),
             Misstep::Differs | Misstep::Straight if before.changes() => {
                 format!("bring that change to its end first: {}", self.block(version, before))
             }
             Misstep::Differs | Misstep::Straight => {
                 let keep = self.block(version.max(1), before);
-                let both = Roll { version: version.max(1) + 1, nodes: before.nodes.clone(), next: wanted.clone() };
+                let both = Roll { version: version + 1, nodes: before.nodes.clone(), next: wanted.clone() };
                 format!(
                     "to keep those, write {keep}; to change them, write {} on all nodes, and when `meridian status` says on all \
                      of them that the new ones have taken over, version = {} with nodes = {} and without `next`",

@@ -32,6 +32,11 @@ impl Fleet {
         let mut fleet = Self::new(&FIVE);
         (0..5).for_each(|index| fleet.start_with(index, Some(old())).unwrap());
         fleet.caught_up().await;
+        // a new node that meets a witness only later jumps once more: what it has stored until then is stale
+        let met = |i: usize, witness: usize| {
+            i == witness || fleet.realm(i).core.lock().apply.confirmed(witness) == Some(true)
+        };
+        until("all have read all witnesses", || (0..5).all(|i| (0..3).all(|witness| met(i, witness)))).await;
         fleet
     }
 
@@ -177,6 +182,7 @@ async fn a_node_does_not_start_with_other_witnesses_without_the_steps_between() 
     assert!(fault(&mut fleet, 4, old()).contains("go on with that, or with a higher version"));
     assert!(fault(&mut fleet, 4, new()).contains("is not complete as far as this node knows"));
     assert!(fault(&mut fleet, 4, set(3, "abd", "")).contains("bring that change to its end first"));
+    assert!(fault(&mut fleet, 4, set(4, "cde", "")).contains("steps between are missing"));
     // it can be taken back
     fleet.start_with(4, Some(set(3, "abc", ""))).unwrap();
     fleet.kill(4).await;
@@ -198,7 +204,7 @@ async fn a_node_that_is_added_does_not_change_the_witnesses_silently() {
         "witnesses of realm `global`: the config names none, so they would be `a`, `b`, `c`",
         "was last started with version 0: `a`, `b`",
         "to keep those, write `[[witnesses]]` with realm = \"global\", version = 1, nodes = [\"a\", \"b\"];",
-        "version = 2, nodes = [\"a\", \"b\"], next = [\"a\", \"b\", \"c\"]",
+        "version = 1, nodes = [\"a\", \"b\"], next = [\"a\", \"b\", \"c\"]",
     ] {
         assert!(told.contains(part), "{part}: {told}");
     }
