@@ -301,7 +301,7 @@ fn a_token_purges_and_reads_for_one_tenant_unless_more_or_less_is_written() {
     let token = |lines: &str| {
         let checked = check(&[("f.toml", &with_token(lines))]).unwrap_or_else(|faults| panic!("{faults}"));
         assert!(checked.warnings.is_empty(), "{:?}", checked.warnings);
-        (checked.config.tokens[0].clone(), checked.config.fingerprint)
+        (std::sync::Arc::clone(&checked.config.tokens[0]), checked.config.fingerprint)
     };
     let ((plain, one), (small, two)) = (
         token("tenant = \"acme\""),
