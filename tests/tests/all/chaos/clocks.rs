@@ -103,6 +103,15 @@ async fn skewed(node: &Member, ahead_s: i64) -> Duration {
     after
 }
 
+/// Waits until a node's log says something.
+async fn logged(node: &Member, what: &str) {
+    until_some(&format!("the log says: {what}"), TOLD, async || {
+        let log = node.log();
+        if log.contains(what) { Ok(()) } else { Err(log) }
+    })
+    .await;
+}
+
 /// Waits until the node has seen so many steps of its clock.
 async fn stepped(node: &Member, direction: &str, times: f64) {
     let name = format!("meridian_clock_steps_total{{direction=\"{direction}\"}}");
@@ -139,9 +148,12 @@ async fn a_clock_that_is_ten_minutes_off_and_is_set_hides_no_purge() {
 
     // from its start on
     let told = skewed(node, TEN_MINUTES_S).await;
-    assert!(node.log().contains("wall clock is off those of the witnesses"), "{}", node.log());
-    let ready: Value = serde_json::from_slice(&node.admin("/readyz").await.body).unwrap();
-    assert!(ready.to_string().contains("minutes off"), "{ready}");
+    logged(node, "wall clock is off those of the witnesses").await;
+    until_some("/readyz says it", TOLD, async || {
+        let ready: Value = serde_json::from_slice(&node.admin("/readyz").await.body).unwrap();
+        if ready.to_string().contains("minutes off") { Ok(()) } else { Err(ready.to_string()) }
+    })
+    .await;
     goes_on(&board, &mut tasks).await;
     // set right, which is back; and a clock that goes the other way; and forth again
     for (ahead_s, direction, times) in
@@ -153,7 +165,7 @@ async fn a_clock_that_is_ten_minutes_off_and_is_set_hides_no_purge() {
         skewed(node, ahead_s).await;
         goes_on(&board, &mut tasks).await;
     }
-    assert!(fleet.nodes[1].log().contains("the wall clock was set back"), "{}", fleet.nodes[1].log());
+    logged(&fleet.nodes[1], "the wall clock was set back").await;
     board.end.store(true, SeqCst);
     while let Some(ended) = tasks.join_next().await {
         ended.unwrap();
