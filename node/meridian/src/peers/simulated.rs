@@ -1,8 +1,8 @@
 //! The mesh of a simulated node: the real one, over a socket, timers, chance and certificates that a simulation decides.
 //!
 //! Keys and shared secrets of the handshakes are the system's, and so are the bytes of packets. How many packets there
-//! are, how long each is and when it goes is the same whenever the same seed is run: for that the certificates' keys are
-//! always the same and of a kind whose signatures are always as long.
+//! are, how long each is and when it goes shall be the same whenever the same seed is run, and mostly is: for that the
+//! certificates' keys are always the same and of a kind whose signatures are always as long.
 
 use std::{future::Future, io, pin::Pin, sync::Arc, time::Instant};
 
