@@ -280,6 +280,7 @@ impl Net {
             return;
         };
         self.packets.came += 1;
+        self.digest = packet.bytes.iter().fold(self.digest, |digest, byte| stirred(digest, u64::from(*byte)));
         running.inbox.push_back(packet);
         if let Some(reader) = running.reader.take() {
             reader.wake();

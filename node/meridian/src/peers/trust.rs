@@ -48,7 +48,12 @@ const DATAGRAM_BYTES: usize = 16 * 1024;
 
 /// The one crypto provider: the process default is never relied upon.
 pub(super) fn provider() -> CryptoProvider {
-    rustls::crypto::aws_lc_rs::default_provider()
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    #[cfg(feature = "simulation")]
+    if crate::simulation::world().is_some() {
+        return super::simulated::secrets::provider(provider);
+    }
+    provider
 }
 
 /// What certificates are judged by.
@@ -146,6 +151,10 @@ pub(super) fn server(
     tls.send_tls13_tickets = 0;
     let crypto = QuicServerConfig::try_from(tls).map_err(tls_fault)?;
     let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
+    #[cfg(feature = "simulation")]
+    if crate::simulation::world().is_some() {
+        super::simulated::secrets::listening(&mut config);
+    }
     config.transport_config(Arc::new(transport()));
     // nodes do not move: an address that changes in mid-connection is not a node
     config.migration(false).max_incoming(INCOMING_MAX).incoming_buffer_size_total(INCOMING_BYTES);
@@ -168,6 +177,10 @@ pub(super) fn client(
     tls.resumption = rustls::client::Resumption::disabled();
     let crypto = QuicClientConfig::try_from(tls).map_err(tls_fault)?;
     let mut config = quinn::ClientConfig::new(Arc::new(crypto));
+    #[cfg(feature = "simulation")]
+    if crate::simulation::world().is_some() {
+        super::simulated::secrets::dialling(&mut config);
+    }
     config.transport_config(Arc::new(transport()));
     Ok(config)
 }

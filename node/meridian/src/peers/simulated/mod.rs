@@ -1,12 +1,13 @@
 //! The mesh of a simulated node: the real one, over a socket, timers, chance and certificates that a simulation decides.
 //!
-//! Keys and shared secrets of the handshakes are the system's, and so are the bytes of packets. How many packets there
-//! are, how long each is and when it goes shall be the same whenever the same seed is run, and mostly is: for that the
-//! certificates' keys are always the same and of a kind whose signatures are always as long.
+//! Every packet is the same to the byte whenever the same seed is run: the certificates' keys are always the same and sign
+//! the same always alike, and all that is drawn at random is drawn from the world ([`secrets`]).
+
+pub(super) mod secrets;
 
 use std::{future::Future, io, pin::Pin, sync::Arc, time::Instant};
 
-use quinn::{AsyncTimer, AsyncUdpSocket, EndpointConfig, Runtime};
+use quinn::{AsyncTimer, AsyncUdpSocket, Runtime};
 use rcgen::{Issuer, KeyPair};
 use region_config::{Config, NodeId};
 use rustls::{
@@ -16,7 +17,7 @@ use rustls::{
 };
 
 use super::{LoadedIdentity, Mesh, PeerError, PeerIdentity, ca, mesh::Footing, trust};
-use crate::{chance, clock, tasks::Tasks};
+use crate::{clock, tasks::Tasks};
 
 /// The name of the simulated cluster.
 const CLUSTER: &str = "simulated";
@@ -36,14 +37,8 @@ impl Mesh {
         tasks: Tasks,
     ) -> Result<Arc<Self>, PeerError> {
         let identity = identity(config, made_unix_ms)?;
-        let mut seed = [0; 32];
-        if !chance::fill(&mut seed) {
-            return Err(PeerError::Tls { why: "there are no random numbers".to_owned() });
-        }
-        let mut endpoint = EndpointConfig::default();
-        endpoint.rng_seed(Some(seed));
         let runtime = Arc::new(SimulatedRuntime(Tasks::new()));
-        Self::bind_on(Footing { socket, runtime, endpoint }, config, &identity, tasks)
+        Self::bind_on(Footing { socket, runtime, endpoint: secrets::endpoint() }, config, &identity, tasks)
     }
 }
 
