@@ -37,6 +37,7 @@ fn permit() -> residency::Permit {
         routes: vec![],
         tls: None,
         dns_ttl_s: 60,
+        steering: region_config::SiteSteering::default(),
         purge_by_response: false,
         cache_status: region_config::StatusFor::All,
     };

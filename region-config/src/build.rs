@@ -3,6 +3,7 @@
 //! Comes after the checks: a key that must be there is there. Should one be missing all the same, there is no config.
 
 mod policy;
+mod steering;
 mod token;
 
 use std::{
@@ -24,6 +25,7 @@ use crate::{
     ids::{JurisdictionId, NodeId, RegionId, TenantId},
     leaf::{FilePath, Time},
     shape::At,
+    steering::SiteSteering,
     stream::Stream,
     written::{
         DeadlinesSection, HealthSection, LimitsSection, Listener, NodeSection, OriginSection, PeerSection,
@@ -222,7 +224,9 @@ fn places(root: &Root) -> Option<(Vec<Jurisdiction>, Vec<Region>)> {
         addresses: addresses.into_iter().collect(),
     };
     let name = RegionId::parse(LOCAL).ok()?;
-    let region = Region { name, latitude: 0.0, longitude: 0.0, jurisdiction: local, nodes: vec![node] };
+    let (latitude, longitude) = (0.0, 0.0);
+    let region =
+        Region { name, latitude, longitude, jurisdiction: local, capacity_per_second: None, nodes: vec![node] };
     Some((jurisdictions, vec![region]))
 }
 
@@ -235,6 +239,7 @@ fn region(section: &RegionSection) -> Option<Region> {
         latitude: section.latitude.as_ref()?.value.0,
         longitude: section.longitude.as_ref()?.value.0,
         jurisdiction: value(&section.jurisdiction)?,
+        capacity_per_second: section.capacity.as_ref().map(|it| it.value.small()),
         nodes: section.nodes.iter().map(node).collect::<Option<_>>()?,
     })
 }
@@ -305,6 +310,7 @@ fn site(section: &At<SiteSection>, folders: &Folders<'_>) -> Option<Site> {
         routes,
         tls,
         dns_ttl,
+        steering,
         cache_status,
         purge_by_response,
         ..
@@ -330,6 +336,10 @@ fn site(section: &At<SiteSection>, folders: &Folders<'_>) -> Option<Site> {
         routes: routes_in_order(routes.iter().map(|it| route(&it.value)).collect::<Option<_>>()?),
         tls,
         dns_ttl_s: seconds(dns_ttl, DNS_TTL_S),
+        steering: match steering.as_ref() {
+            Some(section) => steering::of(&section.value)?,
+            None => SiteSteering::default(),
+        },
         cache_status: value(cache_status).unwrap_or_default(),
         purge_by_response: value(purge_by_response).unwrap_or_default(),
     })

@@ -5,6 +5,7 @@
 mod fleet;
 mod node;
 mod site;
+mod steering;
 mod stream;
 mod tenant;
 mod token;

@@ -11,8 +11,8 @@ use crate::ids::{JurisdictionId, NodeId, RealmId, RegionId, SiteId, TenantId};
 pub use crate::policy::{
     CacheMode, Class, KeyRules, NegativeTtl, Normalise, Policy, QueryNames, QueryRules, VARIANTS_MAX,
 };
-use crate::stream::Stream;
 pub use crate::token::{Digest, PURGES_PER_SECOND, Token, Verb};
+use crate::{steering::SiteSteering, stream::Stream};
 
 /// Most regions a fleet may have: one bit each in a [`RegionMask`].
 pub const REGIONS_MAX: usize = 64;
@@ -185,6 +185,8 @@ pub struct Region {
     pub longitude: f64,
     /// The legal area it lies in.
     pub jurisdiction: JurisdictionId,
+    /// Requests in a second that it bears; where none is given, DNS does not look at its load.
+    pub capacity_per_second: Option<u32>,
     /// The nodes in it, at least one.
     pub nodes: Vec<Node>,
 }
@@ -295,6 +297,8 @@ pub struct Site {
     pub tls: Option<CertificateFiles>,
     /// TTL of its DNS answers, in seconds: 5 to 300.
     pub dns_ttl_s: u32,
+    /// What it wishes of steering.
+    pub steering: SiteSteering,
     /// Whom `Cache-Status` is for.
     pub cache_status: StatusFor,
     /// Whether its origin may order purges in its answers to writes.

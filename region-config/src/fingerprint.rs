@@ -7,12 +7,15 @@
 
 use std::fmt::Display;
 
-use crate::config::{
-    CacheMode, Config, HealthCheck, Jurisdiction, KeyRules, Normalise, Origin, OriginProtocol, Policy, QueryNames,
-    QueryRules, Region, Route, Site, Token, Zone,
+use crate::{
+    config::{
+        CacheMode, Config, HealthCheck, Jurisdiction, KeyRules, Normalise, Origin, OriginProtocol, Policy, QueryNames,
+        QueryRules, Region, Route, Site, Token, Zone,
+    },
+    steering::{Pin, RegionWish, SiteSteering},
 };
 
-const FORM: &str = "meridian fleet 5";
+const FORM: &str = "meridian fleet 6";
 
 /// The sum.
 pub(crate) fn of(config: &Config) -> [u8; 32] {
@@ -91,6 +94,7 @@ fn region(sum: &mut Sum, it: &Region) {
     sum.number(it.latitude.to_bits());
     sum.number(it.longitude.to_bits());
     sum.text(&it.jurisdiction);
+    sum.optional(it.capacity_per_second.as_ref(), |sum, capacity| sum.number((*capacity).into()));
     sum.list(&it.nodes, |sum, node| {
         sum.text(&node.name);
         sum.optional(node.peer.as_ref(), |sum, peer| sum.text(peer));
@@ -119,8 +123,29 @@ fn site(sum: &mut Sum, it: &Site) {
     sum.list(&it.routes, route);
     sum.optional(it.tls.as_ref(), |_, _| {});
     sum.number(it.dns_ttl_s.into());
+    steering(sum, &it.steering);
     sum.text(it.cache_status.as_str());
     sum.number(it.purge_by_response.into());
+}
+
+fn steering(sum: &mut Sum, it: &SiteSteering) {
+    // taken apart by name, so that what is added cannot be forgotten here
+    let SiteSteering { allow, deny, regions, pins, no_data, all_down, fallback } = it;
+    for list in [allow, deny, no_data, fallback] {
+        sum.list(list, |sum, region| sum.text(region));
+    }
+    sum.list(regions, |sum, RegionWish { region, weight, bias_percent, priority }| {
+        sum.text(region);
+        sum.optional(weight.as_ref(), |sum, weight| sum.number((*weight).into()));
+        sum.text(bias_percent);
+        sum.number((*priority).into());
+    });
+    sum.list(pins, |sum, Pin { whom, force, regions }| {
+        sum.text(whom);
+        sum.text(force.as_str());
+        sum.list(regions, |sum, region| sum.text(region));
+    });
+    sum.text(all_down.as_str());
 }
 
 fn origin(sum: &mut Sum, it: &Origin) {

@@ -60,6 +60,7 @@ macro_rules! words {
         }
     };
 }
+pub(crate) use words;
 words!(CacheMode, "origin" => Self::Origin, "off" => Self::Off);
 words!(Class, "static" => Self::Static, "standard" => Self::Standard, "tight" => Self::Tight, "live" => Self::Live);
 words!(OriginProtocol, "http1" => Self::Http1, "http2" => Self::Http2, "auto" => Self::Auto);

@@ -18,6 +18,7 @@ pub mod ids;
 mod leaf;
 mod policy;
 mod shape;
+mod steering;
 mod stream;
 mod token;
 mod written;
@@ -27,6 +28,7 @@ pub use country::Continent;
 pub use fault::{Fault, Faults, Severity, Style, draw};
 pub use files::{Checked, check, examine, load};
 pub use ids::*;
+pub use steering::*;
 pub use stream::{STREAM_WITNESS, Stream, StreamServer};
 
 /// The JSON schema (draft 2020-12) of what an operator may write; made from the description that the files are read by.

@@ -1,7 +1,10 @@
 //! What an operator may write, table by table: the one description that reader and schema are made from.
 
+pub(crate) mod steering;
+
 use std::net::{IpAddr, SocketAddr};
 
+use self::steering::SteeringSection;
 use crate::{
     config::{CacheMode, Class, Digest, HostPattern, OriginProtocol, PathPattern, Portion, StatusFor, Verb},
     country::Preset,
@@ -172,6 +175,8 @@ section! {
         need longitude: Degrees<180>,
         /// The legal area it lies in.
         need jurisdiction: JurisdictionId,
+        /// Requests in a second that all its nodes together bear; DNS then leads some clients on to the next region before there are more. Without it DNS does not look at its load.
+        may capacity: Whole<1, 100_000_000>,
         /// The nodes in it.
         some nodes: RegionNode,
     }
@@ -238,6 +243,8 @@ section! {
         may tls: TlsSection,
         /// Lifetime of its DNS answers; 30s if left out.
         may dns_ttl: Time<{ 5 * S }, { 300 * S }>,
+        /// Which regions DNS names to whom.
+        may steering: SteeringSection,
         /// Who is told by `Cache-Status` what the cache did: everybody (`always`), or clients that show a debug token (`debug`); `always` if left out.
         may cache_status: StatusFor,
         /// Whether the origin may order purges in its answers to writes, by `Meridian-Purge-Tags`, `Meridian-Purge-Urls` and `Meridian-Purge-Site`; no if left out.

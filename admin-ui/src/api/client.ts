@@ -22,6 +22,7 @@ export type Audit = Schemas["Audit"];
 export type PurgeNodeState = Schemas["PurgeNodeState"];
 export type ExplainOrder = Schemas["ExplainOrder"];
 export type Explanation = Schemas["Explanation"];
+export type Steering = Schemas["Steering"];
 export type Step = Schemas["Step"];
 export type Trail = Schemas["Trail"];
 export type Problem = Schemas["Problem"];

@@ -110,6 +110,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/explain/route": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Where DNS would lead a client, and why: region by region, by the code that answers. */
+        post: operations["explainRoute"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/fleet": {
         parameters: {
             query?: never;
@@ -857,6 +874,15 @@ export interface components {
          * @enum {string}
          */
         RegionState: "up" | "degraded" | "draining" | "unknown" | "down";
+        /** @description Whom DNS shall be explained for. */
+        RouteOrder: {
+            /** @description The client's address, or any address of a client subnet. */
+            client: string;
+            /** @description The host that is asked for. */
+            host: string;
+            /** @description Regions that are taken to be down. */
+            without?: string[];
+        };
         /** @description A receipt that proves offline what the node that took a purge knew of it. `meridian verify` checks it. */
         SignedPurge: {
             /** @description The cluster that the signer is of. */
@@ -947,33 +973,130 @@ export interface components {
             /** @description What an operator should look at. */
             warnings: string[];
         };
+        /** @description What the geo database says about an address. */
+        SteeredFrom: {
+            /**
+             * Format: int32
+             * @description How far from there it may be, in km.
+             */
+            accuracy_km?: number | null;
+            /**
+             * Format: int32
+             * @description The autonomous system that announces it.
+             */
+            asn?: number | null;
+            /** @description Two letters: `AF`, `AN`, `AS`, `EU`, `NA`, `OC`, `SA`. */
+            continent?: string | null;
+            /** @description ISO 3166-1 alpha-2. */
+            country?: string | null;
+            /**
+             * Format: double
+             * @description Degrees north of the place that stands for it.
+             */
+            latitude?: number | null;
+            /**
+             * Format: double
+             * @description Degrees east.
+             */
+            longitude?: number | null;
+        };
         /** @description A region in a steering decision. */
         SteeredRegion: {
+            /**
+             * Format: int32
+             * @description By how many percent its distances are shortened.
+             */
+            bias_percent?: number;
             /** @description Whether clients would be given its addresses. */
             chosen: boolean;
+            /**
+             * Format: double
+             * @description The round trip that is estimated from it, with the bias, in ms.
+             */
+            estimated_ms?: number | null;
+            /**
+             * Format: int32
+             * @description Great-circle distance from the client, in km; none if it is not known where that is.
+             */
+            kilometres?: number | null;
+            /** @description Its place in the order, from 0; none if it may not be named. */
+            place?: number | null;
+            /**
+             * Format: int32
+             * @description Lower ones are named first.
+             */
+            priority?: number;
             /** @description Why it stands where it stands. */
             reason: string;
             /** @description Its name. */
             region: string;
+            /**
+             * Format: double
+             * @description Which part of such clients it gets while all regions are well, from 0 to 1; none if they are not shared out.
+             */
+            share?: number | null;
+            /** @description The verdict: `up`, `degraded`, `draining`, `unknown`, `down`. */
+            state?: string;
+            /**
+             * Format: int32
+             * @description Its part of the clients beside other regions with a weight, as the site wishes.
+             */
+            weight?: number | null;
+            /** @description The word for that. */
+            word?: string;
         };
         /** @description What DNS would answer to an address. */
         Steering: {
             /** @description The address. */
             client: string;
-            /** @description How it came out: `normal`, `failover`, `fail-static`, or why no region may be named. */
+            /** @description What the answer was made of. */
+            epochs?: components["schemas"]["SteeringEpochs"];
+            /** @description What the geo database says about the address. */
+            location?: components["schemas"]["SteeredFrom"];
+            /**
+             * @description What the order comes from, before health: `distance`, or without data `asked` (the region of the node that was asked)
+             *     or `configured`.
+             */
+            origin?: string;
+            /** @description How it came out: `normal`, `shared`, `failover`, `fail-static`, `fallback`, or why no region may be named. */
             outcome: string;
+            /** @description The jurisdiction that the site's data may not leave. */
+            pin?: string | null;
+            /** @description The block of addresses for which the answer holds. */
+            prefix?: string;
             /** @description The regions in the order of preference, then those left out. */
             regions: components["schemas"]["SteeredRegion"][];
+            /** @description The site's rule for the client, such as `only for 192.0.2.0/24`; none if none is. */
+            rule?: string | null;
             /**
              * Format: int32
              * @description Length of the prefix for which the answer holds.
              */
             scope: number;
+            /** @description The site that the host leads to. */
+            site?: string;
             /**
              * Format: int32
              * @description TTL of the answer, in s.
              */
             ttl_s: number;
+        };
+        /** @description What an answer was made of: answers with the same epochs are made of the same. */
+        SteeringEpochs: {
+            /** @description The head of the fingerprint of the fleet's config. */
+            config: string;
+            /** @description The geo database. */
+            geo: string;
+            /**
+             * Format: int64
+             * @description Counts the changes of verdict on this node.
+             */
+            health: number;
+            /**
+             * Format: int64
+             * @description Counts the plans that this node has made of config and geo database: none takes the place of a later one.
+             */
+            plan: number;
         };
         /** @description One decision on the way of a request. */
         Step: {
@@ -1441,6 +1564,62 @@ export interface operations {
             };
             /** @description This node did not answer it, or has forgotten it. */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    explainRoute: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RouteOrder"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Steering"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The node answers no DNS for the host. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            422: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -1,17 +1,14 @@
 //! What the admin interface sees of the node: readiness part by part, warnings, and explanations that run the same
 //! functions as a request.
 
+mod route;
+
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
-use region_config::Config;
-use rules::steering::RegionExplanation;
-
+pub use self::route::{not_steered, steered, told};
 use crate::{
-    admin::{Context, Gathered, Part, Parts, Steered, SteeredRegion, Steering, Token, purges::Desk},
-    dns::View,
+    admin::{Context, Gathered, Part, Parts, Steered, Token, purges::Desk},
     edge::dry,
-    geo::Base,
     observe::{Kind, collectors, ledgers::ledgers},
     snapshot::Shared,
 };
@@ -73,44 +70,6 @@ pub fn context(shared: &Arc<Shared>, token: Token, parts: Parts, steered: Steere
         purges: desk,
         gathered: Gathered::default(),
     })
-}
-
-/// Where DNS leads an address, by the functions that answer.
-#[must_use]
-pub fn steered(shared: &Arc<Shared>, view: &Arc<ArcSwap<View>>, base: &Arc<Base>) -> Steered {
-    let (shared, view, base) = (Arc::clone(shared), Arc::clone(view), Arc::clone(base));
-    Arc::new(move |config, site, address| {
-        let explained = view.load().explain(&site.name, address, &shared.health.fleet(), (config, &base))?;
-        let mut regions: Vec<_> = explained.regions.iter().collect();
-        regions.sort_by_key(|region| region.place.unwrap_or(usize::MAX));
-        Some(Steering {
-            client: address.to_string(),
-            outcome: explained.outcome.as_str().into(),
-            ttl_s: explained.ttl_s,
-            scope: explained.block.length,
-            regions: regions
-                .into_iter()
-                .map(|region| SteeredRegion {
-                    region: region.region.to_string(),
-                    chosen: region.place == Some(0),
-                    reason: steered_because(region),
-                })
-                .collect(),
-        })
-    })
-}
-
-fn steered_because(region: &RegionExplanation) -> String {
-    match region.kilometres {
-        Some(kilometres) => format!("{}: {} ({kilometres} km)", region.reason.as_str(), region.reason.meaning()),
-        None => format!("{}: {}", region.reason.as_str(), region.reason.meaning()),
-    }
-}
-
-/// For a node that answers no DNS.
-#[must_use]
-pub fn not_steered() -> Steered {
-    Arc::new(|_: &Config, _, _| None)
 }
 
 /// What is kept and fetched, and the fleet's health, for the metrics page.

@@ -263,7 +263,7 @@ impl Running {
             let token = admin::Token::load_or_create(&state)?;
             let desk = admin::purges::Desk::open(&state, shared.here.node.as_str(), &shared.ledgers, &tasks)?;
             let steered = match &dns {
-                Some(dns) => console::steered(&shared, &dns.view, &dns.base),
+                Some(dns) => console::steered(&shared, &dns.view),
                 None => console::not_steered(),
             };
             let context = console::context(&shared, token, parts, steered, desk);
@@ -373,7 +373,11 @@ impl Running {
         shared.health.replace(&config);
         if let Some(dns) = &self.dns {
             match dns::View::compile(&config, &dns.base) {
-                Ok(view) => dns.view.store(Arc::new(view)),
+                Ok(view) => {
+                    if !dns::put(&dns.view, &Arc::new(view)) {
+                        tracing::info!("a newer plan is in force already");
+                    }
+                }
                 Err(fault) => tracing::error!(%fault, "DNS answers stay as they were"),
             }
         }

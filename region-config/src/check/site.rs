@@ -4,7 +4,7 @@ mod route;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Known, node, unique, unknown};
+use super::{Known, node, steering, unique, unknown};
 use crate::{
     config::{Deadlines, HostPattern},
     fault::{Gatherer, Place},
@@ -29,6 +29,7 @@ pub(super) fn check(root: &Root, known: &Known<'_>, gatherer: &mut Gatherer) {
         pin(&site.value, &about, known, gatherer);
         origins(site, &about, root, gatherer);
         routes(&site.value, &about, gatherer);
+        steering::check(&site.value, &about, root, known, gatherer);
     }
 }
 

@@ -69,6 +69,7 @@ pub fn config(index: usize, tight_ms: Option<u64>, witnesses: Option<WitnessSet>
         latitude: 0.0,
         longitude: 0.0,
         jurisdiction: jurisdiction(),
+        capacity_per_second: None,
         nodes: (0..NODES)
             .filter(|node| REGIONS[*node] == *name)
             .map(|node| Node { name: node_id(node), peer: Some(address(node)), addresses: vec![] })
@@ -110,6 +111,7 @@ pub fn config(index: usize, tight_ms: Option<u64>, witnesses: Option<WitnessSet>
             }],
             tls: None,
             dns_ttl_s: 20,
+            steering: region_config::SiteSteering::default(),
             cache_status: StatusFor::All,
             failover_on: Vec::new(),
             purge_by_response: false,

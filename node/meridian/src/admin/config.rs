@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use axum::{Json, extract::State};
-use region_config::{CacheMode, Config, OriginProtocol, PathPattern, QueryNames, Route};
+use region_config::{CacheMode, Config, OriginProtocol, PathPattern, QueryNames, Route, SiteSteering};
 use serde_json::{Value, json};
 
 use super::{Context, problem::Problem, sites::host, status};
@@ -31,6 +31,7 @@ fn shown(config: &Config) -> Value {
             "latitude": region.latitude,
             "longitude": region.longitude,
             "jurisdiction": region.jurisdiction,
+            "capacity_per_second": region.capacity_per_second,
             "nodes": region.nodes.iter().map(|node| json!({
                 "name": node.name, "peer": node.peer, "addresses": node.addresses,
             })).collect::<Vec<_>>(),
@@ -78,6 +79,7 @@ fn shown_site(site: &region_config::Site) -> Value {
         "hosts": site.hosts.iter().map(host).collect::<Vec<_>>(),
         "pin": site.pin,
         "dns_ttl_s": site.dns_ttl_s,
+        "steering": shown_steering(&site.steering),
         "cache_status": site.cache_status.as_str(),
         "purge_by_response": site.purge_by_response,
         "tls": site.tls.as_ref().map(|files| json!({ "certificate": files.certificate, "key": files.key })),
@@ -97,6 +99,22 @@ fn shown_site(site: &region_config::Site) -> Value {
             })),
         })).collect::<Vec<_>>(),
         "routes": site.routes.iter().map(shown_route).collect::<Vec<_>>(),
+    })
+}
+
+fn shown_steering(steering: &SiteSteering) -> Value {
+    json!({
+        "allow": steering.allow,
+        "deny": steering.deny,
+        "regions": steering.regions.iter().map(|wish| json!({
+            "region": wish.region, "weight": wish.weight, "bias_percent": wish.bias_percent, "priority": wish.priority,
+        })).collect::<Vec<_>>(),
+        "pins": steering.pins.iter().map(|pin| json!({
+            "for": pin.whom.to_string(), "force": pin.force.as_str(), "regions": pin.regions,
+        })).collect::<Vec<_>>(),
+        "no_data": steering.no_data,
+        "all_down": steering.all_down.as_str(),
+        "fallback": steering.fallback,
     })
 }
 

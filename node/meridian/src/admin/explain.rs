@@ -5,14 +5,14 @@ use std::{future::Future, net::IpAddr, pin::Pin, sync::Arc};
 
 use axum::{Json, extract::State};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header::HOST};
-use region_config::{Config, Site};
+use region_config::{Config, REGIONS_MAX, RegionId, Site};
 use rules::caching::Reason;
 
 use super::{
     Context,
     body::Body,
     debug::step,
-    model::{DeclaredPart, ExplainOrder, Explanation, KeyParts, LeftOut, Steering},
+    model::{DeclaredPart, ExplainOrder, Explanation, KeyParts, LeftOut, RouteOrder, Steering},
     problem::{Problem, Refusal},
 };
 use crate::edge::dry::{Explained, Keyed, Question};
@@ -22,8 +22,18 @@ const FIELDS_MAX: usize = 64;
 /// Tells what would be done with a request, by the functions that do it.
 pub type Explains = Arc<dyn Fn(Question) -> Pin<Box<dyn Future<Output = Explained> + Send>> + Send + Sync>;
 
-/// Tells which regions DNS would name to an address for a site; none if the node answers no DNS.
-pub type Steered = Arc<dyn Fn(&Config, &Site, IpAddr) -> Option<Steering> + Send + Sync>;
+/// Tells which regions DNS would name to an address while some regions are taken to be down; none if the node answers no
+/// DNS, or none for that host.
+pub type Steered = Arc<dyn Fn(&Config, Whither<'_>, IpAddr, &[RegionId]) -> Option<Steering> + Send + Sync>;
+
+/// Where a client wants to go.
+#[derive(Debug, Clone, Copy)]
+pub enum Whither<'a> {
+    /// To a site.
+    Site(&'a Site),
+    /// To whatever site DNS has under a host's name.
+    Host(&'a str),
+}
 
 /// What this node would do with a request, and why. It asks no origin and changes nothing.
 #[utoipa::path(post, path = "/api/v1/explain", operation_id = "explain", request_body = ExplainOrder, responses(
@@ -58,8 +68,40 @@ pub(super) async fn explain(
         steps: steps(&explained),
         key: explained.key.as_ref().map(|key| key_parts(site, https, original, key)),
         cache_status: explained.cache_status.clone(),
-        steering: client.and_then(|client| (context.steered)(&config, site, client)),
+        steering: client.and_then(|client| (context.steered)(&config, Whither::Site(site), client, &[])),
     }))
+}
+
+/// Where DNS would lead a client, and why: region by region, by the code that answers.
+#[utoipa::path(post, path = "/api/v1/explain/route", operation_id = "explainRoute", request_body = RouteOrder, responses(
+    (status = 200, body = Steering),
+    (status = 400, body = Problem),
+    (status = 401, body = Problem),
+    (status = 404, body = Problem, description = "The node answers no DNS for the host."),
+    (status = 422, body = Problem),
+))]
+pub(super) async fn route(
+    State(context): State<Arc<Context>>,
+    Body(order): Body<RouteOrder>,
+) -> Result<Json<Steering>, Refusal> {
+    let config = context.config.load();
+    let client = address(&order.client)?;
+    let region = |name: &String| {
+        let known = config.regions.iter().find(|region| region.name.as_str() == name);
+        let fault = || Problem::unprocessable("`without` names a region that is not there").found(name);
+        known.map(|region| region.name.clone()).ok_or_else(fault)
+    };
+    if order.without.len() > REGIONS_MAX {
+        return Err(Problem::unprocessable("too many regions").expected(format!("at most {REGIONS_MAX}")));
+    }
+    let without = order.without.iter().map(region).collect::<Result<Vec<_>, _>>()?;
+    let host = order.host.trim().trim_end_matches('.').to_ascii_lowercase();
+    let steering = (context.steered)(&config, Whither::Host(&host), client, &without);
+    let unknown = || {
+        let detail = "this node answers no DNS for the host";
+        Problem::not_found(detail).found(&order.host).expected("a host of a site, inside a zone")
+    };
+    steering.map(Json).ok_or_else(unknown)
 }
 
 fn steps(explained: &Explained) -> Vec<super::Step> {
@@ -121,7 +163,11 @@ fn headers(order: &ExplainOrder) -> Result<HeaderMap, Refusal> {
 
 fn client(order: &ExplainOrder) -> Result<Option<IpAddr>, Refusal> {
     let Some(text) = order.client.as_deref().map(str::trim).filter(|text| !text.is_empty()) else { return Ok(None) };
+    address(text).map(Some)
+}
+
+fn address(text: &str) -> Result<IpAddr, Refusal> {
     let fault =
         |_| Problem::unprocessable("`client` is not an address").found(text).expected("an IPv4 or IPv6 address");
-    text.parse().map(Some).map_err(fault)
+    text.trim().parse().map_err(fault)
 }

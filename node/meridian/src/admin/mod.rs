@@ -43,8 +43,8 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use self::problem::{Problem, Refusal};
 pub use self::{
-    explain::{Explains, Steered},
-    model::{Part, SteeredRegion, Steering, Step},
+    explain::{Explains, Steered, Whither},
+    model::{Part, SteeredFrom, SteeredRegion, Steering, SteeringEpochs, Step},
     report::Reporter,
     serve::{ServeFault, Server},
     sites::Gathered,
@@ -134,6 +134,7 @@ fn api() -> OpenApiRouter<Arc<Context>> {
         .routes(routes!(sites::sites))
         .routes(routes!(status::status))
         .routes(routes!(explain::explain))
+        .routes(routes!(explain::route))
         .routes(routes!(debug::trail))
         .routes(routes!(debug::make, debug::tokens))
         .routes(routes!(debug::revoke))

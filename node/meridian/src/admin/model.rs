@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 mod debug;
 mod ledgers;
 mod purges;
+mod steering;
 
 pub use debug::{DebugToken, DebugTokenOrder, DebugTokens, Trail};
 pub use ledgers::{Backlog, RealmLedger, WitnessHeard};
@@ -16,6 +17,7 @@ pub use purges::{
     PurgeNodeState, PurgeOrder, PurgeOrdered, PurgeScope, PurgeSignature, PurgeState, PurgeStored, PurgeWait, Purges,
     SignedPurge,
 };
+pub use steering::{RouteOrder, SteeredFrom, SteeredRegion, Steering, SteeringEpochs};
 
 /// The fleet as this node sees it.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -358,32 +360,6 @@ pub struct DeclaredPart {
     pub part: String,
     /// What the request has for it, as the origin gets it; none if it has nothing.
     pub value: Option<String>,
-}
-
-/// What DNS would answer to an address.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-pub struct Steering {
-    /// The address.
-    pub client: String,
-    /// How it came out: `normal`, `failover`, `fail-static`, or why no region may be named.
-    pub outcome: String,
-    /// TTL of the answer, in s.
-    pub ttl_s: u32,
-    /// Length of the prefix for which the answer holds.
-    pub scope: u8,
-    /// The regions in the order of preference, then those left out.
-    pub regions: Vec<SteeredRegion>,
-}
-
-/// A region in a steering decision.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-pub struct SteeredRegion {
-    /// Its name.
-    pub region: String,
-    /// Whether clients would be given its addresses.
-    pub chosen: bool,
-    /// Why it stands where it stands.
-    pub reason: String,
 }
 
 /// Whether this node can serve, part by part.

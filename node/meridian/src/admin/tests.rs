@@ -36,6 +36,7 @@ fn region(name: &str, jurisdiction: &str, nodes: &[&str]) -> Region {
         latitude: 50.1,
         longitude: 8.7,
         jurisdiction: JurisdictionId::parse(jurisdiction).unwrap(),
+        capacity_per_second: None,
         nodes: nodes.iter().map(node).collect(),
     }
 }
@@ -81,7 +82,7 @@ async fn node() -> Node1 {
         warnings: Arc::new(Vec::new),
         started_unix_ms: 0,
         explained: Arc::new(|_| Box::pin(async { crate::edge::dry::Explained::default() })),
-        steered: Arc::new(|_, _, _| None),
+        steered: Arc::new(|_, _, _, _| None),
         gathered: Gathered::default(),
     });
     let token = std::fs::read_to_string(state.path().join(TOKEN_FILE)).unwrap().trim().to_owned();
@@ -270,6 +271,23 @@ async fn sites_are_summed_over_the_nodes_that_answer_and_the_others_are_named() 
     let worth = json!({"collapse_ratio": 0.5, "offload": 0.5, "stale_served": 0, "shed": 1});
     assert_eq!(shop["worth"], worth);
     assert_eq!(sites["sites"][1]["pin"], "us");
+}
+
+#[tokio::test]
+async fn where_dns_leads_is_asked_with_a_host_an_address_and_regions_that_are_gone() {
+    let node = node().await;
+    let path = "/api/v1/explain/route";
+    for order in [
+        json!({"host": "a.test", "client": "a.test"}),
+        json!({"host": "a.test", "client": "192.0.2.1", "without": ["nowhere"]}),
+        json!({"host": "a.test", "client": "192.0.2.1", "without": vec!["here"; 65]}),
+        json!({"host": "a.test"}),
+        json!({"host": "a.test", "client": "192.0.2.1", "with": []}),
+    ] {
+        assert_eq!(node.post(path, order.to_string()).await.0, 422, "{order}");
+    }
+    let (status, problem) = node.post(path, r#"{"host":"a.test","client":"192.0.2.1","without":["here"]}"#).await;
+    assert_eq!((status.as_u16(), &problem["found"]), (404, &json!("a.test")));
 }
 
 #[tokio::test]

@@ -12,7 +12,9 @@ use super::{
     output::Output,
     table::{printable, table},
 };
-use crate::admin::model::{ExplainOrder, Explanation, Trail};
+use crate::admin::model::{
+    ExplainOrder, Explanation, RouteOrder, SteeredFrom, SteeredRegion, Steering, SteeringEpochs, Trail,
+};
 
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
@@ -44,6 +46,23 @@ enum Part {
     Key(KeyOrder),
     /// Shows what a node did with a request that had shown a debug token.
     Request(RequestOrder),
+    /// Shows where DNS leads a client, and why not elsewhere.
+    Route(RouteArguments),
+}
+
+#[derive(Debug, Args)]
+struct RouteArguments {
+    /// The client's address, or any address of a client subnet.
+    #[arg(long, value_name = "ADDRESS")]
+    client: IpAddr,
+    /// The host that is asked for.
+    #[arg(long, value_name = "NAME")]
+    host: String,
+    /// A region that is taken to be down; may be given several times.
+    #[arg(long, value_name = "REGION")]
+    without: Vec<String>,
+    #[command(flatten)]
+    node: Node,
 }
 
 #[derive(Debug, Args)]
@@ -73,6 +92,7 @@ struct KeyOrder {
 pub(super) fn explain(order: &Order, output: Output) -> Exit {
     let asked = match &order.part {
         Some(Part::Request(order)) => request(order, output),
+        Some(Part::Route(order)) => route(order, output),
         Some(Part::Key(key)) => ask(&key.node, &of_key(key), output, key_text),
         None => ask(&order.node, &of_request(order), output, text),
     };
@@ -213,24 +233,65 @@ fn text(explanation: &Explanation) -> String {
         text += &format!("\nkey: {url} of {}/{}{owner}\n", key.tenant, key.site);
     }
     if let Some(steering) = steering {
-        text += &format!(
-            "\nDNS for {}: {} (TTL {} s, scope /{})\n",
-            steering.client,
-            printable(&steering.outcome),
-            steering.ttl_s,
-            steering.scope
-        );
-        let rows: Vec<[String; 3]> = steering
-            .regions
-            .iter()
-            .map(|region| {
-                let chosen = if region.chosen { "yes" } else { "no" };
-                [region.region.clone(), chosen.to_owned(), region.reason.clone()]
-            })
-            .collect();
-        text += &table(["REGION", "CHOSEN", "REASON"], &rows);
+        text += &format!("\n{}", steering_text(steering));
     }
     text
+}
+
+fn route(order: &RouteArguments, output: Output) -> Result<(), ClientFault> {
+    let client = Client::new(&order.node)?;
+    let RouteArguments { host, without, .. } = order;
+    let asked = RouteOrder { host: host.clone(), client: order.client.to_string(), without: without.clone() };
+    let answer = client.post("/api/v1/explain/route", &json!(asked), Duration::ZERO)?;
+    let text = steering_text(&answer.read(&client)?);
+    output.answer(|| answer.value, || text);
+    Ok(())
+}
+
+/// Where DNS leads a client, region by region.
+fn steering_text(steering: &Steering) -> String {
+    let Steering { client, outcome, ttl_s, prefix, location, rule, origin, epochs, regions, .. } = steering;
+    let mut text = format!("DNS for {client}: {outcome} (TTL {ttl_s} s, for {prefix})\n");
+    text += &format!("place: {}\n", place_text(location));
+    text += &format!("order: {origin}{}\n", rule.as_ref().map_or_else(String::new, |rule| format!(", {rule}")));
+    let SteeringEpochs { config, plan, health, geo } = epochs;
+    text += &format!("made of: config {config}, plan {plan}, health {health}, {geo}\n\n");
+    let mut text = text.lines().map(|line| printable(line) + "\n").collect::<String>();
+    let rows: Vec<[String; 8]> = regions.iter().map(region_row).collect();
+    text += &table(["REGION", "PLACE", "STATE", "KM", "MS", "SHARE", "WISHED", "REASON"], &rows);
+    text
+}
+
+fn place_text(location: &SteeredFrom) -> String {
+    let SteeredFrom { country, continent, latitude, longitude, accuracy_km, asn } = location;
+    let parts = [
+        country.clone(),
+        continent.as_ref().map(|continent| format!("continent {continent}")),
+        latitude.zip(*longitude).map(|(north, east)| format!("{north}, {east}")),
+        accuracy_km.map(|km| format!("within {km} km")),
+        asn.map(|asn| format!("AS{asn}")),
+    ];
+    let known: Vec<String> = parts.into_iter().flatten().collect();
+    if known.is_empty() { "not known".to_owned() } else { known.join("; ") }
+}
+
+fn region_row(region: &SteeredRegion) -> [String; 8] {
+    let number = |number: Option<String>| number.unwrap_or_else(|| "-".to_owned());
+    let wished = [
+        (region.priority > 0).then(|| format!("priority {}", region.priority)),
+        (region.bias_percent != 0).then(|| format!("bias {} %", region.bias_percent)),
+        region.weight.map(|weight| format!("weight {weight}")),
+    ];
+    [
+        region.region.clone(),
+        number(region.place.map(|place| (place + 1).to_string())),
+        region.state.clone(),
+        number(region.kilometres.map(|km| km.to_string())),
+        number(region.estimated_ms.map(|ms| format!("{ms:.1}"))),
+        number(region.share.map(|share| format!("{:.1} %", share * 100.0))),
+        number(Some(wished.into_iter().flatten().collect::<Vec<_>>().join(", ")).filter(|text| !text.is_empty())),
+        region.reason.clone(),
+    ]
 }
 
 /// Reads `Name: value`.

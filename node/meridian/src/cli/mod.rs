@@ -15,6 +15,7 @@ mod status;
 mod table;
 mod token;
 mod verify;
+mod what_if;
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
@@ -121,7 +122,16 @@ Examples:
   meridian explain https://www.example.com/a
   meridian explain --url https://www.example.com/a -H 'Accept-Language: de' --client 192.0.2.7
   meridian explain request 0123456789abcdef0123456789abcdef
+  meridian explain route --client 192.0.2.7 --host www.example.com --without eu-central
   meridian explain key --url 'https://www.example.com/a?b=c&utm_source=mail' -H 'Cookie: plan=gold'";
+
+const WHAT_IF_EXAMPLES: &str = "\
+Examples:
+  meridian what-if --config /etc/meridian --clients clients.txt --without eu-central
+  meridian what-if --config /etc/meridian --clients clients.txt --candidate ./next --site shop --json
+
+Works offline, on the configuration and its geo database, with all other regions up. Exit code 1 if a client would be led
+out of the jurisdiction that a site is pinned to, which must never be.";
 
 /// A self-hosted edge: caches, answers DNS, purges everywhere at once, and keeps pinned data inside its jurisdiction.
 #[derive(Debug, Parser)]
@@ -169,6 +179,9 @@ enum Command {
     /// Tells what a node would do with a request, and why.
     #[command(after_help = EXPLAIN_EXAMPLES)]
     Explain(explain::Order),
+    /// Tells where given clients would be led if a region were gone, or under another configuration.
+    #[command(after_help = WHAT_IF_EXAMPLES)]
+    WhatIf(what_if::Order),
     /// Makes tokens for clients that shall be told why their requests went as they did.
     #[command(subcommand, after_help = DEBUG_EXAMPLES)]
     DebugToken(debug::Order),
@@ -240,6 +253,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Verify(order) => verify::verify(&order, output),
         Command::Token(Token::New(order)) => token::new(&order, output),
         Command::Explain(order) => explain::explain(&order, output),
+        Command::WhatIf(order) => what_if::what_if(&order, output),
         Command::DebugToken(order) => debug::debug(&order, output),
     };
     exit.into()
@@ -299,6 +313,9 @@ mod tests {
             "meridian explain",
             "meridian explain http://a.test/ --url http://a.test/",
             "meridian explain request",
+            "meridian what-if --config a",
+            "meridian explain route --host a.test",
+            "meridian explain route --host a.test --client a.test",
             "meridian debug-token",
         ] {
             assert!(Cli::try_parse_from(bad.split(' ')).is_err(), "{bad}");
@@ -317,7 +334,9 @@ mod tests {
             "meridian explain http://a.test/ --header a:b --client ::1",
             "meridian explain --url http://a.test/ -H a:b -H a:c --method HEAD",
             "meridian explain request 00",
+            "meridian explain route --host a.test --client ::1 --without a --without b",
             "meridian debug-token new --site a",
+            "meridian what-if --config a --clients - --without b --without c --candidate d --site e --json",
         ] {
             Cli::try_parse_from(good.split(' ')).unwrap();
         }

@@ -29,6 +29,8 @@ events! {
     Failover = "failover",
     /// A site's addresses, though all its regions are down.
     FailStatic = "fail-static",
+    /// A failure, since all of the site's regions are down and it wishes one then.
+    AllDown = "all-down",
     /// What stands in the zone: SOA, NS, a name server's address, the minimal answer to ANY.
     Zone = "zone",
     /// The name exists and has no such record.

@@ -8,6 +8,7 @@
 
 mod batch;
 mod counters;
+mod plan;
 mod tcp;
 mod udp;
 mod view;
@@ -25,6 +26,7 @@ use rules::{health::Fleet, steering::Standing};
 use wire::dns::{TCP_BYTES_MAX, compose_fault, parse};
 
 pub use counters::{Counters, Event};
+pub use plan::put;
 pub use view::{View, ViewFault};
 
 use crate::{
@@ -78,7 +80,9 @@ pub fn load_in_background(
 ) -> io::Result<()> {
     let load = move || -> Result<Arc<geo::Base>, LoadFault> {
         let base = geo::Base::open(config.node.geo_file.as_deref())?;
-        view.store(Arc::new(View::compile(&config, &base)?));
+        if !put(&view, &Arc::new(View::compile(&config, &base)?)) {
+            tracing::info!("a newer plan is in force already");
+        }
         Ok(Arc::new(base))
     };
     std::thread::Builder::new().name("geo".to_owned()).spawn(move || done(load())).map(drop)

@@ -103,7 +103,7 @@ certificate = "node.crt"
 key = "node.key"
 "#;
 
-fn config() -> Config {
+pub(super) fn config() -> Config {
     let files = [("meridian.toml", NODE), ("fleet/regions.toml", REGIONS), ("fleet/sites/a.toml", SITES)];
     region_config::check(&files).unwrap().config
 }
@@ -465,7 +465,7 @@ fn an_explanation_says_what_the_answer_says() {
     let view = View::compile(&config, &base).unwrap();
     let site = region_config::SiteId::parse("care").unwrap();
     let fleet = fleet([RegionState::Down, RegionState::Up]);
-    let told = view.explain(&site, "128.32.0.1".parse().unwrap(), &fleet, (&config, &base)).unwrap();
+    let told = view.explain(&site, "128.32.0.1".parse().unwrap(), &fleet, &[], (&config, &base)).unwrap();
     assert_eq!(told.location.country, Some(*b"US"));
     let reasons: Vec<_> = told.regions.iter().map(|region| (region.region.as_str(), region.reason)).collect();
     assert_eq!(reasons, [("eu-central", Reason::Chosen), ("us-west", Reason::Outside)]);

@@ -5,18 +5,19 @@ use std::{
     sync::Arc,
 };
 
-use region_config::{Config, Region, RegionMask, Site, SiteId};
+use region_config::{Config, Region, RegionId, RegionMask, Site, SiteId};
 use rules::{
     health::Fleet,
-    residency,
     steering::{
-        Addresses, Decision, Explanation, Map, Outcome, Policy, Refusal, Standing, block_hash, decide, explain,
+        Addresses, Decision, Explanation, Map, Outcome, Policy, Refusal, Standing, Wishes, block_hash, decide, explain,
+        what_if::addressed,
     },
 };
 use wire::dns::{Class, Data, ExtendedErrorCode, Query, Rcode, Record, Reply, Rtype, compose};
 
 use super::{
     counters::Event,
+    plan,
     zones::{Authority, Found, Held, Zones},
 };
 use crate::geo;
@@ -46,10 +47,13 @@ pub struct View {
     /// Whether there is a geo table. Without one a node must not answer: its untailored answers would take over the
     /// resolvers' caches.
     ready: bool,
+    /// Its plan's number.
+    plan: u64,
 }
 
 #[derive(Debug)]
 struct SiteView {
+    wishes: Wishes,
     policy: Policy,
     /// None until there is a geo table.
     map: Option<Arc<Map>>,
@@ -83,26 +87,44 @@ impl View {
         Self::new(config, None)
     }
 
+    /// Counts the plans that views were made of: the number was drawn when this one was begun.
+    #[must_use]
+    pub fn plan(&self) -> u64 {
+        self.plan
+    }
+
+    /// The site that a host leads to, by its index in the config; none if no site has that name inside a zone.
+    #[must_use]
+    pub fn site_named(&self, host: &str) -> Option<usize> {
+        match self.zones.find_named(host)?.held? {
+            Held::Site(index) => Some(*index),
+            _ => None,
+        }
+    }
+
     fn new(config: &Config, base: Option<&geo::Base>) -> Result<Self, ViewFault> {
-        let addressed = mask(&config.regions, |_| true);
-        let (v4, v6) = (mask(&config.regions, IpAddr::is_ipv4), mask(&config.regions, IpAddr::is_ipv6));
-        let mut maps: Vec<Arc<Map>> = Vec::new();
+        let plan = plan::begin();
+        let all = addressed(config, |_| true);
+        let (v4, v6) = (addressed(config, IpAddr::is_ipv4), addressed(config, IpAddr::is_ipv6));
+        let mut maps: Vec<(Wishes, Arc<Map>)> = Vec::new();
         let mut site_view = |site: &Arc<Site>| {
-            let eligible = residency::eligible(config, site) & addressed;
-            let map = base.map(|base| map_for(&mut maps, config, base, eligible));
-            let policy = Policy { eligible, ttl_s: site.dns_ttl_s };
-            SiteView { policy, map, reachable_v4: v4, reachable_v6: if eligible & !v6 == 0 { v6 } else { 0 } }
+            let wishes = Wishes::of(config, site, all);
+            let map = base.map(|base| map_for(&mut maps, config, base, &wishes));
+            let policy = wishes.policy(site.dns_ttl_s);
+            let reachable_v6 = if wishes.nameable() & !v6 == 0 { v6 } else { 0 };
+            SiteView { wishes, policy, map, reachable_v4: v4, reachable_v6 }
         };
         Ok(Self {
             sites: config.sites.iter().map(&mut site_view).collect(),
             regions: config.regions.iter().map(RegionAddresses::new).collect(),
             zones: Zones::new(config)?,
             ready: base.is_some(),
+            plan,
         })
     }
 
     /// Says what a client at `address` who asks for `site` gets, and why, region by region: by the same code that answers.
-    /// `config` and `base` must be those that this view was compiled of. None for an unknown site, or before there is a
+    /// The regions of `without` are taken to be down. `config` and `base` must be those that this view was compiled of. None for an unknown site, or before there is a
     /// database.
     #[must_use]
     pub fn explain(
@@ -110,20 +132,23 @@ impl View {
         site: &SiteId,
         address: IpAddr,
         fleet: &Fleet,
+        without: &[RegionId],
         (config, base): (&Config, &geo::Base),
     ) -> Option<Explanation> {
         let index = config.sites.iter().position(|known| known.name == *site)?;
         let view = self.sites.get(index)?;
         let reachable = view.reachable_v4 | view.reachable_v6;
-        let standing = Standing::of(fleet);
-        Some(explain(address, reachable, &view.policy, view.map.as_deref()?, &standing, (config, base.ranges())))
+        let gone = config.regions.iter().enumerate().filter(|(_, region)| without.contains(&region.name));
+        let standing = Standing::of(fleet).without(gone.fold(0, |mask, (index, _)| mask | 1 << index));
+        let wished = (&view.wishes, &view.policy);
+        Some(explain(address, reachable, wished, view.map.as_deref()?, &standing, (config, base.ranges())))
     }
 
     /// Writes the answer to a query into `buffer` and gives it back, with what became of the query.
     pub(super) fn answer(&self, asked: &Asked<'_>, buffer: Vec<u8>) -> (Vec<u8>, Event) {
         let query = asked.query;
         let error = |rcode, extended, event| (Reply::error(rcode, Some(extended)), event);
-        let found = if query.class == Class::IN { self.zones.find(&query.name) } else { None };
+        let found = if query.class == Class::IN { self.zones.find(query.name.as_slice()) } else { None };
         let (reply, event) = match (found, query.rtype) {
             (None, _) => error(Rcode::REFUSED, ExtendedErrorCode::NOT_AUTHORITATIVE, Event::Refused),
             (Some(_), Rtype::AXFR | Rtype::IXFR | Rtype::MAILA | Rtype::MAILB) => {
@@ -164,12 +189,15 @@ impl View {
         let Some(map) = &site.map else { return refuse(asked, ExtendedErrorCode::NOT_READY, Event::NotReady, buffer) };
         let decision = decide(asked.client, reachable, &site.policy, map, asked.standing);
         let event = match decision.outcome {
-            Outcome::Normal => Event::Normal,
-            Outcome::Failover => Event::Failover,
+            Outcome::Normal | Outcome::Shared => Event::Normal,
+            Outcome::Failover | Outcome::Fallback => Event::Failover,
             Outcome::FailStatic => Event::FailStatic,
             Outcome::Refuse(Refusal::NoAddress) => return negative(asked, authority, Rcode::NOERROR, buffer),
             Outcome::Refuse(Refusal::NoRegion) => {
                 return refuse(asked, ExtendedErrorCode::INVALID_DATA, Event::NoRegion, buffer);
+            }
+            Outcome::Refuse(Refusal::AllDown) => {
+                return refuse(asked, ExtendedErrorCode::NO_REACHABLE_AUTHORITY, Event::AllDown, buffer);
             }
             Outcome::Refuse(Refusal::Invariant) => {
                 return refuse(asked, ExtendedErrorCode::INVALID_DATA, Event::Invariant, buffer);
@@ -275,19 +303,12 @@ impl RegionAddresses {
     }
 }
 
-/// The regions that have an address which is like that.
-fn mask(regions: &[Region], like: impl Fn(&IpAddr) -> bool) -> RegionMask {
-    let has = |region: &Region| region.nodes.iter().flat_map(|node| &node.addresses).any(&like);
-    let bits = regions.iter().take(region_config::REGIONS_MAX).enumerate();
-    bits.fold(0, |mask, (index, region)| mask | u64::from(has(region)) << index)
-}
-
-/// The map for a set of regions: sites with the same legal regions share one.
-fn map_for(maps: &mut Vec<Arc<Map>>, config: &Config, base: &geo::Base, eligible: RegionMask) -> Arc<Map> {
-    if let Some(map) = maps.iter().find(|map| map.eligible() == eligible) {
+/// The map for a site's wishes: sites with the same ones share one.
+fn map_for(maps: &mut Vec<(Wishes, Arc<Map>)>, config: &Config, base: &geo::Base, wishes: &Wishes) -> Arc<Map> {
+    if let Some((_, map)) = maps.iter().find(|(known, _)| known == wishes) {
         return Arc::clone(map);
     }
-    let map = Arc::new(Map::compile(config, base.ranges(), eligible, &config.node.region));
-    maps.push(Arc::clone(&map));
+    let map = Arc::new(Map::compile(config, base.ranges(), wishes, &config.node.region));
+    maps.push((wishes.clone(), Arc::clone(&map)));
     map
 }

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, net::IpAddr};
 
 use region_config::{Config, HostPattern, Zone};
-use wire::dns::{DnsName, LowerName, Name, Serial, Soa};
+use wire::dns::{DnsName, Name, Serial, Soa};
 
 use super::view::ViewFault;
 
@@ -68,19 +68,25 @@ impl Zones {
     }
 
     /// The zone that a name is in, and what stands under it. The most specific pattern wins; none if no zone is ours.
-    pub(super) fn find(&self, name: &LowerName) -> Option<Found<'_>> {
+    /// `name` is in wire format and lower case.
+    pub(super) fn find(&self, name: &[u8]) -> Option<Found<'_>> {
         let fits = |suffix: &&[u8]| suffix.len() <= self.longest;
-        let zone = *name.suffixes().filter(fits).find_map(|suffix| self.apexes.get(suffix))?;
+        let zone = *suffixes(name).filter(fits).find_map(|suffix| self.apexes.get(suffix))?;
         let authority = &self.authorities[zone];
-        let exact = self.names.get(name.as_slice());
+        let exact = self.names.get(name);
         let held = match exact {
             // a name that is only on the way to others still matches a pattern above it
             None | Some(Held::Empty) => {
-                name.suffixes().skip(1).filter(fits).find_map(|suffix| self.below.get(suffix)).or(exact)
+                suffixes(name).skip(1).filter(fits).find_map(|suffix| self.below.get(suffix)).or(exact)
             }
             Some(_) => exact,
         };
-        Some(Found { authority, at_apex: authority.apex.as_slice().len() == name.as_slice().len(), held })
+        Some(Found { authority, at_apex: authority.apex.as_slice().len() == name.len(), held })
+    }
+
+    /// The same for a name as text, in lower case.
+    pub(super) fn find_named(&self, name: &str) -> Option<Found<'_>> {
+        self.find(parsed(name).ok()?.as_slice())
     }
 
     fn add_zone(&mut self, zone: &Zone, serial: Serial) -> Result<(), ViewFault> {

@@ -95,6 +95,7 @@ fn config(addresses: &[SocketAddr]) -> Config {
         latitude: 0.0,
         longitude: 0.0,
         jurisdiction: JurisdictionId::parse(REGIONS[index]).unwrap(),
+        capacity_per_second: None,
         nodes: (0..2)
             .map(|n| Node {
                 name: node(&format!("{}-{n}", REGIONS[index])),

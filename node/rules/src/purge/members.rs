@@ -70,6 +70,7 @@ mod tests {
             latitude: 0.0,
             longitude: 0.0,
             jurisdiction: JurisdictionId::parse(jurisdiction).unwrap(),
+            capacity_per_second: None,
             nodes: nodes.iter().map(node).collect(),
         };
         Config {

@@ -71,6 +71,25 @@ impl Block {
     }
 }
 
+/// Addresses that stand for a block of clients: one of each /24 or /56 in it (of itself if it is longer), at most `most`,
+/// evenly spread.
+#[must_use]
+pub fn cells(address: IpAddr, length: u8, most: u32) -> Vec<IpAddr> {
+    let block = Block::around(address, length);
+    let cell_bits: u32 = if address.is_ipv4() { 24 } else { 56 };
+    let free_bits = cell_bits.saturating_sub(u32::from(block.length));
+    let count = 1u128.checked_shl(free_bits).unwrap_or(1).min(u128::from(most.max(1)));
+    let step = (1u128 << free_bits) / count;
+    let at = |number: u128| match block.first {
+        IpAddr::V4(first) => {
+            let offset = u32::try_from((number * step) << 8).unwrap_or(0);
+            IpAddr::V4(first.to_bits().wrapping_add(offset).into())
+        }
+        IpAddr::V6(first) => IpAddr::V6(Ipv6Addr::from_bits(first.to_bits().wrapping_add((number * step) << 72))),
+    };
+    (0..count).map(at).collect()
+}
+
 /// A number that is the same for every address of a block: what spreads clients over the nodes of a region.
 #[must_use]
 pub fn block_hash(block: Block) -> u64 {

@@ -80,6 +80,11 @@ impl Base {
         self.locations.get(id as usize).copied().unwrap_or(Location::NOWHERE)
     }
 
+    /// A location by its id; [`Location::NOWHERE`] if there is none.
+    pub(super) fn at(&self, id: LocationId) -> &Location {
+        self.locations.get(id as usize).unwrap_or(&Location::NOWHERE)
+    }
+
     /// How many ranges it has: IPv4, IPv6.
     #[must_use]
     pub fn ranges(&self) -> (usize, usize) {

@@ -2,9 +2,9 @@
 
 use std::net::IpAddr;
 
-use region_config::{REGIONS_MAX, RegionMask};
+use region_config::{AllDown, REGIONS_MAX, RegionMask};
 
-use super::{address::Block, map::Map};
+use super::{address::Block, map::Map, shares::Spread};
 use crate::health::{Fleet, NodeState, RegionState};
 
 /// TTL of an answer that is expected to change soon, in seconds.
@@ -15,8 +15,14 @@ const TTL_S: (u32, u32) = (5, 300);
 /// What a site demands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Policy {
-    /// The regions that may be named, from [`crate::residency::eligible`].
+    /// The regions where its data may be, from [`crate::residency::eligible`]: no other is ever named.
+    pub legal: RegionMask,
+    /// Those of them that may be named.
     pub eligible: RegionMask,
+    /// Those of them that may be named while all of `eligible` are down, if [`AllDown::Fallback`] is wished.
+    pub fallback: RegionMask,
+    /// What is answered while all of `eligible` are down.
+    pub all_down: AllDown,
     /// TTL of answers in quiet times, in seconds.
     pub ttl_s: u32,
 }
@@ -49,6 +55,21 @@ impl Standing {
         let mentioned = standing.classes.iter().fold(0, |all, class| all | class);
         standing.classes[class(RegionState::Unknown)] |= !mentioned;
         standing
+    }
+
+    /// The same with some regions Down.
+    #[must_use]
+    pub fn without(mut self, regions: RegionMask) -> Self {
+        for class in &mut self.classes {
+            *class &= !regions;
+        }
+        self.classes[class(RegionState::Down)] |= regions;
+        self.pending &= !regions;
+        self
+    }
+
+    fn down(&self) -> RegionMask {
+        self.classes[class(RegionState::Down)]
     }
 
     /// The nodes of a region that are Up, and those that are not known to be Down.
@@ -87,10 +108,14 @@ const fn class(state: RegionState) -> usize {
 pub enum Outcome {
     /// The region of first choice.
     Normal,
+    /// Another one as healthy, since the clients of the first choice are shared out.
+    Shared,
     /// Another one, since the first choice is less healthy.
     Failover,
     /// All legal regions are down: the one of first choice all the same, since a wrong verdict must not blank a name.
     FailStatic,
+    /// All regions are down but one that the site wishes to be named just then.
+    Fallback,
     /// No region may be named.
     Refuse(Refusal),
 }
@@ -101,8 +126,11 @@ impl Outcome {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Normal => "normal",
+            Self::Shared => "shared",
             Self::Failover => "failover",
             Self::FailStatic => "fail-static",
+            Self::Fallback => "fallback",
+            Self::Refuse(Refusal::AllDown) => "all-down",
             Self::Refuse(Refusal::NoRegion) => "no-region",
             Self::Refuse(Refusal::NoAddress) => "no-address",
             Self::Refuse(Refusal::Invariant) => "invariant-violated",
@@ -117,6 +145,8 @@ pub enum Refusal {
     NoRegion,
     /// No legal region has an address of the family that was asked for.
     NoAddress,
+    /// All regions are down, and the site wishes a failure then.
+    AllDown,
     /// The last check found a region outside the mask: a fault of this program, which must never become an answer.
     Invariant,
 }
@@ -129,6 +159,8 @@ pub enum Reason {
     Chosen,
     /// As healthy as the chosen one, and later in the list.
     Later,
+    /// As healthy as the chosen one, which is where this client's part of the list goes.
+    Shared,
     /// Behind the chosen one because some observers fail to reach it.
     Degraded,
     /// Behind the chosen one because it gives up its clients.
@@ -139,20 +171,30 @@ pub enum Reason {
     Down,
     /// It has no address of the family that was asked for.
     NoAddress,
+    /// It is named only while all others are down.
+    Fallback,
+    /// A rule of the site keeps this client to others.
+    Ruled,
+    /// The site does not wish it.
+    Unwished,
     /// The site's data may not be there.
     Outside,
 }
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 12] = [
         Self::Chosen,
         Self::Later,
+        Self::Shared,
         Self::Degraded,
         Self::Draining,
         Self::Unknown,
         Self::Down,
         Self::NoAddress,
+        Self::Fallback,
+        Self::Ruled,
+        Self::Unwished,
         Self::Outside,
     ];
 
@@ -162,11 +204,15 @@ impl Reason {
         match self {
             Self::Chosen => "chosen",
             Self::Later => "later",
+            Self::Shared => "shared",
             Self::Degraded => "degraded",
             Self::Draining => "draining",
             Self::Unknown => "unknown",
             Self::Down => "down",
             Self::NoAddress => "no-address",
+            Self::Fallback => "fallback",
+            Self::Ruled => "ruled",
+            Self::Unwished => "unwished",
             Self::Outside => "outside",
         }
     }
@@ -177,18 +223,24 @@ impl Reason {
         match self {
             Self::Chosen => "The region is the answer.",
             Self::Later => "The region is as healthy as the chosen one, but stands later in the list.",
+            Self::Shared => {
+                "The region is as healthy as the chosen one, which is where this client's part of the list goes."
+            }
             Self::Degraded => "Some observers fail to reach the region, so healthier ones go first.",
             Self::Draining => "The region gives up its clients, so others go first.",
             Self::Unknown => "Nobody has said anything about the region yet, so known ones go first.",
             Self::Down => "The region is down, so all others go first.",
             Self::NoAddress => "The region has no address of the family that was asked for.",
+            Self::Fallback => "The region is named only while all others are down.",
+            Self::Ruled => "A rule of the site keeps this client to other regions.",
+            Self::Unwished => "The site's `allow` and `deny` leave the region out.",
             Self::Outside => "The region lies outside the jurisdiction that the site's data may not leave.",
         }
     }
 }
 
 /// What a client is told, and why.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Decision<'a> {
     /// How it came out.
     pub outcome: Outcome,
@@ -197,24 +249,40 @@ pub struct Decision<'a> {
     pub scope: u8,
     /// For how long the answer may be kept, in seconds.
     pub ttl_s: u32,
+    policy: Policy,
+    reachable: RegionMask,
+    /// The regions that may be named to this client while one of them is not down.
+    named: RegionMask,
     ranking: Ranking<'a>,
 }
 
 /// A list under a mask and a health: what [`Decision::order`] walks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 struct Ranking<'a> {
     list: &'a [u8],
-    eligible: RegionMask,
-    reachable: RegionMask,
+    /// The regions that may be named as things stand.
+    pool: RegionMask,
+    /// How clients of the list are shared out.
+    spread: Option<&'a Spread>,
+    /// The region that this client's part of the list goes to.
+    lead: Option<u8>,
     standing: &'a Standing,
 }
 
 impl<'a> Ranking<'a> {
-    /// The legal regions by health; among equally healthy ones the list's order stays.
+    fn new(list: &'a [u8], pool: RegionMask, spread: Option<(&'a Spread, u64)>, standing: &'a Standing) -> Self {
+        let best = standing.classes.iter().map(|class| class & pool).find(|class| *class != 0).unwrap_or(0);
+        let lead = spread.and_then(|(spread, number)| spread.choose(number, best));
+        Self { list, pool, spread: spread.map(|(spread, _)| spread), lead, standing }
+    }
+
+    /// The region this client's part goes to, then the others by health; among equally healthy ones the list's order stays.
     fn order(self) -> impl Iterator<Item = u8> + 'a {
-        let legal = self.eligible & self.reachable;
-        let classes = self.standing.classes.iter().map(move |class| class & legal).filter(|class| *class != 0);
-        classes.flat_map(move |class| self.list.iter().copied().filter(move |region| holds(class, *region)))
+        let Self { list, pool, lead, standing, .. } = self;
+        let pool = lead.map_or(pool, |lead| pool & !(1 << lead));
+        let classes = standing.classes.iter().map(move |class| class & pool).filter(|class| *class != 0);
+        let rest = classes.flat_map(move |class| list.iter().copied().filter(move |region| holds(class, *region)));
+        lead.into_iter().chain(rest)
     }
 }
 
@@ -231,21 +299,36 @@ impl<'a> Decision<'a> {
         self.order().next()
     }
 
+    /// What part of the list's clients a region gets, from 0 to 1, if they are shared out.
+    #[must_use]
+    pub fn share(&self, region: usize) -> Option<f64> {
+        self.ranking.spread.map(|spread| spread.part(region))
+    }
+
     /// What became of a region, by its index in the config.
     #[must_use]
     pub fn reason(&self, region: usize) -> Reason {
-        let Ranking { eligible, reachable, standing, .. } = self.ranking;
+        let Policy { legal, eligible, fallback, .. } = self.policy;
         let index = u8::try_from(region).unwrap_or(u8::MAX);
-        if !holds(eligible, index) {
+        if !holds(legal, index) {
             return Reason::Outside;
         }
-        if !holds(reachable, index) {
+        if !holds(eligible | fallback, index) {
+            return Reason::Unwished;
+        }
+        if !holds(self.reachable, index) {
             return Reason::NoAddress;
         }
+        let Ranking { pool, spread, standing, .. } = self.ranking;
+        let state = standing.state(region);
         match self.region() {
             Some(chosen) if chosen == region => Reason::Chosen,
-            Some(chosen) if standing.state(chosen) == standing.state(region) => Reason::Later,
-            _ => behind(standing.state(region)),
+            Some(chosen) if holds(pool, index) && standing.state(chosen) == state => {
+                if spread.is_some_and(|spread| spread.has(region)) { Reason::Shared } else { Reason::Later }
+            }
+            _ if holds(pool | self.named, index) => behind(state),
+            _ if holds(eligible, index) => Reason::Ruled,
+            _ => Reason::Fallback,
         }
     }
 
@@ -264,8 +347,8 @@ pub fn regions_up_to(count: usize) -> RegionMask {
 
 /// Decides where a client at `address` is sent.
 ///
-/// `reachable` are the regions that have an address of the family that was asked for. `map` must have been compiled for
-/// `policy.eligible`; what it holds beyond that is never named. Allocates nothing.
+/// `reachable` are the regions that have an address of the family that was asked for. `map` must have been compiled for the
+/// wishes that `policy` is of; what it holds beyond that is never named. Allocates nothing.
 #[must_use]
 pub fn decide<'a>(
     address: IpAddr,
@@ -275,27 +358,54 @@ pub fn decide<'a>(
     standing: &'a Standing,
 ) -> Decision<'a> {
     let listed = map.listed(address);
-    let ranking = Ranking { list: listed.list, eligible: policy.eligible, reachable, standing };
-    let outcome = outcome(ranking);
-    let quiet = outcome == Outcome::Normal && !expected_to_change(listed.list, standing);
+    let named = policy.legal & policy.eligible & listed.mask & reachable;
+    let (pool, fallen) = pool(named, reachable, policy, standing);
+    let ranking = Ranking::new(listed.list, pool, listed.spread, standing);
+    let outcome = if fallen && pool == 0 { Outcome::Refuse(Refusal::AllDown) } else { outcome(ranking, named, policy) };
+    let steady = match outcome {
+        Outcome::Normal => true,
+        Outcome::Shared => !map.shares().are_by_load(),
+        Outcome::Failover | Outcome::FailStatic | Outcome::Fallback | Outcome::Refuse(_) => false,
+    };
+    let quiet = steady && !expected_to_change(listed.list, standing);
     let ttl_s = policy.ttl_s.clamp(TTL_S.0, TTL_S.1);
-    Decision { outcome, scope: listed.scope, ttl_s: if quiet { ttl_s } else { ttl_s.min(HASTY_TTL_S) }, ranking }
+    let ttl_s = if quiet { ttl_s } else { ttl_s.min(HASTY_TTL_S) };
+    Decision { outcome, scope: listed.scope, ttl_s, policy: *policy, reachable, named, ranking }
+}
+
+/// The regions that may be named as things stand, and whether that is other than `named` since all of those are down.
+fn pool(named: RegionMask, reachable: RegionMask, policy: &Policy, standing: &Standing) -> (RegionMask, bool) {
+    if named == 0 || named & !standing.down() != 0 {
+        return (named, false);
+    }
+    let alive = policy.legal & policy.fallback & reachable & !standing.down();
+    match policy.all_down {
+        AllDown::Fallback if alive != 0 => (alive, true),
+        AllDown::LastGood | AllDown::Fallback => (named, false),
+        AllDown::Fail => (0, true),
+    }
 }
 
 /// How it came out; and the last check, which trusts none of the stages before.
-fn outcome(ranking: Ranking<'_>) -> Outcome {
-    let Ranking { list, eligible, reachable, standing } = ranking;
+fn outcome(ranking: Ranking<'_>, named: RegionMask, policy: &Policy) -> Outcome {
+    let Ranking { list, lead, standing, .. } = ranking;
     let Some(chosen) = ranking.order().next() else {
-        return Outcome::Refuse(if eligible == 0 { Refusal::NoRegion } else { Refusal::NoAddress });
+        return Outcome::Refuse(if policy.eligible == 0 { Refusal::NoRegion } else { Refusal::NoAddress });
     };
-    if !holds(eligible, chosen) {
+    if !holds(policy.legal & (policy.eligible | policy.fallback), chosen) {
         return Outcome::Refuse(Refusal::Invariant);
     }
-    if holds(standing.classes[class(RegionState::Down)], chosen) {
+    if holds(standing.down(), chosen) {
         return Outcome::FailStatic;
     }
-    match list.iter().find(|region| holds(eligible & reachable, **region)) {
+    if !holds(named, chosen) {
+        return Outcome::Fallback;
+    }
+    match list.iter().find(|region| holds(named, **region)) {
         Some(first) if *first == chosen => Outcome::Normal,
+        Some(first) if lead.is_some() && standing.state(usize::from(*first)) == standing.state(usize::from(chosen)) => {
+            Outcome::Shared
+        }
         _ => Outcome::Failover,
     }
 }

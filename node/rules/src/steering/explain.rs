@@ -10,6 +10,8 @@ use super::{
     decide::{Outcome, Policy, Reason, Standing, decide},
     map::{Map, Origin},
     place::Point,
+    places::{estimate, micros},
+    wishes::Wishes,
 };
 use crate::health::RegionState;
 
@@ -18,6 +20,8 @@ use crate::health::RegionState;
 pub struct Explanation {
     /// What the database says about the client's address.
     pub location: Location,
+    /// The site's rule for the client, as it is written: whom it is for, and `only` or `prefer`.
+    pub rule: Option<(String, &'static str)>,
     /// What the regions were ordered by, before health.
     pub origin: Origin,
     /// The addresses that get the same answer.
@@ -31,7 +35,7 @@ pub struct Explanation {
 }
 
 /// What became of one region.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct RegionExplanation {
     /// Its name.
     pub region: RegionId,
@@ -41,6 +45,16 @@ pub struct RegionExplanation {
     pub place: Option<usize>,
     /// Great-circle distance from the client, in kilometres, if it is known where that is.
     pub kilometres: Option<u16>,
+    /// The round trip that is estimated from it, with the site's bias, in microseconds.
+    pub estimated_us: Option<u32>,
+    /// By how many percent its distances are shortened; below 0, lengthened.
+    pub bias_percent: i32,
+    /// A lower one is named first.
+    pub priority: u8,
+    /// Its part of the clients beside others, as the site wishes.
+    pub weight: Option<u32>,
+    /// Which part of the clients of the same list it gets while all are healthy, from 0 to 1, if they are shared out.
+    pub share: Option<f64>,
     /// Its state.
     pub state: RegionState,
 }
@@ -50,22 +64,32 @@ pub struct RegionExplanation {
 pub fn explain(
     address: IpAddr,
     reachable: RegionMask,
-    policy: &Policy,
+    (wishes, policy): (&Wishes, &Policy),
     map: &Map,
     standing: &Standing,
     (config, base): (&Config, &Base),
 ) -> Explanation {
     let decision = decide(address, reachable, policy, map, standing);
     let location = base.location(address);
-    let explained = |(index, region): (usize, &region_config::Region)| RegionExplanation {
-        region: region.name.clone(),
-        reason: decision.reason(index),
-        place: decision.order().position(|listed| listed == index),
-        kilometres: kilometres(location.point, region),
-        state: standing.state(index),
+    let explained = |(index, region): (usize, &region_config::Region)| {
+        let kilometres = kilometres(location.point, region);
+        RegionExplanation {
+            region: region.name.clone(),
+            reason: decision.reason(index),
+            place: decision.order().position(|listed| listed == index),
+            kilometres,
+            estimated_us: kilometres.map(|kilometres| micros(estimate(kilometres, wishes.stretch(index)))),
+            bias_percent: 100 - i32::from(wishes.stretch(index)),
+            priority: wishes.priority(index),
+            weight: wishes.weight(index),
+            share: decision.share(index),
+            state: standing.state(index),
+        }
     };
+    let rule = wishes.rule(address, &location);
     Explanation {
         location,
+        rule: rule.map(|rule| (rule.whom.to_string(), rule.force.as_str())),
         origin: map.origin(&location),
         block: decision.block(address),
         outcome: decision.outcome,

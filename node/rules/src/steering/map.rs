@@ -1,19 +1,23 @@
-//! A base compiled for one set of legal regions: ranges of region lists, nearest region first.
+//! A base compiled for one site's wishes: ranges of region lists, best region first.
 
-use std::{cmp::Reverse, collections::HashMap, net::IpAddr};
+use std::{net::IpAddr, sync::Arc};
 
-use region_config::{Config, REGIONS_MAX, Region, RegionId, RegionMask};
+use region_config::{Config, RegionId, RegionMask};
 
 use super::{
     address::{Spot, beside_carriers, mix, spot},
-    base::{Base, Location, first_half},
-    place::Point,
-    ranges::Ranges,
+    base::{Base, Location, LocationId, first_half},
+    lists::Lists,
+    overlay,
+    places::Places,
+    ranges::{Ranges, Word},
+    shares::{Shares, Spread},
+    wishes::Wishes,
 };
 
-/// How many places of a list the client's own distance decides. Behind them the regions stand by their distance from the
-/// first one: the same tail for all who have that first region, so that there are few lists and wide scopes.
-const NEAREST: usize = 3;
+/// Resolvers send no more bits of an address than these (RFC 7871 section 11.1): clients that share them are led as one.
+const CELL_BITS_V4: u32 = 24;
+const CELL_BITS_V6: u32 = 56;
 
 /// What the order of a list comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,171 +26,159 @@ pub enum Origin {
     Distance,
     /// No data: the region of the node that was asked, since resolvers prefer the name server that is near.
     Asked,
-    /// No data, and the node that was asked is in no legal region: the order of the config.
+    /// No data: the order that the site wishes, or, if the node that was asked is in no region that may be named, the order
+    /// of the config.
     Configured,
 }
 
-/// Ranges of region lists for all of IPv4 and IPv6, under one set of legal regions.
+impl Origin {
+    /// The word for it in API and screens.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Distance => "distance",
+            Self::Asked => "asked",
+            Self::Configured => "configured",
+        }
+    }
+}
+
+/// Ranges of region lists for all of IPv4 and IPv6, for one site's wishes, and how clients of one list are shared out.
 #[derive(Debug, Clone)]
 pub struct Map {
-    eligible: RegionMask,
-    /// Regions in a list: as many as are legal.
+    table: Arc<Table>,
+    shares: Arc<Shares>,
+}
+
+#[derive(Debug)]
+struct Table {
+    nameable: RegionMask,
+    /// Regions in a list: as many as may be named.
     length: usize,
     /// All lists, one after the other. The first is for addresses that nothing is known of.
     lists: Vec<u8>,
+    /// For each list, the regions that may be named to its clients: all but where a rule says `only`.
+    masks: Vec<RegionMask>,
     without_data: Origin,
     v4: Ranges<u32>,
     v6: Ranges<u64>,
 }
 
 /// What a map says about an address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Listed<'a> {
-    /// All legal regions, nearest first.
+    /// All regions that may be named, best first.
     pub(super) list: &'a [u8],
-    /// Length of the block around the address that has the same list.
+    /// Those that may be named to this client.
+    pub(super) mask: RegionMask,
+    /// Length of the block around the address that has the same list, and the same part of it if there are parts.
     pub(super) scope: u8,
+    /// How the list's clients are shared out, and the number by which this one is.
+    pub(super) spread: Option<(&'a Spread, u64)>,
 }
 
 impl Map {
-    /// Compiles `base` for the regions of `eligible`; `here` is the region of the node that answers. Takes milliseconds for
-    /// a country database and some tens of milliseconds for a city database: not for a thread that answers.
+    /// Compiles `base` for a site's wishes; `here` is the region of the node that answers. Takes milliseconds for a country
+    /// database and some tens of milliseconds for a city database: not for a thread that answers.
     #[must_use]
-    pub fn compile(config: &Config, base: &Base, eligible: RegionMask, here: &RegionId) -> Self {
-        let places = Places::new(&config.regions, eligible);
-        let asked = places.regions.iter().find(|place| config.regions[usize::from(place.index)].name == *here);
-        let mut lists = Lists::new(&places, asked.map(|place| place.index));
-        let ids: Vec<u32> = base.locations.iter().map(|location| lists.of(*location)).collect();
-        Self {
-            eligible,
-            length: places.regions.len(),
-            lists: lists.all,
-            without_data: if asked.is_some() { Origin::Asked } else { Origin::Configured },
-            v4: base.v4.translated(&ids),
-            v6: base.v6.translated(&ids),
-        }
+    pub fn compile(config: &Config, base: &Base, wishes: &Wishes, here: &RegionId) -> Self {
+        let places = Places::new(&config.regions, wishes);
+        let asked = places.index_of(here).filter(|index| wishes.eligible() >> index & 1 == 1);
+        let mut lists = Lists::new(&places, wishes, asked);
+        let ids = lists.of_all(&base.locations);
+        let v4 = ruled(&base.v4, &overlay::v4(wishes), &ids, |at, rule| lists.of(base.at(at), Some(rule)));
+        let v6 = ruled(&base.v6, &overlay::v6(wishes), &ids, |at, rule| lists.of(base.at(at), Some(rule)));
+        let shares = Arc::new(Shares::wished(wishes, lists.iter()));
+        let without_data =
+            if wishes.no_data().is_empty() && asked.is_some() { Origin::Asked } else { Origin::Configured };
+        let (length, (lists, masks)) = (places.count(), lists.finish());
+        let table = Table { nameable: wishes.nameable(), length, lists, masks, without_data, v4, v6 };
+        Self { table: Arc::new(table), shares }
+    }
+
+    /// The same map with its clients shared out otherwise.
+    #[must_use]
+    pub fn sharing(&self, shares: Shares) -> Self {
+        Self { table: Arc::clone(&self.table), shares: Arc::new(shares) }
     }
 
     /// The regions that its lists hold.
     #[must_use]
-    pub fn eligible(&self) -> RegionMask {
-        self.eligible
+    pub fn nameable(&self) -> RegionMask {
+        self.table.nameable
     }
 
     /// How many lists it has, and how many ranges of IPv4 and IPv6.
     #[must_use]
     pub fn size(&self) -> (usize, usize, usize) {
-        (self.lists.len() / self.length.max(1), self.v4.len(), self.v6.len())
+        (self.table.masks.len(), self.table.v4.len(), self.table.v6.len())
+    }
+
+    /// How clients are shared out.
+    #[must_use]
+    pub fn shares(&self) -> &Shares {
+        &self.shares
+    }
+
+    /// The regions of a list that may be named to its clients, best first, and only those that are in `mask`.
+    pub fn list(&self, id: usize, mask: RegionMask) -> impl Iterator<Item = usize> + '_ {
+        let mask = mask & self.table.masks.get(id).copied().unwrap_or(0);
+        let start = id * self.table.length;
+        let list = self.table.lists.get(start..start + self.table.length).unwrap_or(&[]);
+        list.iter().map(|region| usize::from(*region)).filter(move |region| mask >> region & 1 == 1)
+    }
+
+    /// The number of the list for an address.
+    #[must_use]
+    pub fn list_id(&self, address: IpAddr) -> usize {
+        let found = match spot(address) {
+            Spot::V4 { address, .. } => self.table.v4.find(address),
+            Spot::V6(bits) => self.table.v6.find(first_half(bits)),
+        };
+        found.value as usize
     }
 
     /// What the order of the list for a location comes from.
     pub(super) fn origin(&self, location: &Location) -> Origin {
-        if location.point.is_some() { Origin::Distance } else { self.without_data }
+        if location.point.is_some() { Origin::Distance } else { self.table.without_data }
     }
 
     /// The list for an address.
     pub(super) fn listed(&self, address: IpAddr) -> Listed<'_> {
-        let (found, before, least) = match spot(address) {
-            Spot::V4 { address, before } => (self.v4.find(address), before, 0),
-            Spot::V6(bits) => (self.v6.find(first_half(bits)), 0, beside_carriers(bits)),
+        let table = &*self.table;
+        let (found, before, least, (cell, cell_bits)) = match spot(address) {
+            Spot::V4 { address, before } => {
+                (table.v4.find(address), before, 0, (u64::from(address >> (32 - CELL_BITS_V4)), CELL_BITS_V4))
+            }
+            Spot::V6(bits) => {
+                let half = first_half(bits);
+                (table.v6.find(half), 0, beside_carriers(bits), (half >> (64 - CELL_BITS_V6), CELL_BITS_V6))
+            }
         };
-        let start = found.value as usize * self.length;
+        let id = found.value as usize;
+        let start = id * table.length;
+        let spread = self.shares.of(id).map(|spread| (spread, mix(cell)));
+        let cell_bits = if spread.is_some() { cell_bits } else { 0 };
+        let scope = found.scope.max(least).max(cell_bits);
         Listed {
-            list: self.lists.get(start..start + self.length).unwrap_or(&[]),
-            scope: u8::try_from(before + found.scope.max(least)).unwrap_or(128),
+            list: table.lists.get(start..start + table.length).unwrap_or(&[]),
+            mask: table.masks.get(id).copied().unwrap_or(0),
+            scope: u8::try_from(before + scope).unwrap_or(128),
+            spread,
         }
     }
 }
 
-/// A legal region, as far as the cost of sending a client there goes.
-struct Place {
-    /// Its index in the config.
-    index: u8,
-    /// Where it is.
-    point: Option<Point>,
-    /// Breaks ties, the same way on every node.
-    weight: u64,
-}
-
-struct Places {
-    /// In the order of the config.
-    regions: Vec<Place>,
-    /// For each region by its index: the legal regions' indices by distance from it.
-    from: Vec<Vec<u8>>,
-}
-
-impl Places {
-    fn new(regions: &[Region], eligible: RegionMask) -> Self {
-        let place = |(index, region): (usize, &Region)| Place {
-            index: u8::try_from(index).unwrap_or(u8::MAX),
-            point: Point::from_degrees(region.latitude, region.longitude),
-            weight: region.name.as_str().bytes().fold(0, |hash, byte| mix(hash ^ u64::from(byte))),
-        };
-        let legal = regions.iter().enumerate().take(REGIONS_MAX).filter(|(index, _)| eligible >> index & 1 == 1);
-        let mut places = Self { regions: legal.map(place).collect(), from: vec![Vec::new(); REGIONS_MAX] };
-        let from = places.regions.iter().map(|place| (usize::from(place.index), places.by_distance(place.point, 0)));
-        for (index, order) in from.collect::<Vec<_>>() {
-            places.from[index] = order;
-        }
-        places
-    }
-
-    /// The legal regions by distance from a point; equally far ones in an order that `tie` decides.
-    fn by_distance(&self, point: Option<Point>, tie: u64) -> Vec<u8> {
-        let cost = |place: &Place| match (point, place.point) {
-            (Some(from), Some(to)) => from.kilometres(to),
-            _ => u16::MAX,
-        };
-        let mut order: Vec<_> = self.regions.iter().map(|p| (cost(p), Reverse(mix(p.weight ^ tie)), p.index)).collect();
-        order.sort_unstable();
-        order.into_iter().map(|(_, _, index)| index).collect()
-    }
-}
-
-struct Lists<'a> {
-    places: &'a Places,
-    all: Vec<u8>,
-    known: HashMap<[u8; NEAREST], u32>,
-}
-
-impl<'a> Lists<'a> {
-    /// Lists that begin with the one for no data.
-    fn new(places: &'a Places, asked: Option<u8>) -> Self {
-        let all: Vec<u8> = match asked {
-            Some(index) => with_tail(&[index], &places.from[usize::from(index)]),
-            None => places.regions.iter().map(|place| place.index).collect(),
-        };
-        // where it is just the list that some location has, both share it, and the scopes are wider
-        let head = all.len().min(NEAREST);
-        let whole = asked.is_some() || all.len() <= NEAREST;
-        let known = if whole { HashMap::from([(key(&all[..head]), 0)]) } else { HashMap::new() };
-        Self { places, all, known }
-    }
-
-    /// The number of the list for a location.
-    fn of(&mut self, location: Location) -> u32 {
-        let length = self.places.regions.len();
-        let Some(point) = location.point.filter(|_| length > 0) else { return 0 };
-        let tie = location.country.map_or(0, |code| mix(u64::from(u16::from_be_bytes(code))));
-        let mut nearest = self.places.by_distance(Some(point), tie);
-        nearest.truncate(NEAREST);
-        let key = key(&nearest);
-        if let Some(id) = self.known.get(&key) {
-            return *id;
-        }
-        let id = u32::try_from(self.all.len() / length).unwrap_or(0);
-        self.all.extend(with_tail(&nearest, &self.places.from[usize::from(nearest[0])]));
-        self.known.insert(key, id);
-        id
-    }
-}
-
-/// What tells one list from another: its first places.
-fn key(nearest: &[u8]) -> [u8; NEAREST] {
-    std::array::from_fn(|at| nearest.get(at).copied().unwrap_or(u8::MAX))
-}
-
-/// `head`, then what is in `rest` and not in it, in the order of `rest`.
-fn with_tail(head: &[u8], rest: &[u8]) -> Vec<u8> {
-    head.iter().chain(rest.iter().filter(|index| !head.contains(index))).copied().collect()
+/// Ranges of locations, with ranges of rules for blocks beside them, as ranges of lists. `ids` are the lists where there is
+/// no such rule.
+fn ruled<W: Word>(
+    base: &Ranges<W>,
+    rules: &Ranges<W>,
+    ids: &[u32],
+    mut list: impl FnMut(LocationId, usize) -> u32,
+) -> Ranges<W> {
+    Ranges::new(base.beside(rules).map(|(start, location, rule)| match rule.checked_sub(1) {
+        Some(rule) => (start, list(location, rule as usize)),
+        None => (start, ids.get(location as usize).copied().unwrap_or(0)),
+    }))
 }

@@ -6,10 +6,13 @@
 //!
 //! The stages, in this order; each leaves its reason:
 //! 1. address: what the client's address is, with IPv4 taken out of IPv6 transition addresses;
-//! 2. legal regions: the mask from [`crate::residency::eligible`], applied first and checked again last;
-//! 3. cost: great-circle distance, compiled into the lists (measured round trips will correct it there);
-//! 4. health: a stable partition, Up before Degraded before Draining before Unknown before Down;
-//! 5. last check: a region outside the mask is never named, whatever the stages before have done.
+//! 2. legal regions: the mask from [`crate::residency::eligible`], applied first and checked again last; inside it, what
+//!    the site wishes to be named;
+//! 3. rules for some clients: `only` takes regions away, `prefer` puts some first;
+//! 4. cost: priority, then great-circle distance with the site's bias. Stages 2 to 4 are compiled into the lists;
+//! 5. health: a stable partition, Up before Degraded before Draining before Unknown before Down;
+//! 6. shares: which of the healthiest this client's part of the list goes to, by weight or by load;
+//! 7. last check: a region outside the mask is never named, whatever the stages before have done.
 //!
 //! The client's place is never a legal input: databases disagree on it. It orders regions, it never allows one.
 
@@ -18,17 +21,26 @@ mod answers;
 mod base;
 mod decide;
 mod explain;
+mod lists;
 mod map;
+mod overlay;
 mod place;
+mod places;
 mod ranges;
+mod shares;
+pub mod spill;
+pub mod what_if;
+mod wishes;
 
-pub use address::{Block, block_hash};
+pub use address::{Block, block_hash, cells};
 pub use answers::{ADDRESSES_MAX, Addresses, Chosen, Endpoint};
 pub use base::{Base, BaseBuilder, BaseFault, Location, LocationId};
 pub use decide::{Decision, Outcome, Policy, Reason, Refusal, Standing, decide, regions_up_to};
 pub use explain::{Explanation, RegionExplanation, explain};
 pub use map::{Map, Origin};
 pub use place::Point;
+pub use shares::{Shares, Spread};
+pub use wishes::{Rule, Wishes};
 
 #[cfg(test)]
 mod tests;

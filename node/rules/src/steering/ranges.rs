@@ -12,6 +12,8 @@ pub(super) trait Word: Copy + Ord {
     fn common(self, other: Self) -> u32;
     /// The word before; `MIN` for `MIN`.
     fn before(self) -> Self;
+    /// The word after, if there is one.
+    fn after(self) -> Option<Self>;
 }
 
 impl Word for u32 {
@@ -27,6 +29,9 @@ impl Word for u32 {
     }
     fn before(self) -> Self {
         self.saturating_sub(1)
+    }
+    fn after(self) -> Option<Self> {
+        self.checked_add(1)
     }
 }
 
@@ -44,6 +49,9 @@ impl Word for u64 {
     }
     fn before(self) -> Self {
         self.saturating_sub(1)
+    }
+    fn after(self) -> Option<Self> {
+        self.checked_add(1)
     }
 }
 
@@ -87,10 +95,20 @@ impl<W: Word> Ranges<W> {
         Self { starts: starts.into(), values: values.into(), heads }
     }
 
-    /// The ranges with other values: `values[i]` for a range that has value `i`.
-    pub(super) fn translated(&self, values: &[u32]) -> Self {
-        let new = |old: u32| values.get(old as usize).copied().unwrap_or(0);
-        Self::new(self.iter().map(|(start, value)| (start, new(value))))
+    /// The ranges that have one value in these and one in others: each start with both values, ascending.
+    pub(super) fn beside<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = (W, u32, u32)> + 'a {
+        let (mut mine, mut others) = (self.iter().peekable(), other.iter().peekable());
+        let (mut value, mut beside) = (0, 0);
+        std::iter::from_fn(move || {
+            let start = match (mine.peek(), others.peek()) {
+                (Some((a, _)), Some((b, _))) => *a.min(b),
+                (Some((only, _)), None) | (None, Some((only, _))) => *only,
+                (None, None) => return None,
+            };
+            value = mine.next_if(|(at, _)| *at == start).map_or(value, |(_, value)| value);
+            beside = others.next_if(|(at, _)| *at == start).map_or(beside, |(_, value)| value);
+            Some((start, value, beside))
+        })
     }
 
     /// Every range's start and value, ascending.

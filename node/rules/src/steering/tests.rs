@@ -26,6 +26,7 @@ fn config(regions: usize) -> Config {
         latitude: CITIES[index].0,
         longitude: CITIES[index].1,
         jurisdiction: region_config::JurisdictionId::parse("eu").unwrap(),
+        capacity_per_second: None,
         nodes: vec![Node { name: NodeId::parse(&format!("n{index}")).unwrap(), peer: None, addresses: vec![] }],
     };
     Config {
@@ -60,7 +61,7 @@ fn config(regions: usize) -> Config {
     }
 }
 
-fn fleet(states: &[RegionState]) -> Fleet {
+pub(super) fn fleet(states: &[RegionState]) -> Fleet {
     let view = |state: &RegionState| RegionView {
         state: *state,
         since_unix_ms: 0,
@@ -77,6 +78,11 @@ fn standing(states: &[RegionState]) -> Standing {
 
 fn here(name: &str) -> RegionId {
     RegionId::parse(name).unwrap()
+}
+
+/// A map of a site without wishes.
+fn nearest(config: &Config, base: &Base, mask: RegionMask, asked: &str) -> Map {
+    Map::compile(config, base, &Wishes::nearest(mask), &here(asked))
 }
 
 /// Germany in 84.0.0.0/8 and 2003::/19, California in 128.32.0.0/16, Japan in 133.0.0.0/8.
@@ -114,8 +120,8 @@ impl From<Decision<'_>> for Told {
 
 fn ask(address: &str, mask: RegionMask, states: &[RegionState]) -> Told {
     let config = config(states.len());
-    let map = Map::compile(&config, &small_base(), mask, &here("r2"));
-    let policy = Policy { eligible: mask, ttl_s: 30 };
+    let map = nearest(&config, &small_base(), mask, "r2");
+    let policy = Wishes::nearest(mask).policy(30);
     decide(address.parse().unwrap(), RegionMask::MAX, &policy, &map, &standing(states)).into()
 }
 
@@ -146,10 +152,10 @@ fn an_unknown_address_gets_the_region_that_was_asked_or_the_first_of_the_config(
         (0b1, &[0], Origin::Configured),
     ] {
         let (config, base) = (config(4), small_base());
-        let map = Map::compile(&config, &base, mask, &here("r2"));
-        let policy = Policy { eligible: mask, ttl_s: 30 };
+        let map = nearest(&config, &base, mask, "r2");
+        let policy = Wishes::nearest(mask).policy(30);
         let address = "10.1.2.3".parse().unwrap();
-        let told = explain(address, !0, &policy, &map, &standing(&[Up; 4]), (&config, &base));
+        let told = explain(address, !0, (&Wishes::nearest(mask), &policy), &map, &standing(&[Up; 4]), (&config, &base));
         let mut named: Vec<_> = told.regions.iter().enumerate().filter_map(|(n, r)| Some((r.place?, n))).collect();
         named.sort_unstable();
         assert_eq!(named.iter().map(|(_, n)| *n).collect::<Vec<_>>(), order);
@@ -184,8 +190,8 @@ fn a_pinned_site_fails_static_inside_when_all_is_down() {
 fn nothing_legal_is_a_refusal_and_nothing_reachable_another() {
     assert_eq!(ask("84.160.0.1", 0, &[Up; 4]).outcome, Outcome::Refuse(Refusal::NoRegion));
     let config = config(4);
-    let map = Map::compile(&config, &small_base(), 0b11, &here("r2"));
-    let policy = Policy { eligible: 0b11, ttl_s: 30 };
+    let map = nearest(&config, &small_base(), 0b11, "r2");
+    let policy = Wishes::nearest(0b11).policy(30);
     let standing = standing(&[Up; 4]);
     let decision = decide("84.0.0.1".parse().unwrap(), 0b1100, &policy, &map, &standing);
     assert_eq!(decision.order().count(), 0);
@@ -195,8 +201,8 @@ fn nothing_legal_is_a_refusal_and_nothing_reachable_another() {
 
 #[test]
 fn a_map_for_more_regions_than_the_policy_allows_names_only_the_allowed_ones() {
-    let map = Map::compile(&config(4), &small_base(), 0b1111, &here("r0"));
-    let policy = Policy { eligible: 0b1000, ttl_s: 30 };
+    let map = nearest(&config(4), &small_base(), 0b1111, "r0");
+    let policy = Wishes::nearest(0b1000).policy(30);
     let standing = standing(&[Up, Up, Up, Down]);
     let told = Told::from(decide("84.0.0.1".parse().unwrap(), !0, &policy, &map, &standing));
     assert_eq!((told.order.as_slice(), told.outcome), (&[3][..], Outcome::FailStatic));
@@ -206,8 +212,8 @@ fn a_map_for_more_regions_than_the_policy_allows_names_only_the_allowed_ones() {
 fn an_answer_that_will_change_soon_is_kept_shortly() {
     let mut fleet = fleet(&[Up; 4]);
     fleet.regions[0].pending = true;
-    let map = Map::compile(&config(4), &small_base(), 0b1111, &here("r0"));
-    let policy = Policy { eligible: 0b1111, ttl_s: 60 };
+    let map = nearest(&config(4), &small_base(), 0b1111, "r0");
+    let policy = Wishes::nearest(0b1111).policy(60);
     let of = |address: &str| decide(address.parse().unwrap(), !0, &policy, &map, &Standing::of(&fleet)).ttl_s;
     assert_eq!((of("84.0.0.1"), of("133.11.0.1")), (10, 60));
 }
@@ -215,10 +221,17 @@ fn an_answer_that_will_change_soon_is_kept_shortly() {
 #[test]
 fn an_explanation_names_every_region_once_with_its_distance() {
     let (config, base) = (config(4), small_base());
-    let map = Map::compile(&config, &base, 0b0111, &here("r0"));
-    let policy = Policy { eligible: 0b0111, ttl_s: 30 };
+    let map = nearest(&config, &base, 0b0111, "r0");
+    let policy = Wishes::nearest(0b0111).policy(30);
     let standing = standing(&[Down, Up, Up, Up]);
-    let told = explain("84.160.0.1".parse().unwrap(), !0, &policy, &map, &standing, (&config, &base));
+    let told = explain(
+        "84.160.0.1".parse().unwrap(),
+        !0,
+        (&Wishes::nearest(0b0111), &policy),
+        &map,
+        &standing,
+        (&config, &base),
+    );
     assert_eq!(told.location.country, Some(*b"DE"));
     assert_eq!(told.regions.iter().map(|r| r.place).collect::<Vec<_>>(), [Some(2), Some(0), Some(1), None]);
     assert_eq!(told.regions[3].reason, Reason::Outside);
@@ -296,8 +309,8 @@ proptest! {
         addresses in prop::collection::vec(address(), 8),
         healths in prop::collection::vec(prop::collection::vec(state(), 8), 16),
     ) {
-        let map = Map::compile(&config(8), &base_of(&ranges), mask, &here("r3"));
-        let policy = Policy { eligible: mask, ttl_s: 30 };
+        let map = nearest(&config(8), &base_of(&ranges), mask, "r3");
+        let policy = Wishes::nearest(mask).policy(30);
         for states in &healths {
             let standing = standing(states);
             for address in &addresses {
@@ -327,8 +340,8 @@ proptest! {
         addresses in prop::collection::vec(address(), 12),
         low in prop::collection::vec(any::<u128>(), 6),
     ) {
-        let map = Map::compile(&config(8), &base_of(&ranges), 0xff, &here("r3"));
-        let policy = Policy { eligible: 0xff, ttl_s: 30 };
+        let map = nearest(&config(8), &base_of(&ranges), 0xff, "r3");
+        let policy = Wishes::nearest(0xff).policy(30);
         let standing = standing(&states);
         let of = |address: IpAddr| decide(address, !0, &policy, &map, &standing);
         let mut blocks = Vec::new();
@@ -358,8 +371,8 @@ proptest! {
         address in address(),
         dead in 0usize..8,
     ) {
-        let map = Map::compile(&config(8), &base_of(&ranges), 0xff, &here("r3"));
-        let policy = Policy { eligible: 0xff, ttl_s: 30 };
+        let map = nearest(&config(8), &base_of(&ranges), 0xff, "r3");
+        let policy = Wishes::nearest(0xff).policy(30);
         let others = |states: &[RegionState]| -> Vec<usize> {
             let standing = standing(states);
             decide(address, !0, &policy, &map, &standing).order().filter(|region| *region != dead).collect()

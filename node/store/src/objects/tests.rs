@@ -36,6 +36,7 @@ fn permit(site: &str) -> Permit {
         routes: vec![],
         tls: None,
         dns_ttl_s: 60,
+        steering: region_config::SiteSteering::default(),
         purge_by_response: false,
         cache_status: region_config::StatusFor::All,
         failover_on: Vec::new(),

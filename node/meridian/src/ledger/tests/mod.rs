@@ -39,6 +39,7 @@ fn site(pin: Option<&str>) -> Arc<Site> {
         routes: vec![],
         tls: None,
         dns_ttl_s: 20,
+        steering: region_config::SiteSteering::default(),
         purge_by_response: false,
         cache_status: region_config::StatusFor::All,
         failover_on: Vec::new(),
@@ -59,6 +60,7 @@ fn config(me: &str, fleet: &[(&str, &str)]) -> Config {
         latitude: 0.0,
         longitude: 0.0,
         jurisdiction: JurisdictionId::parse(jurisdiction).unwrap(),
+        capacity_per_second: None,
         nodes: vec![ConfigNode { name: node(name), peer: None, addresses: vec![] }],
     };
     Config {

@@ -40,6 +40,7 @@ fn config(regions: usize, nodes: usize, here: (usize, usize)) -> Config {
                 latitude: 0.0,
                 longitude: 0.0,
                 jurisdiction: JurisdictionId::parse("x").unwrap(),
+                capacity_per_second: None,
                 nodes: (0..nodes).map(|i| Node { name: node(r, i), peer: None, addresses: vec![] }).collect(),
             })
             .collect(),

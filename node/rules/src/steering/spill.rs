@@ -1,0 +1,203 @@
+//! Water-filling: what a region cannot bear goes to the next one of each list, where that costs least.
+//!
+//! [`filled`] says where demand should go. [`Spilling`] leads there step by step, so that nothing swings: a region begins to
+//! give up clients at [`ENTER`] of its capacity and is brought down to [`AIM`]; a change of fewer than [`DEAD_BAND`] is none;
+//! no step moves more than [`STEP`] of a list, nor comes before resolvers have forgotten the one before.
+
+/// A region gives up clients from this part of its capacity on ...
+pub const ENTER: f64 = 0.85;
+/// ... until so much is left; and others are filled no further.
+pub const AIM: f64 = 0.75;
+/// A smaller change of a list's parts is none.
+pub const DEAD_BAND: f64 = 0.03;
+/// Most of a list that moves at a time.
+pub const STEP: f64 = 0.10;
+/// Least time between two steps, in ms; the TTL of answers if that is longer.
+pub const STEP_MS: u64 = 10_000;
+
+/// The demand of the clients of one list.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Demand {
+    /// Requests in a second.
+    pub requests: f64,
+    /// The regions that may be named to them, best first, each with what reaching it costs; the unit does not matter.
+    pub regions: Vec<(usize, f64)>,
+}
+
+/// The parts of each list's demand that its regions get: for each list its regions in order, parts from 0 to 1 that are 1
+/// together.
+pub type Parts = Vec<Vec<(usize, f64)>>;
+
+/// Everything at the first region of its list.
+#[must_use]
+pub fn first_only(lists: &[Demand]) -> Parts {
+    let parts = |list: &Demand| {
+        let at = |(place, (region, _)): (usize, &(usize, f64))| (*region, if place == 0 { 1.0 } else { 0.0 });
+        list.regions.iter().enumerate().map(at).collect()
+    };
+    lists.iter().map(parts).collect()
+}
+
+/// Requests in a second at each region, by its index.
+#[must_use]
+pub fn loads(lists: &[Demand], parts: &Parts, regions: usize) -> Vec<f64> {
+    let mut loads = vec![0.0; regions];
+    for (list, parts) in lists.iter().zip(parts) {
+        for (region, part) in parts {
+            if let Some(load) = loads.get_mut(*region) {
+                *load += list.requests * part;
+            }
+        }
+    }
+    loads
+}
+
+/// What a region may give and take.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Bounds {
+    /// It gives up what is over this.
+    pub gives_above: f64,
+    /// It takes up to this.
+    pub takes_to: f64,
+}
+
+impl Bounds {
+    /// A region whose load nobody looks at: gives nothing, takes everything.
+    pub const NONE: Self = Self { gives_above: f64::INFINITY, takes_to: f64::INFINITY };
+    /// A region that is down: gives everything, takes nothing.
+    pub const DOWN: Self = Self { gives_above: 0.0, takes_to: 0.0 };
+}
+
+/// Shares demand out: every list begins at its first region, and the moves that add least cost are made as long as the
+/// region they leave is over its bound and the one they reach is below its own. What no region has room for stays at the
+/// first choice. `bounds` are by the region's index.
+#[must_use]
+pub fn filled(lists: &[Demand], bounds: &[Bounds]) -> Parts {
+    let mut parts = first_only(lists);
+    let mut loads = loads(lists, &parts, bounds.len());
+    let bound = |region: usize| bounds.get(region).copied().unwrap_or(Bounds::NONE);
+    for Move { list, to, .. } in moves(lists, bound) {
+        let (demand, parts) = (lists[list].requests, &mut parts[list]);
+        let (from_region, to_region) = (parts[0].0, parts[to].0);
+        let over = loads[from_region] - bound(from_region).gives_above;
+        let room = bound(to_region).takes_to - loads[to_region];
+        let moved = (demand * parts[0].1).min(over).min(room);
+        if moved > 0.0 {
+            let part = (moved / demand).min(parts[0].1);
+            parts[0].1 -= part;
+            parts[to].1 += part;
+            loads[from_region] -= moved;
+            loads[to_region] += moved;
+        }
+    }
+    parts
+}
+
+/// A list's demand from its first region to another.
+struct Move {
+    list: usize,
+    /// The place of the other one in the list.
+    to: usize,
+    added: f64,
+}
+
+/// All moves that may be needed, the ones that add least first.
+fn moves(lists: &[Demand], bound: impl Fn(usize) -> Bounds) -> Vec<Move> {
+    let of_list = |(at, list): (usize, &Demand)| {
+        let first =
+            list.regions.first().filter(|(region, _)| list.requests > 0.0 && bound(*region).gives_above.is_finite());
+        let others = list.regions.iter().enumerate().skip(1);
+        let to = |first: &(usize, f64)| {
+            let cost = first.1;
+            others.map(|(to, region)| Move { list: at, to, added: region.1 - cost }).collect::<Vec<_>>()
+        };
+        first.map_or_else(Vec::new, to)
+    };
+    let mut moves: Vec<Move> = lists.iter().enumerate().flat_map(of_list).collect();
+    moves.sort_by(|a, b| a.added.total_cmp(&b.added).then((a.list, a.to).cmp(&(b.list, b.to))));
+    moves
+}
+
+/// Leads a set of lists to where their demand should go, step by step.
+#[derive(Debug, Clone, Default)]
+pub struct Spilling {
+    parts: Parts,
+    /// By region: whether it gives up clients.
+    giving: Vec<bool>,
+    stepped_ms: Option<u64>,
+}
+
+impl Spilling {
+    /// Takes what is asked for at `now_ms` (monotonic), and gives the parts if they have changed. `capacities` are requests
+    /// in a second by the region's index: none where nobody looks, 0 for a region that is down. `ttl_s` is how long answers
+    /// may be kept, in seconds.
+    pub fn handle_demand(
+        &mut self,
+        now_ms: u64,
+        lists: &[Demand],
+        capacities: &[Option<f64>],
+        ttl_s: u32,
+    ) -> Option<&Parts> {
+        let period_ms = STEP_MS.max(u64::from(ttl_s) * 1000);
+        if self.stepped_ms.is_some_and(|before| now_ms.saturating_sub(before) < period_ms) {
+            return None;
+        }
+        self.stepped_ms = Some(now_ms);
+        let fits = |(parts, list): (&Vec<(usize, f64)>, &Demand)| {
+            parts.iter().map(|(region, _)| *region).eq(list.regions.iter().map(|(region, _)| *region))
+        };
+        if self.parts.len() != lists.len() || !self.parts.iter().zip(lists).all(fits) {
+            // other lists: their clients are where the first choice leads them
+            self.parts = first_only(lists);
+        }
+        let wanted = filled(lists, &self.bounds(lists, capacities));
+        let mut changed = false;
+        for (parts, wanted) in self.parts.iter_mut().zip(&wanted) {
+            changed |= step(parts, wanted);
+        }
+        changed.then_some(&self.parts)
+    }
+
+    /// The parts as they are.
+    #[must_use]
+    pub fn parts(&self) -> &Parts {
+        &self.parts
+    }
+
+    /// What each region may give and take. Whether it gives is decided by what it would have if it gave nothing: what it
+    /// has follows from what it gives, and would swing.
+    fn bounds(&mut self, lists: &[Demand], capacities: &[Option<f64>]) -> Vec<Bounds> {
+        let unspilled = loads(lists, &first_only(lists), capacities.len());
+        self.giving.resize(capacities.len(), false);
+        let each = capacities.iter().zip(unspilled).zip(&mut self.giving);
+        each.map(|((capacity, load), giving)| match capacity {
+            None => Bounds::NONE,
+            Some(capacity) if *capacity <= 0.0 => Bounds::DOWN,
+            Some(capacity) => {
+                *giving = load > capacity * if *giving { AIM } else { ENTER };
+                let gives_above = if *giving { capacity * AIM } else { f64::INFINITY };
+                Bounds { gives_above, takes_to: capacity * AIM }
+            }
+        })
+        .collect()
+    }
+}
+
+/// One step from `parts` to `wanted`; whether there was one.
+fn step(parts: &mut [(usize, f64)], wanted: &[(usize, f64)]) -> bool {
+    let differences = || parts.iter().zip(wanted).map(|((_, part), (_, wanted))| wanted - part);
+    let moving: f64 = differences().filter(|it| *it > 0.0).sum();
+    // what is nearly back where it belongs goes there at last
+    let home = wanted.first().is_some_and(|(_, part)| *part >= 1.0) && moving > 0.0;
+    if moving < DEAD_BAND && !home {
+        return false;
+    }
+    let pace = (STEP / moving).min(1.0);
+    for ((_, part), (_, wanted)) in parts.iter_mut().zip(wanted) {
+        *part += (wanted - *part) * pace;
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests;

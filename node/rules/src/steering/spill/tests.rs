@@ -1,0 +1,147 @@
+//! What water-filling promises.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn demand(requests: f64, regions: &[usize]) -> Demand {
+    #[allow(clippy::cast_precision_loss, reason = "small numbers")]
+    let priced = regions.iter().enumerate().map(|(place, region)| (*region, place as f64 * 10.0));
+    Demand { requests, regions: priced.collect() }
+}
+
+fn bounds(to: &[f64]) -> Vec<Bounds> {
+    to.iter().map(|to| Bounds { gives_above: *to, takes_to: *to }).collect()
+}
+
+/// Requests at each region, rounded.
+fn rounded(lists: &[Demand], parts: &Parts, regions: usize) -> Vec<f64> {
+    loads(lists, parts, regions).into_iter().map(f64::round).collect()
+}
+
+#[test]
+fn what_a_region_cannot_bear_goes_to_the_next_with_room() {
+    let lists = [demand(100.0, &[0, 1, 2]), demand(30.0, &[1, 0, 2])];
+    let parts = filled(&lists, &bounds(&[60.0, 50.0, 100.0]));
+    assert_eq!(rounded(&lists, &parts, 3), [60.0, 50.0, 20.0]);
+    assert_eq!(parts[1], [(1, 1.0), (0, 0.0), (2, 0.0)]);
+}
+
+#[test]
+fn the_moves_that_cost_least_are_made() {
+    let cheap = Demand { requests: 50.0, regions: vec![(0, 10.0), (1, 12.0)] };
+    let dear = Demand { requests: 50.0, regions: vec![(0, 10.0), (1, 90.0)] };
+    let parts = filled(&[dear, cheap], &bounds(&[50.0, 50.0]));
+    assert_eq!((parts[0][0].1, parts[1][1].1), (1.0, 1.0));
+}
+
+#[test]
+fn what_nobody_has_room_for_stays_at_the_first_choice() {
+    let lists = [demand(100.0, &[0, 1])];
+    let parts = filled(&lists, &bounds(&[10.0, 20.0]));
+    assert_eq!(rounded(&lists, &parts, 2), [80.0, 20.0]);
+}
+
+#[test]
+fn a_region_that_is_down_gives_everything_before_its_neighbours_overload() {
+    let lists = [demand(100.0, &[0, 1, 2])];
+    let down = [Bounds::DOWN, Bounds { gives_above: 70.0, takes_to: 70.0 }, Bounds::NONE];
+    assert_eq!(rounded(&lists, &filled(&lists, &down), 3), [0.0, 70.0, 30.0]);
+}
+
+/// Steps until nothing changes, ten seconds each; the part at the first region after each.
+fn steps(spilling: &mut Spilling, from_ms: u64, lists: &[Demand], capacities: &[Option<f64>]) -> Vec<f64> {
+    let step = |n: u64| {
+        let now_ms = from_ms + n * STEP_MS;
+        spilling.handle_demand(now_ms, lists, capacities, 10).map(|parts| parts[0][0].1)
+    };
+    (0..20).map_while(step).collect()
+}
+
+#[test]
+fn a_region_at_95_percent_gives_up_clients_step_by_step_and_does_not_swing() {
+    let capacities = [Some(100.0), Some(100.0)];
+    let mut spilling = Spilling::default();
+    let near = |told: &[f64], expected: &[f64]| {
+        assert!(
+            told.len() == expected.len() && told.iter().zip(expected).all(|(a, b)| (a - b).abs() < 0.001),
+            "{told:?}"
+        );
+    };
+    near(&steps(&mut spilling, 0, &[demand(84.0, &[0, 1])], &capacities), &[]);
+    // 95 wants to be 75: a part of 0.789
+    near(&steps(&mut spilling, 1_000_000, &[demand(95.0, &[0, 1])], &capacities), &[0.9, 0.8]);
+    // a little less demand is within the dead band; much less is still above where giving ends
+    near(&steps(&mut spilling, 2_000_000, &[demand(94.0, &[0, 1])], &capacities), &[]);
+    near(&steps(&mut spilling, 3_000_000, &[demand(80.0, &[0, 1])], &capacities), &[0.9, 0.9375]);
+    near(&steps(&mut spilling, 4_000_000, &[demand(70.0, &[0, 1])], &capacities), &[1.0]);
+}
+
+#[test]
+fn no_step_comes_before_answers_have_run_out() {
+    let (lists, capacities) = ([demand(200.0, &[0, 1])], [Some(100.0), None]);
+    let mut spilling = Spilling::default();
+    assert!(spilling.handle_demand(5, &lists, &capacities, 30).is_some());
+    assert!(spilling.handle_demand(30_004, &lists, &capacities, 30).is_none());
+    assert!(spilling.handle_demand(30_005, &lists, &capacities, 30).is_some());
+}
+
+#[test]
+fn other_lists_begin_anew() {
+    let capacities = [Some(100.0), None, None];
+    let mut spilling = Spilling::default();
+    assert!(spilling.handle_demand(0, &[demand(200.0, &[0, 1])], &capacities, 10).is_some());
+    let parts = spilling.handle_demand(STEP_MS, &[demand(200.0, &[0, 2])], &capacities, 10);
+    assert_eq!(parts.map(|parts| parts[0][1].0), Some(2));
+}
+
+fn lists() -> impl Strategy<Value = Vec<Demand>> {
+    let list = (0.0f64..1000.0, Just((0usize..8).collect::<Vec<_>>()).prop_shuffle(), 1usize..8)
+        .prop_map(|(requests, regions, count)| demand(requests, &regions[..count]));
+    prop::collection::vec(list, 1..20)
+}
+
+fn cases(short: u32, long: u32) -> ProptestConfig {
+    ProptestConfig::with_cases(if std::env::var_os("MERIDIAN_LONG").is_some() { long } else { short })
+}
+
+proptest! {
+    #![proptest_config(cases(300, 1_000_000))]
+
+    #[test]
+    fn parts_are_one_together_and_of_the_lists_regions_only(
+        lists in lists(),
+        capacities in prop::collection::vec(prop::option::of(0.0f64..2000.0), 8),
+        rounds in 1u64..6,
+    ) {
+        let mut spilling = Spilling::default();
+        for round in 0..rounds {
+            let before = spilling.parts().clone();
+            spilling.handle_demand(round * STEP_MS, &lists, &capacities, 5);
+            for (at, (list, parts)) in lists.iter().zip(spilling.parts()).enumerate() {
+                let sum: f64 = parts.iter().map(|(_, part)| part).sum();
+                prop_assert!((sum - 1.0).abs() < 1e-9, "{sum}");
+                prop_assert!(parts.iter().all(|(_, part)| (-1e-9..=1.0 + 1e-9).contains(part)));
+                prop_assert!(parts.iter().map(|(region, _)| *region).eq(list.regions.iter().map(|(region, _)| *region)));
+                if let Some(before) = before.get(at) {
+                    let moved: f64 = parts.iter().zip(before).map(|((_, a), (_, b))| (a - b).max(0.0)).sum();
+                    prop_assert!(moved <= STEP + 1e-9, "{moved}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_region_is_filled_over_its_bound_by_others(
+        lists in lists(),
+        to in prop::collection::vec(1.0f64..2000.0, 8),
+    ) {
+        let parts = filled(&lists, &bounds(&to));
+        let (own, all) = (loads(&lists, &first_only(&lists), 8), loads(&lists, &parts, 8));
+        for region in 0..8 {
+            prop_assert!(all[region] <= own[region].max(to[region]) + 1e-6);
+        }
+        let before: f64 = own.iter().sum();
+        prop_assert!((before - all.iter().sum::<f64>()).abs() < 1e-6, "demand is kept");
+    }
+}
