@@ -49,6 +49,7 @@ PARTITIONS = $(or $(MERIDIAN_PARTITIONS),$(shell \
 	unshare --net sh -c 'ip link set lo up && nft list ruleset' >/dev/null 2>&1 && echo nft || echo shim))
 chaos: tools-chaos build
 	$(say) 'testing whole nodes under faults, for some forty minutes; MERIDIAN_PARTITIONS=$(PARTITIONS)'
+	@[ -n "$(ARGS)" ] || MERIDIAN_LONG=1 cargo test --release -p rules steering::
 	@MERIDIAN_PARTITIONS=$(PARTITIONS) MERIDIAN_BIN=$(abspath $(RELEASE)) cargo test --release -p tests $(or $(ARGS),chaos::) -- --ignored --nocapture --test-threads 1
 
 model: tools-model

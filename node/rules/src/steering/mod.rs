@@ -43,4 +43,6 @@ pub use shares::{Shares, Spread};
 pub use wishes::{Rule, Wishes};
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;

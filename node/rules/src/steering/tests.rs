@@ -20,7 +20,7 @@ const CITIES: [(f64, f64); 8] = [
     (35.7, 139.7),
 ];
 
-fn config(regions: usize) -> Config {
+pub(super) fn config(regions: usize) -> Config {
     let region = |index: usize| Region {
         name: RegionId::parse(&format!("r{index}")).unwrap(),
         latitude: CITIES[index].0,
@@ -76,7 +76,7 @@ fn standing(states: &[RegionState]) -> Standing {
     Standing::of(&fleet(states))
 }
 
-fn here(name: &str) -> RegionId {
+pub(super) fn here(name: &str) -> RegionId {
     RegionId::parse(name).unwrap()
 }
 
@@ -239,12 +239,12 @@ fn an_explanation_names_every_region_once_with_its_distance() {
 }
 
 /// Random ranges: (distance from the range before, length, place), ascending; of all sizes.
-fn ranges() -> impl Strategy<Value = Vec<(u8, u8, Option<usize>)>> {
+pub(super) fn ranges() -> impl Strategy<Value = Vec<(u8, u8, Option<usize>)>> {
     prop::collection::vec((0u8..28, 0u8..28, prop::option::of(0usize..20)), 1..60)
 }
 
 /// A base of random ranges in both families; the IPv6 ones begin around the carriers' prefixes.
-fn base_of(ranges: &[(u8, u8, Option<usize>)]) -> Base {
+pub(super) fn base_of(ranges: &[(u8, u8, Option<usize>)]) -> Base {
     let mut builder = BaseBuilder::new();
     let places: Vec<LocationId> = (0..20u32)
         .map(|n| {
@@ -269,7 +269,7 @@ fn base_of(ranges: &[(u8, u8, Option<usize>)]) -> Base {
     builder.finish()
 }
 
-fn address() -> impl Strategy<Value = IpAddr> {
+pub(super) fn address() -> impl Strategy<Value = IpAddr> {
     prop_oneof![
         any::<u32>().prop_map(|bits| IpAddr::V4(Ipv4Addr::from_bits(bits))),
         (0u32..1 << 29).prop_map(|bits| IpAddr::V4(Ipv4Addr::from_bits(bits))),
@@ -281,11 +281,11 @@ fn address() -> impl Strategy<Value = IpAddr> {
     ]
 }
 
-fn state() -> impl Strategy<Value = RegionState> {
+pub(super) fn state() -> impl Strategy<Value = RegionState> {
     prop::sample::select(vec![Up, Degraded, Draining, Unknown, Down])
 }
 
-fn within(block: Block, low: u128) -> IpAddr {
+pub(super) fn within(block: Block, low: u128) -> IpAddr {
     match block.first {
         IpAddr::V4(first) => {
             let inside = u32::MAX.checked_shr(u32::from(block.length)).unwrap_or(0);

@@ -64,7 +64,12 @@ impl Wishes {
         wishes.eligible &= allowed & !mask(&wished.deny);
         wishes.all_down = wished.all_down;
         wishes.fallback = mask(&wished.fallback) & legal;
-        wishes.no_data = wished.no_data.iter().filter_map(index).collect();
+        // the config is checked, so these are all eligible; a list with another one would be longer than the others
+        let eligible = wishes.eligible;
+        let among = |names: &[RegionId]| -> Vec<u8> {
+            names.iter().filter_map(index).filter(|at| eligible >> at & 1 == 1).collect()
+        };
+        wishes.no_data = among(&wished.no_data);
         for wish in &wished.regions {
             let Some(at) = index(&wish.region).map(usize::from) else { continue };
             wishes.stretch[at] = u8::try_from(100 - wish.bias_percent.clamp(-99, 99)).unwrap_or(WHOLE);
@@ -78,11 +83,10 @@ impl Wishes {
             .pins
             .iter()
             .map(|pin| {
-                let regions: Vec<u8> = pin.regions.iter().filter_map(index).collect();
-                Rule { whom: pin.whom, force: pin.force, mask: mask(&pin.regions), regions }
+                let (regions, mask) = (among(&pin.regions), mask(&pin.regions) & eligible);
+                Rule { whom: pin.whom, force: pin.force, regions, mask }
             })
-            // the config is checked, so there is always one
-            .filter(|rule| rule.mask & wishes.eligible != 0)
+            .filter(|rule| rule.mask != 0)
             .collect();
         wishes
     }
