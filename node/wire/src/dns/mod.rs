@@ -5,6 +5,7 @@
 
 mod query;
 mod reply;
+pub mod sign;
 
 pub use domain::base::{
     Serial,
@@ -12,7 +13,7 @@ pub use domain::base::{
     name::Name,
 };
 pub use query::{Edns, Fault, LowerName, Query, Subnet, parse};
-pub use reply::{Data, DnsName, Record, Reply, Soa, compose, compose_fault};
+pub use reply::{Composed, Data, DnsName, Record, Reply, Soa, compose, compose_fault, compose_truncated};
 
 /// Largest UDP message that is sent, in bytes: no fragments on any usual path (DNS flag day 2020).
 pub const UDP_BYTES_MAX: usize = 1232;
