@@ -6,6 +6,7 @@
 mod query;
 mod reply;
 pub mod sign;
+mod text;
 
 pub use domain::base::{
     Serial,
@@ -14,6 +15,7 @@ pub use domain::base::{
 };
 pub use query::{Edns, Fault, LowerName, Query, Subnet, parse};
 pub use reply::{Composed, Data, DnsName, Record, Reply, Soa, compose, compose_fault, compose_truncated};
+pub use text::zone_line;
 
 /// Largest UDP message that is sent, in bytes: no fragments on any usual path (DNS flag day 2020).
 pub const UDP_BYTES_MAX: usize = 1232;

@@ -2,7 +2,7 @@
 
 use domain::{
     base::{
-        Ttl,
+        ToName as _, Ttl,
         iana::{Class, DigestAlgorithm, Rtype, SecurityAlgorithm},
         name::Name,
         rdata::ComposeRecordData,
@@ -40,7 +40,7 @@ impl Set<'_> {
     /// The type of the records; none if there is no record.
     #[must_use]
     pub fn rtype(&self) -> Option<Rtype> {
-        self.data.first().map(|data| data.give(TypeOf))
+        self.data.first().map(Data::rtype)
     }
 
     /// The records in canonical form and order (RFC 4034 section 6): what is signed, and by which a signature is found
@@ -48,7 +48,7 @@ impl Set<'_> {
     #[must_use]
     pub fn canonical(&self) -> Option<Vec<u8>> {
         let owner = Name::from_slice(self.owner).ok()?;
-        let mut rdata: Vec<Vec<u8>> = self.data.iter().map(|data| data.give(Canonical)).collect();
+        let mut rdata: Vec<Vec<u8>> = self.data.iter().map(Data::rdata).collect();
         rdata.sort_unstable();
         rdata.dedup();
         let rtype = self.rtype()?;
@@ -83,8 +83,8 @@ pub struct Signing<'a> {
 #[must_use]
 pub fn rrsig_head(set: &Set<'_>, signing: &Signing<'_>) -> Option<Vec<u8>> {
     let owner = Name::from_slice(set.owner).ok()?;
-    // without the root
-    let labels = u8::try_from(owner.label_count().saturating_sub(1)).ok()?;
+    // without the root, and without the asterisk of a wildcard
+    let labels = owner.rrsig_label_count();
     // seconds since 1970 in 32 bits, compared as serial numbers (section 3.1.5)
     #[allow(clippy::cast_possible_truncation, reason = "they wrap around")]
     let [until, from] = [signing.until_unix_s, signing.from_unix_s].map(|unix_s| (unix_s as u32).into());
@@ -138,15 +138,19 @@ pub fn ds(dnskey: &[u8], digest: &[u8; 32]) -> Vec<u8> {
 /// it (RFC 9824 section 3). `owner` is in wire format, lower case. Empty if it is no name.
 #[must_use]
 pub fn nsec(owner: &[u8], types: impl IntoIterator<Item = Rtype>) -> Vec<u8> {
+    Name::from_octets(successor(owner)).map_or_else(|_| Vec::new(), |next| nsec_between(&next, types))
+}
+
+/// NSEC's data of a name with these types, behind which `next` is the next that exists (RFC 4034 section 4.1).
+#[must_use]
+pub fn nsec_between(next: &DnsName, types: impl IntoIterator<Item = Rtype>) -> Vec<u8> {
     let mut bitmap = RtypeBitmap::<Vec<u8>>::builder();
     for rtype in types {
         // a vector has no end to run into
         let _ok = bitmap.add(rtype);
     }
     let mut bytes = Vec::new();
-    if let Ok(next) = Name::from_octets(successor(owner)) {
-        composed(&Nsec::new(next, bitmap.finalize()), &mut bytes);
-    }
+    composed(&Nsec::new(next, bitmap.finalize()), &mut bytes);
     bytes
 }
 
@@ -181,6 +185,20 @@ fn grown(name: &[u8]) -> Vec<u8> {
 fn composed(data: &impl ComposeRecordData, bytes: &mut Vec<u8>) {
     // a vector has no end to run into
     let _ok = data.compose_rdata(bytes);
+}
+
+impl Data<'_> {
+    /// The type of the record.
+    #[must_use]
+    pub fn rtype(&self) -> Rtype {
+        self.give(TypeOf)
+    }
+
+    /// The data in wire format, as signatures are over it: without compressed names.
+    #[must_use]
+    pub fn rdata(&self) -> Vec<u8> {
+        self.give(Canonical)
+    }
 }
 
 struct TypeOf;
