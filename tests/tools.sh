@@ -17,7 +17,7 @@ bench=("${build[@]}")
 chaos=("${build[@]}")
 # partitions by the kernel: who is not root has them by a shim
 [[ $(id -u) == 0 ]] && chaos+=(unshare:util-linux ip:iproute2 nft:nftables)
-test=("${build[@]}" python3:python3-venv curl:curl dig:bind9-dnsutils dnssec-verify:bind9-utils h2load:nghttp2-client chromium:chromium faketime:faketime unbound:unbound)
+test=("${build[@]}" python3:python3-venv curl:curl dig:bind9-dnsutils kdig:knot-dnsutils dnssec-verify:bind9-utils h2load:nghttp2-client chromium:chromium faketime:faketime unbound:unbound unshare:util-linux ip:iproute2)
 
 declare -n needed=${1:?which target}
 missing=() packages=()
