@@ -128,6 +128,19 @@ fn rules_for_clients_must_not_contradict_each_other() {
 }
 
 #[test]
+fn a_rule_leaves_a_region_that_ipv4_clients_can_be_told() {
+    let zone = "[[zones]]\nname = \"a.test\"\n";
+    let addressed = FLEET
+        .replace("peer = \"127.0.0.1:7400\" }", "peer = \"127.0.0.1:7400\", addresses = \"192.0.2.1\" }")
+        .replace("peer = \"127.0.0.2:7400\" }", "peer = \"127.0.0.2:7400\", addresses = \"2001:db8::2\" }")
+        .replace("peer = \"127.0.0.3:7400\" }", "peer = \"127.0.0.3:7400\", addresses = \"192.0.2.3\" }");
+    let pin = "[[sites.steering.pins]]\ncountry = \"DE\"\nonly = \"west\"\n";
+    let faults = check(&[("f.toml", &format!("{zone}{addressed}{pin}"))]).unwrap_err().to_string();
+    assert!(faults.contains("no region of the rule has an IPv4 address"), "{faults}");
+    assert!(check(&[("f.toml", &format!("{addressed}{pin}"))]).is_ok());
+}
+
+#[test]
 fn blocks_are_written_exactly() {
     let pin = |cidr: &str| format!("[[sites.steering.pins]]\ncidr = \"{cidr}\"\nonly = \"east\"\n");
     wrong("", &pin("192.0.2.1/24"), "did you mean \"192.0.2.0/24\"?");

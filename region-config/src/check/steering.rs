@@ -9,7 +9,7 @@ use crate::{
     shape::At,
     steering::{AllDown, Cidr, PINS_MAX, Whom},
     written::{
-        Root, SiteSection,
+        RegionSection, Root, SiteSection,
         steering::{PinSection, SteeringSection, WishSection},
     },
 };
@@ -25,6 +25,8 @@ struct Nameable<'a> {
     legal: BTreeSet<&'a RegionId>,
     /// Those of them that `allow` and `deny` leave.
     allowed: BTreeSet<&'a RegionId>,
+    /// Those with an IPv4 address, if DNS names any.
+    ipv4: Option<BTreeSet<&'a RegionId>>,
 }
 
 pub(super) fn check(site: &SiteSection, about: &str, root: &Root, known: &Known<'_>, gatherer: &mut Gatherer) {
@@ -55,7 +57,13 @@ impl<'a> Nameable<'a> {
         let left =
             |name: &&&RegionId| (section.allow.is_empty() || has(&section.allow, name)) && !has(&section.deny, name);
         let allowed = legal.iter().filter(left).copied().collect();
-        Self { all, legal, allowed }
+        let has_ipv4 = |it: &&'a At<RegionSection>| {
+            it.value.nodes.iter().flat_map(|node| &node.value.addresses).any(|address| address.value.is_ipv4())
+        };
+        let ipv4: BTreeSet<_> =
+            root.regions.iter().filter(has_ipv4).filter_map(|it| Some(&it.value.name.as_ref()?.value)).collect();
+        let ipv4 = Some(ipv4).filter(|some| !root.zones.is_empty() && !some.is_empty());
+        Self { all, legal, allowed, ipv4 }
     }
 
     /// Notes a region that is not there.
@@ -180,6 +188,12 @@ fn one_pin(pin: &At<PinSection>, about: &str, nameable: &Nameable<'_>, gatherer:
     }
     for region in only.iter().chain(prefer) {
         nameable.is_allowed(region, about, gatherer);
+    }
+    if let (Some(ipv4), Some(first)) = (&nameable.ipv4, only.first())
+        && !only.iter().any(|it| ipv4.contains(&it.value))
+    {
+        let found = "no region of the rule has an IPv4 address";
+        gatherer.error(first.place, about, found, "a region with one: these clients could not be answered");
     }
     for block in cidr.iter().filter(|it| carries_ipv4(it.value)) {
         let found = format!("addresses in `{}` carry IPv4 addresses, by which their place is looked up", block.value);

@@ -16,6 +16,7 @@ mod table;
 mod token;
 mod verify;
 mod what_if;
+mod zone;
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
@@ -132,6 +133,15 @@ Examples:
 
 Works offline, on the configuration and its geo database, with all other regions up. Exit code 1 if a client would be led
 out of the jurisdiction that a site is pinned to, which must never be.";
+const ZONE_EXAMPLES: &str = "\
+Examples:
+  meridian zone key --zone example.com --out ./keys/example.com.pem
+  meridian zone ds --config /etc/meridian
+  meridian zone export --config /etc/meridian --zone example.com > example.com.zone
+
+A zone with `dnssec_keys` is signed; all nodes need the same keys. The zone above must have the DS record, and only then do
+resolvers check. To change a key: add the new one behind the old one, give its DS to the zone above, wait for the TTL of DS,
+put the new one first, wait for the TTL of the zone's records, take the old one away.";
 
 /// A self-hosted edge: caches, answers DNS, purges everywhere at once, and keeps pinned data inside its jurisdiction.
 #[derive(Debug, Parser)]
@@ -182,6 +192,9 @@ enum Command {
     /// Tells where given clients would be led if a region were gone, or under another configuration.
     #[command(after_help = WHAT_IF_EXAMPLES)]
     WhatIf(what_if::Order),
+    /// Keys of signed DNS zones, and zones as files.
+    #[command(subcommand, after_help = ZONE_EXAMPLES)]
+    Zone(zone::Order),
     /// Makes tokens for clients that shall be told why their requests went as they did.
     #[command(subcommand, after_help = DEBUG_EXAMPLES)]
     DebugToken(debug::Order),
@@ -254,6 +267,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Token(Token::New(order)) => token::new(&order, output),
         Command::Explain(order) => explain::explain(&order, output),
         Command::WhatIf(order) => what_if::what_if(&order, output),
+        Command::Zone(order) => zone::zone(&order, output),
         Command::DebugToken(order) => debug::debug(&order, output),
     };
     exit.into()
@@ -317,6 +331,9 @@ mod tests {
             "meridian explain route --host a.test",
             "meridian explain route --host a.test --client a.test",
             "meridian debug-token",
+            "meridian zone key --zone a",
+            "meridian zone key --zone a..b --out c",
+            "meridian zone export --config a",
         ] {
             assert!(Cli::try_parse_from(bad.split(' ')).is_err(), "{bad}");
         }
@@ -337,6 +354,9 @@ mod tests {
             "meridian explain route --host a.test --client ::1 --without a --without b",
             "meridian debug-token new --site a",
             "meridian what-if --config a --clients - --without b --without c --candidate d --site e --json",
+            "meridian zone key --zone a.test --out b.pem",
+            "meridian zone ds -c a",
+            "meridian zone export -c a --zone b.test --json",
         ] {
             Cli::try_parse_from(good.split(' ')).unwrap();
         }

@@ -8,7 +8,9 @@
 
 mod batch;
 mod counters;
+mod export;
 mod plan;
+pub mod signed;
 mod tcp;
 mod udp;
 mod view;
@@ -26,6 +28,7 @@ use rules::{health::Fleet, steering::Standing};
 use wire::dns::{TCP_BYTES_MAX, compose_fault, parse};
 
 pub use counters::{Counters, Event};
+pub use export::{ExportFault, Exported, export};
 pub use plan::put;
 pub use view::{View, ViewFault};
 

@@ -27,6 +27,15 @@ pub struct Policy {
     pub ttl_s: u32,
 }
 
+impl Policy {
+    /// The TTLs that answers can have, in seconds: in quiet times, and when they are expected to change.
+    #[must_use]
+    pub fn ttls_s(&self) -> [u32; 2] {
+        let quiet = self.ttl_s.clamp(TTL_S.0, TTL_S.1);
+        [quiet, quiet.min(HASTY_TTL_S)]
+    }
+}
+
 /// The fleet's health as masks of regions: made once per change, read per question.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Standing {
@@ -66,6 +75,11 @@ impl Standing {
         self.classes[class(RegionState::Down)] |= regions;
         self.pending &= !regions;
         self
+    }
+
+    /// The healthiest of some regions: those of the first class that has any of them.
+    fn best(&self, among: RegionMask) -> RegionMask {
+        self.classes.iter().map(|class| class & among).find(|class| *class != 0).unwrap_or(0)
     }
 
     fn down(&self) -> RegionMask {
@@ -141,7 +155,7 @@ impl Outcome {
 /// Why no region may be named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
-    /// No region lies where the site's data must stay.
+    /// No region lies where the site's data must stay, or none that a rule leaves to this client has an address.
     NoRegion,
     /// No legal region has an address of the family that was asked for.
     NoAddress,
@@ -271,9 +285,14 @@ struct Ranking<'a> {
 
 impl<'a> Ranking<'a> {
     fn new(list: &'a [u8], pool: RegionMask, spread: Option<(&'a Spread, u64)>, standing: &'a Standing) -> Self {
-        let best = standing.classes.iter().map(|class| class & pool).find(|class| *class != 0).unwrap_or(0);
-        let lead = spread.and_then(|(spread, number)| spread.choose(number, best));
+        let lead = spread.and_then(|(spread, number)| spread.choose(number, standing.best(pool)));
         Self { list, pool, spread: spread.map(|(spread, _)| spread), lead, standing }
+    }
+
+    /// The first of [`Ranking::order`], found without walking it.
+    fn first(&self) -> Option<u8> {
+        let best = self.standing.best(self.pool);
+        self.lead.or_else(|| self.list.iter().copied().find(|region| holds(best, *region)))
     }
 
     /// The region this client's part goes to, then the others by health; among equally healthy ones the list's order stays.
@@ -296,7 +315,7 @@ impl<'a> Decision<'a> {
     /// The region that is the answer, by its index in the config.
     #[must_use]
     pub fn region(&self) -> Option<usize> {
-        self.order().next()
+        if matches!(self.outcome, Outcome::Refuse(_)) { None } else { self.ranking.first().map(usize::from) }
     }
 
     /// What part of the list's clients a region gets, from 0 to 1, if they are shared out.
@@ -361,15 +380,19 @@ pub fn decide<'a>(
     let named = policy.legal & policy.eligible & listed.mask & reachable;
     let (pool, fallen) = pool(named, reachable, policy, standing);
     let ranking = Ranking::new(listed.list, pool, listed.spread, standing);
-    let outcome = if fallen && pool == 0 { Outcome::Refuse(Refusal::AllDown) } else { outcome(ranking, named, policy) };
+    let outcome = if fallen && pool == 0 {
+        Outcome::Refuse(Refusal::AllDown)
+    } else {
+        outcome(ranking, named, reachable, policy)
+    };
     let steady = match outcome {
         Outcome::Normal => true,
         Outcome::Shared => !map.shares().are_by_load(),
         Outcome::Failover | Outcome::FailStatic | Outcome::Fallback | Outcome::Refuse(_) => false,
     };
     let quiet = steady && !expected_to_change(listed.list, standing);
-    let ttl_s = policy.ttl_s.clamp(TTL_S.0, TTL_S.1);
-    let ttl_s = if quiet { ttl_s } else { ttl_s.min(HASTY_TTL_S) };
+    let [calm_s, hasty_s] = policy.ttls_s();
+    let ttl_s = if quiet { calm_s } else { hasty_s };
     Decision { outcome, scope: listed.scope, ttl_s, policy: *policy, reachable, named, ranking }
 }
 
@@ -387,10 +410,12 @@ fn pool(named: RegionMask, reachable: RegionMask, policy: &Policy, standing: &St
 }
 
 /// How it came out; and the last check, which trusts none of the stages before.
-fn outcome(ranking: Ranking<'_>, named: RegionMask, policy: &Policy) -> Outcome {
+fn outcome(ranking: Ranking<'_>, named: RegionMask, reachable: RegionMask, policy: &Policy) -> Outcome {
     let Ranking { list, lead, standing, .. } = ranking;
-    let Some(chosen) = ranking.order().next() else {
-        return Outcome::Refuse(if policy.eligible == 0 { Refusal::NoRegion } else { Refusal::NoAddress });
+    let Some(chosen) = ranking.first() else {
+        // "no such record" is kept for everyone: it must not follow from a rule for this client
+        let for_all = policy.eligible != 0 && policy.eligible & reachable == 0;
+        return Outcome::Refuse(if for_all { Refusal::NoAddress } else { Refusal::NoRegion });
     };
     if !holds(policy.legal & (policy.eligible | policy.fallback), chosen) {
         return Outcome::Refuse(Refusal::Invariant);

@@ -156,6 +156,7 @@ proptest! {
             let decision = world.decide(*address, reachable, &standing);
             let named: Vec<usize> = decision.order().collect();
             prop_assert!(named.iter().all(|region| (world.legal & reachable) >> region & 1 == 1));
+            prop_assert_eq!(decision.region(), named.first().copied());
             let mut once = named.clone();
             once.sort_unstable();
             once.dedup();
@@ -163,8 +164,8 @@ proptest! {
             prop_assert!(named.is_sorted_by_key(|region| states[*region]), "{:?} {:?}", named, states);
             let may = policy.eligible & reachable & world.map.listed(*address).mask;
             match decision.outcome {
-                Outcome::Refuse(Refusal::NoRegion) => prop_assert_eq!(policy.eligible, 0),
-                Outcome::Refuse(Refusal::NoAddress) => prop_assert_eq!(may, 0),
+                Outcome::Refuse(Refusal::NoRegion) => prop_assert_eq!(may, 0),
+                Outcome::Refuse(Refusal::NoAddress) => prop_assert_eq!(policy.eligible & reachable, 0),
                 Outcome::Refuse(Refusal::AllDown) => {
                     prop_assert!((0..REGIONS).all(|at| may >> at & 1 == 0 || states[at] == Down));
                     prop_assert_eq!(policy.all_down, AllDown::Fail);
