@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 use region_config::{Config, Site};
 use rules::{residency, steering::ADDRESSES_MAX};
 use wire::dns::{
-    Data, DnsName, Name, Rtype,
+    Data, DnsName, Name, Rtype, Serial, Soa,
     sign::{Set, nsec_between},
     zone_line,
 };
@@ -76,7 +76,7 @@ pub fn export(config: &Config, zone: &str, now_unix_s: u64) -> Result<Exported, 
         let known = config.zones.iter().map(|zone| zone.name.clone()).collect();
         return Err(ExportFault::Unknown { name: zone.chars().take(80).collect(), known });
     };
-    let mut records = own(authority);
+    let mut records = own(authority, now_unix_s);
     for (owner, held, of) in zones.names().chain(zones.patterns()) {
         if std::ptr::eq(of, authority) {
             hold(&mut records, &owner, held, config, authority);
@@ -93,10 +93,13 @@ pub fn export(config: &Config, zone: &str, now_unix_s: u64) -> Result<Exported, 
 }
 
 /// What stands at the apex.
-fn own(authority: &Authority) -> Records {
+fn own(authority: &Authority, now_unix_s: u64) -> Records {
     let mut records = Records::new();
     let mut put = |rtype, data: &[Data<'_>]| add(&mut records, &authority.apex, rtype, authority.ttl_s, data);
-    put(Rtype::SOA, &[Data::Soa(&authority.soa)]);
+    // other servers take a zone for new if its serial has grown; ours here is a hash
+    #[allow(clippy::cast_possible_truncation, reason = "serials wrap around (RFC 1982)")]
+    let soa = Soa { serial: Serial(now_unix_s as u32), ..authority.soa.clone() };
+    put(Rtype::SOA, &[Data::Soa(&soa)]);
     let servers: Vec<_> = authority.name_servers.iter().map(|(name, _)| Data::Ns(name)).collect();
     put(Rtype::NS, &servers);
     if let Some(signer) = &authority.signer {
