@@ -2,6 +2,7 @@
 //!
 //! Comes after the checks: a key that must be there is there. Should one be missing all the same, there is no config.
 
+mod dns;
 mod policy;
 mod token;
 
@@ -132,7 +133,8 @@ fn node(root: &Root, name: NodeId, region: RegionId, folders: &Folders<'_>) -> O
         state_dir: folders.optional(state_dir.as_ref()).unwrap_or_else(|| folders.beside(section.place, "state")),
         http: listen(root.http.as_ref()),
         https: listen(root.https.as_ref()),
-        dns: listen(root.dns.as_ref()),
+        dns: root.dns.as_ref().map_or_else(Vec::new, |it| values(&it.value.listen)),
+        dns_terms: dns::terms(root.dns.as_ref(), folders),
         admin: listen(root.admin.as_ref()).first().copied(),
         purge: match root.purge.as_ref() {
             Some(section) => Some(purge_door(&section.value, folders)?),

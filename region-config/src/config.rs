@@ -7,6 +7,7 @@ use std::{
     sync::Arc,
 };
 
+use crate::dns::DnsTerms;
 use crate::ids::{JurisdictionId, NodeId, RealmId, RegionId, SiteId, TenantId};
 pub use crate::policy::{
     CacheMode, Class, KeyRules, NegativeTtl, Normalise, Policy, QueryNames, QueryRules, VARIANTS_MAX,
@@ -78,6 +79,8 @@ pub struct NodeConfig {
     pub https: Vec<SocketAddr>,
     /// DNS listeners, UDP and TCP each.
     pub dns: Vec<SocketAddr>,
+    /// On which terms DNS is answered.
+    pub dns_terms: DnsTerms,
     /// Admin listener.
     pub admin: Option<SocketAddr>,
     /// Where applications order purges; none means on the admin listener only.

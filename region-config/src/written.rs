@@ -1,5 +1,7 @@
 //! What an operator may write, table by table: the one description that reader and schema are made from.
 
+mod dns;
+
 use std::net::{IpAddr, SocketAddr};
 
 use crate::{
@@ -11,6 +13,8 @@ use crate::{
     shape::section,
     stream::StreamServer,
 };
+
+pub(crate) use dns::DnsSection;
 
 const S: u64 = 1_000;
 const HOUR: u64 = 3_600 * S;
@@ -32,8 +36,8 @@ section! {
         may http: Listener,
         /// Where HTTPS is served.
         may https: Listener,
-        /// Where DNS is answered, over UDP and TCP.
-        may dns: Listener,
+        /// Where DNS is answered, over UDP and TCP, and on which terms.
+        may dns: DnsSection,
         /// Where the admin API and the web interface are served.
         may admin: Listener,
         /// Where applications order purges, with tokens of their own and nothing else of the admin interface.

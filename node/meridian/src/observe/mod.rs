@@ -243,6 +243,7 @@ pub(crate) mod tests {
                 http: Vec::new(),
                 https: Vec::new(),
                 dns: Vec::new(),
+                dns_terms: region_config::DnsTerms::default(),
                 admin: None,
                 peer: None,
                 identity: None,

@@ -3,16 +3,18 @@
 //! Strict where leniency would hurt others: a malformed client-subnet option that is quietly ignored becomes an answer
 //! with scope 0, which takes over a resolver's cache for everyone behind it. So whatever is malformed is FORMERR.
 
+mod cookie;
 mod query;
 mod reply;
 
+pub use cookie::{COOKIE_BYTES, CookieJudged, CookieSecrets};
 pub use domain::base::{
     Serial,
     iana::{Class, ExtendedErrorCode, OptRcode, Rcode, Rtype},
     name::Name,
 };
-pub use query::{Edns, Fault, LowerName, Query, Subnet, parse};
-pub use reply::{Data, DnsName, Record, Reply, Soa, compose, compose_fault};
+pub use query::{Edns, Fault, LowerName, Owed, Query, Subnet, parse};
+pub use reply::{Data, DnsName, Record, Reply, Soa, compose, compose_cookie, compose_fault, compose_short};
 
 /// Largest UDP message that is sent, in bytes: no fragments on any usual path (DNS flag day 2020).
 pub const UDP_BYTES_MAX: usize = 1232;

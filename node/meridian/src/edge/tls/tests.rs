@@ -82,6 +82,7 @@ fn config(sites: Vec<Site>) -> Config {
             http: Vec::new(),
             https: Vec::new(),
             dns: Vec::new(),
+            dns_terms: region_config::DnsTerms::default(),
             admin: None,
             peer: None,
             identity: None,

@@ -69,6 +69,7 @@ fn config(me: &str, fleet: &[(&str, &str)]) -> Config {
             http: vec![],
             https: vec![],
             dns: vec![],
+            dns_terms: region_config::DnsTerms::default(),
             admin: None,
             peer: None,
             identity: None,

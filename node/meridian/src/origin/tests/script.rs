@@ -219,6 +219,7 @@ pub(super) fn config(origins: Vec<Origin>) -> Config {
             http: Vec::new(),
             https: Vec::new(),
             dns: Vec::new(),
+            dns_terms: region_config::DnsTerms::default(),
             admin: None,
             peer: None,
             identity: None,
