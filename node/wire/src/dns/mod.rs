@@ -6,6 +6,7 @@
 mod cookie;
 mod query;
 mod reply;
+pub mod sign;
 
 pub use cookie::{COOKIE_BYTES, CookieJudged, CookieSecrets};
 pub use domain::base::{
@@ -14,7 +15,10 @@ pub use domain::base::{
     name::Name,
 };
 pub use query::{Edns, Fault, LowerName, Owed, Query, Subnet, parse};
-pub use reply::{Data, DnsName, Record, Reply, Soa, compose, compose_cookie, compose_fault, compose_short};
+pub use reply::{
+    Composed, Data, DnsName, Record, Reply, Soa, compose, compose_cookie, compose_fault, compose_short,
+    compose_truncated,
+};
 
 /// Largest UDP message that is sent, in bytes: no fragments on any usual path (DNS flag day 2020).
 pub const UDP_BYTES_MAX: usize = 1232;
