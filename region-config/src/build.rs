@@ -44,6 +44,7 @@ const ORIGIN_BREAKER_PERCENT: u32 = 50;
 const STREAM_REPLICAS: usize = 3;
 const STREAM_BYTES: u64 = 1 << 30;
 const DNS_TTL_S: u32 = 30;
+const HTTPS_PORT: u16 = 443;
 const ZONE_TTL_S: u32 = 3_600;
 const ZONE_NEGATIVE_TTL_S: u32 = 30;
 
@@ -262,6 +263,8 @@ fn zone(section: &ZoneSection, regions: &[Region]) -> Option<Zone> {
         mailbox: section.mailbox.as_ref().map_or_else(|| format!("hostmaster.{name}"), |it| it.value.0.clone()),
         ttl_s: seconds(&section.ttl, ZONE_TTL_S),
         negative_ttl_s: seconds(&section.negative_ttl, ZONE_NEGATIVE_TTL_S),
+        caa: section.caa.iter().map(|it| dns::caa(&it.value)).collect::<Option<_>>()?,
+        texts: section.txt.iter().map(|it| dns::texts(&it.value)).collect::<Option<_>>()?,
         name,
     })
 }
@@ -307,6 +310,7 @@ fn site(section: &At<SiteSection>, folders: &Folders<'_>) -> Option<Site> {
         routes,
         tls,
         dns_ttl,
+        https_port,
         cache_status,
         purge_by_response,
         ..
@@ -332,6 +336,7 @@ fn site(section: &At<SiteSection>, folders: &Folders<'_>) -> Option<Site> {
         routes: routes_in_order(routes.iter().map(|it| route(&it.value)).collect::<Option<_>>()?),
         tls,
         dns_ttl_s: seconds(dns_ttl, DNS_TTL_S),
+        https_port: https_port.as_ref().and_then(|it| u16::try_from(it.value.0).ok()).unwrap_or(HTTPS_PORT),
         cache_status: value(cache_status).unwrap_or_default(),
         purge_by_response: value(purge_by_response).unwrap_or_default(),
     })

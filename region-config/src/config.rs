@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::dns::DnsTerms;
+use crate::dns::{Caa, DnsTerms, Texts};
 use crate::ids::{JurisdictionId, NodeId, RealmId, RegionId, SiteId, TenantId};
 pub use crate::policy::{
     CacheMode, Class, KeyRules, NegativeTtl, Normalise, Policy, QueryNames, QueryRules, VARIANTS_MAX,
@@ -216,6 +216,10 @@ pub struct Zone {
     pub ttl_s: u32,
     /// TTL of negative answers (SOA MINIMUM, RFC 2308), in seconds.
     pub negative_ttl_s: u32,
+    /// Who may issue certificates for the names in it; everybody if empty.
+    pub caa: Vec<Caa>,
+    /// Texts, each under another name.
+    pub texts: Vec<Texts>,
 }
 
 /// A name server of a zone.
@@ -298,6 +302,8 @@ pub struct Site {
     pub tls: Option<CertificateFiles>,
     /// TTL of its DNS answers, in seconds: 5 to 300.
     pub dns_ttl_s: u32,
+    /// Port at which clients reach its HTTPS.
+    pub https_port: u16,
     /// Whom `Cache-Status` is for.
     pub cache_status: StatusFor,
     /// Whether its origin may order purges in its answers to writes.

@@ -21,3 +21,30 @@ impl Default for DnsTerms {
         Self { nsid: None, cookie_secret: None, answers_per_second: Some(ANSWERS_PER_SECOND) }
     }
 }
+
+/// Who may issue certificates for a zone (CAA, RFC 8659).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caa {
+    /// What it is about, such as `issue`.
+    pub tag: String,
+    /// Such as the name of a CA.
+    pub value: String,
+    /// Whether a CA that does not know the tag must refuse.
+    pub critical: bool,
+}
+
+/// Texts under a name (TXT).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Texts {
+    /// The name, lower case, without the last dot; in the zone.
+    pub name: String,
+    /// One record each, at most [`TEXTS_MAX`] of at most [`TEXT_BYTES_MAX`] bytes.
+    pub values: Vec<String>,
+    /// For how long they may be kept, in seconds.
+    pub ttl_s: u32,
+}
+
+/// Texts under one name, at most: all of them fit into one message over TCP.
+pub const TEXTS_MAX: usize = 32;
+/// Length of one, at most, in bytes.
+pub const TEXT_BYTES_MAX: usize = 1_024;

@@ -24,7 +24,7 @@ mod token;
 mod written;
 
 pub use config::*;
-pub use dns::{ANSWERS_PER_SECOND, DnsTerms};
+pub use dns::{ANSWERS_PER_SECOND, Caa, DnsTerms, TEXT_BYTES_MAX, TEXTS_MAX, Texts};
 pub use fault::{Fault, Faults, Severity, Style, draw};
 pub use files::{Checked, check, examine, load};
 pub use ids::*;

@@ -14,7 +14,7 @@ use crate::{
     stream::StreamServer,
 };
 
-pub(crate) use dns::DnsSection;
+pub(crate) use dns::{CaaSection, DnsSection, TextsSection};
 
 const S: u64 = 1_000;
 const HOUR: u64 = 3_600 * S;
@@ -206,6 +206,10 @@ section! {
         may ttl: Time<{ 60 * S }, { 7 * DAY }>,
         /// Lifetime of negative answers; 30s if left out.
         may negative_ttl: Time<{ S }, { HOUR }>,
+        /// Who may issue certificates for the names in it; everybody if left out.
+        many caa: CaaSection,
+        /// Texts under names in it, such as those that show a CA or a service whose zone it is.
+        many txt: TextsSection,
     }
 }
 
@@ -242,6 +246,8 @@ section! {
         may tls: TlsSection,
         /// Lifetime of its DNS answers; 30s if left out.
         may dns_ttl: Time<{ 5 * S }, { 300 * S }>,
+        /// Port at which clients reach its HTTPS, where something in front of the nodes maps it or they listen elsewhere: DNS says it (HTTPS records); 443 if left out.
+        may https_port: Whole<1, 65_535>,
         /// Who is told by `Cache-Status` what the cache did: everybody (`always`), or clients that show a debug token (`debug`); `always` if left out.
         may cache_status: StatusFor,
         /// Whether the origin may order purges in its answers to writes, by `Meridian-Purge-Tags`, `Meridian-Purge-Urls` and `Meridian-Purge-Site`; no if left out.

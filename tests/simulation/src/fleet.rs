@@ -111,6 +111,7 @@ pub fn config(index: usize, tight_ms: Option<u64>, witnesses: Option<WitnessSet>
             }],
             tls: None,
             dns_ttl_s: 20,
+            https_port: 443,
             cache_status: StatusFor::All,
             failover_on: Vec::new(),
             purge_by_response: false,

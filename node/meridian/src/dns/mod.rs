@@ -9,6 +9,7 @@
 mod batch;
 mod counters;
 mod desk;
+mod led;
 mod rates;
 mod tcp;
 mod terms;

@@ -28,6 +28,7 @@ use super::*;
 
 mod flood;
 mod protocol;
+mod records;
 
 const REGIONS: &str = r#"
 [[jurisdictions]]
@@ -107,7 +108,17 @@ key = "node.key"
 "#;
 
 fn config() -> Config {
-    let files = [("meridian.toml", NODE), ("fleet/regions.toml", REGIONS), ("fleet/sites/a.toml", SITES)];
+    config_with("")
+}
+
+/// With another file beside the rest.
+fn config_with(more: &str) -> Config {
+    let files = [
+        ("meridian.toml", NODE),
+        ("fleet/regions.toml", REGIONS),
+        ("fleet/sites/a.toml", SITES),
+        ("fleet/z.toml", more),
+    ];
     region_config::check(&files).unwrap().config
 }
 

@@ -9,17 +9,16 @@ use region_config::{Config, Region, RegionMask, Site, SiteId};
 use rules::{
     health::Fleet,
     residency,
-    steering::{
-        Addresses, Decision, Explanation, Map, Outcome, Policy, Refusal, Standing, block_hash, decide, explain,
-    },
+    steering::{Addresses, Explanation, Map, Policy, Standing, explain},
 };
-use wire::dns::{Class, Data, ExtendedErrorCode, Query, Rcode, Record, Reply, Rtype, compose};
+use wire::dns::{Class, Data, ExtendedErrorCode, Query, Rcode, Record, Reply, Rtype, Service, compose};
 
 use super::{
     counters::Event,
+    led::{Lack, led, service},
     zones::{Authority, Found, Held, Zones},
 };
-use crate::geo;
+use crate::{edge::tls, geo};
 
 /// For how long the minimal answer to ANY may be kept, in seconds: it never changes.
 const ANY_TTL_S: u32 = 3600;
@@ -57,6 +56,8 @@ struct SiteView {
     /// kept by resolvers for everyone (RFC 7871 section 7.4).
     reachable_v4: RegionMask,
     reachable_v6: RegionMask,
+    /// How it is reached over HTTPS, if it is.
+    https: Option<Service>,
 }
 
 #[derive(Debug)]
@@ -91,7 +92,9 @@ impl View {
             let eligible = residency::eligible(config, site) & addressed;
             let map = base.map(|base| map_for(&mut maps, config, base, eligible));
             let policy = Policy { eligible, ttl_s: site.dns_ttl_s };
-            SiteView { policy, map, reachable_v4: v4, reachable_v6: if eligible & !v6 == 0 { v6 } else { 0 } }
+            let reachable_v6 = if eligible & !v6 == 0 { v6 } else { 0 };
+            let https = site.tls.as_ref().map(|_| Service::new(&protocols(), site.https_port));
+            SiteView { policy, map, reachable_v4: v4, reachable_v6, https }
         };
         Ok(Self {
             sites: config.sites.iter().map(&mut site_view).collect(),
@@ -149,8 +152,15 @@ impl View {
                 positive(asked, &[soa], &[], buffer)
             }
             (Rtype::NS, _) if at_apex => name_servers(asked, authority, buffer),
+            (Rtype::CAA, _) if at_apex => {
+                held_data(asked, authority, (Rtype::CAA, authority.ttl_s, &authority.caa), buffer)
+            }
+            (Rtype::TXT, _) => match self.zones.texts(&asked.query.name) {
+                Some(said) => held_data(asked, authority, (Rtype::TXT, said.ttl_s, &said.data), buffer),
+                None => negative(asked, authority, Rcode::NOERROR, buffer),
+            },
             (Rtype::A | Rtype::AAAA, Some(Held::Host(addresses))) => host(asked, authority, addresses, buffer),
-            (Rtype::A | Rtype::AAAA, Some(Held::Site(site))) => match self.sites.get(*site) {
+            (Rtype::A | Rtype::AAAA | Rtype::HTTPS, Some(Held::Site(site))) => match self.sites.get(*site) {
                 Some(site) => self.site(asked, authority, site, buffer),
                 None => negative(asked, authority, Rcode::NOERROR, buffer),
             },
@@ -159,33 +169,21 @@ impl View {
     }
 
     fn site(&self, asked: &Asked<'_>, authority: &Authority, site: &SiteView, buffer: Vec<u8>) -> (Vec<u8>, Event) {
-        let v6 = asked.query.rtype == Rtype::AAAA;
-        let reachable = if v6 { site.reachable_v6 } else { site.reachable_v4 };
         let Some(map) = &site.map else { return refuse(asked, ExtendedErrorCode::NOT_READY, Event::NotReady, buffer) };
-        let decision = decide(asked.client, reachable, &site.policy, map, asked.standing);
-        let event = match decision.outcome {
-            Outcome::Normal => Event::Normal,
-            Outcome::Failover => Event::Failover,
-            Outcome::FailStatic => Event::FailStatic,
-            Outcome::Refuse(Refusal::NoAddress) => return negative(asked, authority, Rcode::NOERROR, buffer),
-            Outcome::Refuse(Refusal::NoRegion) => {
-                return refuse(asked, ExtendedErrorCode::INVALID_DATA, Event::NoRegion, buffer);
-            }
-            Outcome::Refuse(Refusal::Invariant) => {
-                return refuse(asked, ExtendedErrorCode::INVALID_DATA, Event::Invariant, buffer);
-            }
-        };
-        let Some((region, addresses)) = decision.region().and_then(|at| Some((at, self.regions.get(at)?))) else {
-            return refuse(asked, ExtendedErrorCode::INVALID_DATA, Event::Invariant, buffer);
-        };
-        let block = block_hash(decision.block(asked.client));
-        let nodes = asked.standing.nodes(region);
-        if v6 {
-            let chosen = addresses.v6.choose(block, nodes);
-            (tailored(asked, &decision, chosen.iter().map(Data::Aaaa), buffer), event)
-        } else {
-            let chosen = addresses.v4.choose(block, nodes);
-            (tailored(asked, &decision, chosen.iter().map(Data::A), buffer), event)
+        let v4 = || led(asked, &site.policy, map, site.reachable_v4, |at| Some(&self.regions.get(at)?.v4));
+        let v6 = || led(asked, &site.policy, map, site.reachable_v6, |at| Some(&self.regions.get(at)?.v6));
+        let lack = |lack: Lack, buffer| lack.answer(asked, authority, buffer);
+        match (asked.query.rtype, &site.https) {
+            (Rtype::A, _) => match v4() {
+                Ok(led) => led.answer(asked, Data::A, buffer),
+                Err(none) => lack(none, buffer),
+            },
+            (Rtype::AAAA, _) => match v6() {
+                Ok(led) => led.answer(asked, Data::Aaaa, buffer),
+                Err(none) => lack(none, buffer),
+            },
+            (_, Some(https)) => service(asked, authority, https, (v4(), v6()), buffer),
+            (_, None) => lack(Lack::NoData, buffer),
         }
     }
 }
@@ -201,29 +199,6 @@ pub(super) struct Asked<'a> {
     pub(super) bytes_max: usize,
 }
 
-/// The addresses of one region, for the block of clients that the decision is for.
-fn tailored<'a>(
-    asked: &Asked<'_>,
-    decision: &Decision<'_>,
-    data: impl Iterator<Item = Data<'a>>,
-    buffer: Vec<u8>,
-) -> Vec<u8> {
-    let mut records =
-        [Record { owner: None, ttl_s: decision.ttl_s, data: Data::Minimal }; rules::steering::ADDRESSES_MAX];
-    let mut count = 0;
-    for (record, data) in records.iter_mut().zip(data) {
-        record.data = data;
-        count += 1;
-    }
-    let reply = Reply {
-        authoritative: true,
-        answer: &records[..count],
-        scope: decision.scope,
-        ..Reply::error(Rcode::NOERROR, None)
-    };
-    compose(asked.query, &reply, asked.bytes_max, buffer)
-}
-
 /// What stands in the zone, the same for all clients.
 fn positive(asked: &Asked<'_>, answer: &[Record<'_>], additional: &[Record<'_>], buffer: Vec<u8>) -> (Vec<u8>, Event) {
     let reply = Reply { authoritative: true, answer, additional, ..Reply::error(Rcode::NOERROR, None) };
@@ -231,7 +206,7 @@ fn positive(asked: &Asked<'_>, answer: &[Record<'_>], additional: &[Record<'_>],
 }
 
 /// The name or the record does not exist, for all clients; SOA says for how long (RFC 2308 section 3).
-fn negative(asked: &Asked<'_>, authority: &Authority, rcode: Rcode, buffer: Vec<u8>) -> (Vec<u8>, Event) {
+pub(super) fn negative(asked: &Asked<'_>, authority: &Authority, rcode: Rcode, buffer: Vec<u8>) -> (Vec<u8>, Event) {
     let ttl_s = authority.ttl_s.min(authority.soa.minimum_s);
     let soa = [Record { owner: Some(&authority.apex), ttl_s, data: Data::Soa(&authority.soa) }];
     let reply = Reply { authoritative: true, authority: &soa, ..Reply::error(rcode, None) };
@@ -239,7 +214,13 @@ fn negative(asked: &Asked<'_>, authority: &Authority, rcode: Rcode, buffer: Vec<
     (compose(asked.query, &reply, asked.bytes_max, buffer), event)
 }
 
-fn refuse(asked: &Asked<'_>, extended: ExtendedErrorCode, event: Event, buffer: Vec<u8>) -> (Vec<u8>, Event) {
+/// There must be no answer.
+pub(super) fn refuse(
+    asked: &Asked<'_>,
+    extended: ExtendedErrorCode,
+    event: Event,
+    buffer: Vec<u8>,
+) -> (Vec<u8>, Event) {
     let reply = Reply::error(Rcode::SERVFAIL, Some(extended));
     (compose(asked.query, &reply, asked.bytes_max, buffer), event)
 }
@@ -254,6 +235,21 @@ fn name_servers(asked: &Asked<'_>, authority: &Authority, buffer: Vec<u8>) -> (V
         .map(|(name, address)| Record { owner: Some(name), ttl_s, data: Data::from(address) })
         .collect();
     positive(asked, &answer, &additional, buffer)
+}
+
+/// Records of one type, whose data was composed before: type, TTL in seconds, data.
+fn held_data(
+    asked: &Asked<'_>,
+    authority: &Authority,
+    (rtype, ttl_s, data): (Rtype, u32, &[Vec<u8>]),
+    buffer: Vec<u8>,
+) -> (Vec<u8>, Event) {
+    let data = data.iter().filter_map(|data| Data::composed(rtype, data));
+    let answer: Vec<_> = data.map(|data| Record { owner: None, ttl_s, data }).collect();
+    if answer.is_empty() {
+        return negative(asked, authority, Rcode::NOERROR, buffer);
+    }
+    positive(asked, &answer, &[], buffer)
 }
 
 fn host(asked: &Asked<'_>, authority: &Authority, addresses: &[IpAddr], buffer: Vec<u8>) -> (Vec<u8>, Event) {
@@ -273,6 +269,11 @@ impl RegionAddresses {
         let v6 = |(node, address)| if let IpAddr::V6(v6) = address { Some((node, v6)) } else { None };
         Self { v4: Addresses::new(all().filter_map(v4)), v6: Addresses::new(all().filter_map(v6)) }
     }
+}
+
+/// The protocols that a client does not know of by itself (RFC 9460 section 9.1: HTTP/1.1 goes without saying).
+fn protocols() -> Vec<&'static [u8]> {
+    tls::PROTOCOLS.into_iter().filter(|protocol| *protocol != b"http/1.1").collect()
 }
 
 /// The regions that have an address which is like that.

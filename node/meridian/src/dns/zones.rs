@@ -3,7 +3,7 @@
 use std::{collections::HashMap, net::IpAddr};
 
 use region_config::{Config, HostPattern, Zone};
-use wire::dns::{DnsName, LowerName, Name, Serial, Soa};
+use wire::dns::{DnsName, LowerName, Name, Serial, Soa, caa, txt};
 
 use super::view::ViewFault;
 
@@ -15,6 +15,16 @@ pub(super) struct Authority {
     /// TTL of SOA and NS, in seconds.
     pub(super) ttl_s: u32,
     pub(super) name_servers: Vec<(DnsName, Vec<IpAddr>)>,
+    /// CAA at the apex, as data. CAs look there too when a name below has none (RFC 8659 section 3).
+    pub(super) caa: Vec<Vec<u8>>,
+}
+
+/// Texts under a name.
+#[derive(Debug)]
+pub(super) struct Said {
+    pub(super) ttl_s: u32,
+    /// TXT, as data.
+    pub(super) data: Vec<Vec<u8>>,
 }
 
 /// What stands under a name.
@@ -24,7 +34,7 @@ pub(super) enum Held {
     Site(usize),
     /// A name server's addresses.
     Host(Vec<IpAddr>),
-    /// Nothing, but there are names below it.
+    /// Nothing but texts, or names below it.
     Empty,
 }
 
@@ -36,6 +46,8 @@ pub(super) struct Zones {
     names: HashMap<Box<[u8]>, Held>,
     /// For `*.suffix`: what stands under every name below the suffix.
     below: HashMap<Box<[u8]>, Held>,
+    /// Texts, beside whatever else stands under their names.
+    texts: HashMap<Box<[u8]>, Said>,
     /// Longest name in any map, in octets.
     longest: usize,
 }
@@ -55,6 +67,12 @@ impl Zones {
         for zone in &config.zones {
             zones.add_zone(zone, Serial(serial))?;
         }
+        for texts in config.zones.iter().flat_map(|zone| &zone.texts) {
+            let name = parsed(&texts.name)?;
+            let data = texts.values.iter().map(|text| txt(text)).collect();
+            zones.hold(name.as_slice(), Held::Empty);
+            zones.texts.insert(name.as_slice().into(), Said { ttl_s: texts.ttl_s, data });
+        }
         for (index, site) in config.sites.iter().enumerate() {
             for host in &site.hosts {
                 zones.add_host(host, index);
@@ -65,6 +83,11 @@ impl Zones {
             zones.hold(parsed(&server.name)?.as_slice(), Held::Host(server.addresses.clone()));
         }
         Ok(zones)
+    }
+
+    /// The texts under a name.
+    pub(super) fn texts(&self, name: &LowerName) -> Option<&Said> {
+        self.texts.get(name.as_slice())
     }
 
     /// The zone that a name is in, and what stands under it. The most specific pattern wins; none if no zone is ours.
@@ -91,7 +114,8 @@ impl Zones {
         let soa = Soa { mname, rname: parsed(&zone.mailbox)?, serial, minimum_s: zone.negative_ttl_s };
         let key = self.key(apex.as_slice());
         self.apexes.insert(key, self.authorities.len());
-        self.authorities.push(Authority { apex, soa, ttl_s: zone.ttl_s, name_servers });
+        let caa = zone.caa.iter().filter_map(|it| caa(it.critical, &it.tag, &it.value)).collect();
+        self.authorities.push(Authority { apex, soa, ttl_s: zone.ttl_s, name_servers, caa });
         Ok(())
     }
 

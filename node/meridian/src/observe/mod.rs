@@ -224,6 +224,7 @@ pub(crate) mod tests {
             routes: Vec::new(),
             tls: None,
             dns_ttl_s: 30,
+            https_port: 443,
             purge_by_response: false,
             cache_status: region_config::StatusFor::All,
             failover_on: Vec::new(),

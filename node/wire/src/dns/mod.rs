@@ -4,11 +4,13 @@
 //! with scope 0, which takes over a resolver's cache for everyone behind it. So whatever is malformed is FORMERR.
 
 mod cookie;
+mod data;
 mod query;
 mod reply;
 pub mod sign;
 
 pub use cookie::{COOKIE_BYTES, CookieJudged, CookieSecrets};
+pub use data::{Service, ServiceData, caa, txt};
 pub use domain::base::{
     Serial,
     iana::{Class, ExtendedErrorCode, OptRcode, Rcode, Rtype},

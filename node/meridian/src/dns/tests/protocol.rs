@@ -62,16 +62,20 @@ impl Odd {
 }
 
 pub(super) fn desk(terms: Terms) -> Desk {
-    let view = View::compile(&config(), &geo::Base::embedded().unwrap()).unwrap();
+    desk_of(&config(), terms)
+}
+
+pub(super) fn desk_of(config: &Config, terms: Terms) -> Desk {
+    let view = View::compile(config, &geo::Base::embedded().unwrap()).unwrap();
     let fleet = fleet([RegionState::Up; 2]);
     Desk::new(Arc::new(ArcSwap::from_pointee(view)), Arc::new(ArcSwap::from_pointee(fleet)), terms)
 }
 
-fn plain(answers_per_second: Option<u32>) -> Terms {
+pub(super) fn plain(answers_per_second: Option<u32>) -> Terms {
     Terms::load(&DnsTerms { answers_per_second, ..DnsTerms::default() }).unwrap()
 }
 
-const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(91, 0, 0, 1));
+pub(super) const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(91, 0, 0, 1));
 
 /// The outcome, and whether the answer has EDNS; none if nothing came.
 type Came = Option<(OptRcode, bool)>;

@@ -62,6 +62,7 @@ fn site(name: &str, hosts: Vec<HostPattern>, tls: CertificateFiles) -> Site {
         routes: Vec::new(),
         tls: Some(tls),
         dns_ttl_s: 30,
+        https_port: 443,
         purge_by_response: false,
         cache_status: region_config::StatusFor::All,
         failover_on: Vec::new(),

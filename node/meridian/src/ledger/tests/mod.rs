@@ -39,6 +39,7 @@ fn site(pin: Option<&str>) -> Arc<Site> {
         routes: vec![],
         tls: None,
         dns_ttl_s: 20,
+        https_port: 443,
         purge_by_response: false,
         cache_status: region_config::StatusFor::All,
         failover_on: Vec::new(),
