@@ -37,6 +37,12 @@ impl Desk {
         Self::udp(Arc::new(Front { view, fleet, terms: ArcSwap::from_pointee(terms), counters: Arc::default() }))
     }
 
+    /// The same as over TCP.
+    #[cfg(test)]
+    pub(super) fn without_rates(self) -> Self {
+        Self { rates: None, ..self }
+    }
+
     /// What became of all messages at this door.
     #[must_use]
     pub fn counters(&self) -> &Counters {

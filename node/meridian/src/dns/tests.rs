@@ -27,6 +27,7 @@ use rules::{
 use super::*;
 
 mod flood;
+mod fuzz;
 mod protocol;
 mod records;
 

@@ -6,7 +6,7 @@ use super::{
 };
 
 /// Queries whose answers are as long as ours get, and short ones.
-fn corpus() -> Vec<Vec<u8>> {
+pub(super) fn corpus() -> Vec<Vec<u8>> {
     let ecs: &[(u16, &[u8])] = &[(8, &[0, 1, 24, 0, 91, 0, 0])];
     let types = [1, 2, 6, 16, 28, 48, 64, 65, 255, 257];
     let names = ["demo.test", "shop.demo.test", "care.demo.test", "ns1.demo.test", "no.demo.test", "example.org"];

@@ -13,7 +13,7 @@ use super::{
     *,
 };
 
-const MORE: &str = r#"
+pub(super) const MORE: &str = r#"
 [[zones]]
 name = "other.test"
 ttl = "2h"
