@@ -437,7 +437,7 @@ fn records_of_a_zone_lie_in_it_and_fit_into_a_message() {
             "stands already at",
         ),
         ("[dns]\nlisten = \"127.0.0.1:5300\"\nanswers_per_second = -1\n".to_owned(), "expected a whole number"),
-        ("[dns]\nlisten = \"127.0.0.1:5300\"\nnsid = \"\"\n".to_owned(), "`nsid` is `\"\"`"),
+        ("[dns]\nlisten = \"127.0.0.1:5300\"\nnsid = \"\"\n".to_owned(), "`dns.nsid` is `\"\"`"),
     ];
     for (text, part) in told {
         let said = said(beside, &text);
