@@ -15,7 +15,7 @@ use wire::dns::{
 };
 
 use super::{
-    view::ViewFault,
+    view::{ViewFault, composed, https},
     zones::{Authority, Held, Zones},
 };
 
@@ -82,6 +82,11 @@ pub fn export(config: &Config, zone: &str, now_unix_s: u64) -> Result<Exported, 
             hold(&mut records, &owner, held, config, authority);
         }
     }
+    for (owner, said, of) in zones.all_texts() {
+        if std::ptr::eq(of, authority) {
+            add(&mut records, &owner, Rtype::TXT, said.ttl_s, &composed(Rtype::TXT, &said.data));
+        }
+    }
     for below in zones
         .authorities()
         .filter(|below| zones.above(below.apex.as_slice()).is_some_and(|above| std::ptr::eq(above, authority)))
@@ -102,6 +107,7 @@ fn own(authority: &Authority, now_unix_s: u64) -> Records {
     put(Rtype::SOA, &[Data::Soa(&soa)]);
     let servers: Vec<_> = authority.name_servers.iter().map(|(name, _)| Data::Ns(name)).collect();
     put(Rtype::NS, &servers);
+    put(Rtype::CAA, &composed(Rtype::CAA, &authority.caa));
     if let Some(signer) = &authority.signer {
         for rtype in [Rtype::DNSKEY, Rtype::CDNSKEY, Rtype::CDS] {
             put(rtype, &signer.about_keys(rtype));
@@ -116,7 +122,13 @@ fn hold(records: &mut Records, owner: &DnsName, held: &Held, config: &Config, au
         Held::Host(addresses) => put_addresses(records, owner, authority.ttl_s, addresses),
         Held::Site(site) => {
             let Some(site) = config.sites.get(*site) else { return };
-            put_addresses(records, owner, site.dns_ttl_s, &of_site(config, site));
+            let addresses = of_site(config, site);
+            put_addresses(records, owner, site.dns_ttl_s, &addresses);
+            let v4 = addresses.iter().filter_map(|it| if let IpAddr::V4(v4) = it { Some(*v4) } else { None });
+            let v6 = addresses.iter().filter_map(|it| if let IpAddr::V6(v6) = it { Some(*v6) } else { None });
+            let hints = https(site).filter(|_| !addresses.is_empty()).map(|https| https.with_hints(v4, v6));
+            let data: Vec<_> = hints.iter().filter_map(|it| Data::composed(Rtype::HTTPS, it.as_slice())).collect();
+            add(records, owner, Rtype::HTTPS, site.dns_ttl_s, &data);
         }
         Held::Empty => {}
     }
