@@ -51,6 +51,8 @@ chaos: tools-chaos build
 	$(say) 'testing whole nodes under faults, for some forty minutes; MERIDIAN_PARTITIONS=$(PARTITIONS)'
 	@[ -n "$(ARGS)" ] || MERIDIAN_LONG=1 cargo test --release -p rules steering::
 	@MERIDIAN_PARTITIONS=$(PARTITIONS) MERIDIAN_BIN=$(abspath $(RELEASE)) cargo test --release -p tests $(or $(ARGS),chaos::) -- --ignored --nocapture --test-threads 1
+	$(if $(ARGS),,$(say) 'ten million mutated DNS messages')
+	$(if $(ARGS),,@cargo test --release -p meridian --lib dns::tests::fuzz -- --ignored --nocapture)
 
 model: tools-model
 	$(say) 'looking at every state of every configuration'

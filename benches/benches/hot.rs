@@ -92,6 +92,7 @@ fn permit() -> residency::Permit {
         tls: None,
         dns_ttl_s: 60,
         steering: region_config::SiteSteering::default(),
+        https_port: 443,
         purge_by_response: false,
         cache_status: region_config::StatusFor::All,
         failover_on: Vec::new(),

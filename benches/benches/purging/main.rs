@@ -552,6 +552,7 @@ fn site(id: &SiteId) -> Site {
         tls: None,
         dns_ttl_s: 60,
         steering: region_config::SiteSteering::default(),
+        https_port: 443,
         cache_status: region_config::StatusFor::All,
         failover_on: Vec::new(),
         purge_by_response: false,

@@ -37,6 +37,7 @@ pub(super) fn config(regions: usize) -> Config {
             http: vec![],
             https: vec![],
             dns: vec![],
+            dns_terms: region_config::DnsTerms::default(),
             admin: None,
             peer: None,
             identity: None,

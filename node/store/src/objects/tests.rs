@@ -37,6 +37,7 @@ fn permit(site: &str) -> Permit {
         tls: None,
         dns_ttl_s: 60,
         steering: region_config::SiteSteering::default(),
+        https_port: 443,
         purge_by_response: false,
         cache_status: region_config::StatusFor::All,
         failover_on: Vec::new(),
