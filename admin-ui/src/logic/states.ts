@@ -29,6 +29,7 @@ export const REGION: Record<RegionState, Look> = {
 
 export const NODE: Record<NodeState, Look> = {
   up: { tone: "good", word: "up", shape: CIRCLE, meaning: "Answers probes." },
+  draining: { tone: "busy", word: "draining", shape: DIAMOND, meaning: "Answers probes, and was told to give up its clients." },
   unknown: { tone: "idle", word: "unknown", shape: RING, meaning: "Not heard of yet." },
   down: { tone: "bad", word: "down", shape: CROSS, meaning: "Does not answer probes." },
 };

@@ -10,6 +10,7 @@ use rules::steering::RegionExplanation;
 use crate::{
     admin::{Context, Gathered, Part, Parts, Steered, SteeredRegion, Steering, Token, purges::Desk},
     dns::View,
+    drain::Drain,
     edge::dry,
     geo::Base,
     observe::{Kind, collectors, ledgers::ledgers},
@@ -50,7 +51,14 @@ fn clock(shared: &Shared) -> Part {
 
 /// What the admin interface works with.
 #[must_use]
-pub fn context(shared: &Arc<Shared>, token: Token, parts: Parts, steered: Steered, desk: Arc<Desk>) -> Arc<Context> {
+pub fn context(
+    shared: &Arc<Shared>,
+    token: Token,
+    parts: Parts,
+    steered: Steered,
+    desk: Arc<Desk>,
+    drain: &Arc<Drain>,
+) -> Arc<Context> {
     let (warned, ledgers) = (Arc::clone(&desk), Arc::clone(&shared.ledgers));
     let looking = Arc::clone(shared);
     Arc::new(Context {
@@ -71,6 +79,7 @@ pub fn context(shared: &Arc<Shared>, token: Token, parts: Parts, steered: Steere
         }),
         steered,
         purges: desk,
+        drain: Arc::clone(drain),
         gathered: Gathered::default(),
     })
 }

@@ -6,10 +6,14 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 mod debug;
+mod drain;
+mod forced;
 mod ledgers;
 mod purges;
 
 pub use debug::{DebugToken, DebugTokenOrder, DebugTokens, Trail};
+pub use drain::{DrainOrder, DrainPhase, DrainState};
+pub use forced::{ForceAnswer, ForceOrder, Forced, ForcedAll, ForcedState};
 pub use ledgers::{Backlog, RealmLedger, WitnessHeard};
 pub use purges::{
     Audit, AuditEntry, AuditOutcome, Purge, PurgeAnswer, PurgeAnswers, PurgeBatch, PurgeMode, PurgeNode,
@@ -45,8 +49,14 @@ pub struct Region {
     pub longitude: f64,
     /// The legal area it lies in.
     pub jurisdiction: String,
-    /// The verdict.
+    /// The verdict, with what is forced.
     pub state: RegionState,
+    /// The verdict without what is forced.
+    #[serde(default = "unknown")]
+    pub observed: RegionState,
+    /// What an operator forces it to be.
+    #[serde(default)]
+    pub forced: Option<Forced>,
     /// Whether a change of verdict is in the making.
     pub pending: bool,
     /// When the verdict last changed, in ms since the Unix epoch; 0 if it never did.
@@ -55,6 +65,11 @@ pub struct Region {
     pub votes: Vec<Vote>,
     /// Its nodes.
     pub nodes: Vec<Node>,
+}
+
+/// What a node of an older version says.
+fn unknown() -> RegionState {
+    RegionState::Unknown
 }
 
 /// The verdict on a region.
@@ -87,8 +102,11 @@ pub struct Vote {
 pub struct Node {
     /// Its name.
     pub name: String,
-    /// Whether it answers probes.
+    /// Whether it answers probes, with what is forced.
     pub state: NodeState,
+    /// What an operator forces it to be.
+    #[serde(default)]
+    pub forced: Option<Forced>,
     /// Round trip of the last probe, in us; none for this node itself.
     pub rtt_us: Option<u32>,
     /// Whether it says that it is ready to serve; none if it did not answer.
@@ -107,6 +125,8 @@ pub struct Node {
 pub enum NodeState {
     /// It does.
     Up,
+    /// It does, and was told to give up its clients.
+    Draining,
     /// Not heard of yet.
     Unknown,
     /// It does not.

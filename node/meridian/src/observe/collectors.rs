@@ -46,7 +46,7 @@ fn nodes(page: &mut Exposition, config: &Config, fleet: &Fleet) {
     let views = views.flat_map(|(region, view)| view.nodes.iter().map(|node| (region.name.as_str(), node)));
     let mut family = page.family("meridian_peer_up", Kind::Gauge, "Whether each node answers this one's probes.");
     for (region, node) in views.clone() {
-        let up = f64::from(u8::from(node.state == NodeState::Up));
+        let up = f64::from(u8::from(matches!(node.state, NodeState::Up | NodeState::Draining)));
         family.sample(&[("region", region), ("peer", node.name.as_str())], up);
     }
     let help = "Round trip of the last probe of each node.";

@@ -2,8 +2,10 @@
 
 mod classes;
 mod crash;
+mod drain;
 mod engines;
 mod figures;
+mod forced;
 mod owner;
 mod purging;
 mod receipts;

@@ -11,7 +11,7 @@ fn node(region: usize, index: usize) -> NodeId {
 }
 
 /// A fleet of `regions` x `nodes`, seen from one of them.
-fn config(regions: usize, nodes: usize, here: (usize, usize)) -> Config {
+pub(in crate::health) fn config(regions: usize, nodes: usize, here: (usize, usize)) -> Config {
     let region = |r: usize| RegionId::parse(&format!("r{r}")).unwrap();
     Config {
         node: NodeConfig {
