@@ -125,6 +125,7 @@ mod tests {
             mailbox: "m.z.test".into(),
             ttl_s: 1,
             negative_ttl_s: 1,
+            dnssec_keys: Vec::new(),
         });
         assert_eq!(Plan::of(&config, None).wait, 80 * S);
         assert_eq!(Plan::of(&config, Some(S)).wait, S);
