@@ -653,7 +653,7 @@ export interface components {
          * @description Whether a node answers probes.
          * @enum {string}
          */
-        NodeState: "up" | "draining" | "unknown" | "down";
+        NodeState: "up" | "starting" | "draining" | "unknown" | "down";
         /** @description Why a request was not done, for people and programs. */
         Problem: {
             /** @description What was wrong with this request. */

@@ -118,6 +118,7 @@ impl Sight<'_> {
         let forced = self.forced(&Target::Node(member.name.clone()));
         let standing = match view.map(|view| view.state) {
             Some(health::NodeState::Up) => NodeState::Up,
+            Some(health::NodeState::Starting) => NodeState::Starting,
             Some(health::NodeState::Draining) => NodeState::Draining,
             // this node answers: that is proof enough
             _ if own && forced.is_none() => NodeState::Up,

@@ -78,7 +78,7 @@ fn unknown() -> RegionState {
 pub enum RegionState {
     /// Healthy.
     Up,
-    /// Some observers fail to reach it, or some of its nodes are down.
+    /// Several observers fail to reach it, or most of its nodes are down.
     Degraded,
     /// Told to give up its clients.
     Draining,
@@ -125,6 +125,8 @@ pub struct Node {
 pub enum NodeState {
     /// It does.
     Up,
+    /// It does, and is not ready for clients yet.
+    Starting,
     /// It does, and was told to give up its clients.
     Draining,
     /// Not heard of yet.

@@ -161,6 +161,7 @@ fn region_state(state: RegionState) -> &'static str {
 fn node_state(state: NodeState) -> &'static str {
     match state {
         NodeState::Up => "up",
+        NodeState::Starting => "starting",
         NodeState::Draining => "draining",
         NodeState::Unknown => "unknown",
         NodeState::Down => "DOWN",

@@ -165,8 +165,7 @@ impl Health {
     /// Whether a node answers, by our own probes. A node that has not been heard of yet does not.
     #[must_use]
     pub fn node_up(&self, node: &NodeId) -> bool {
-        let answers = |state| matches!(state, Some(NodeState::Up | NodeState::Draining));
-        answers(state_of(&self.standing.observed.load(), node))
+        state_of(&self.standing.observed.load(), node).is_some_and(NodeState::answers)
     }
 
     /// Whether a node answers, and is to be given work.

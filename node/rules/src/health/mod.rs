@@ -94,7 +94,7 @@ pub struct Report {
 pub enum RegionState {
     /// Healthy.
     Up,
-    /// Some observers fail to reach it, or some of its nodes are down.
+    /// Several observers fail to reach it, or most of its nodes are down.
     Degraded,
     /// Told to give up its clients.
     Draining,
@@ -123,6 +123,8 @@ impl RegionState {
 pub enum NodeState {
     /// Answers probes.
     Up,
+    /// Answers probes, and is not ready for clients yet.
+    Starting,
     /// Answers probes, and was told to give up its clients.
     Draining,
     /// Not heard of yet.
@@ -132,11 +134,18 @@ pub enum NodeState {
 }
 
 impl NodeState {
+    /// Whether it answers probes.
+    #[must_use]
+    pub fn answers(self) -> bool {
+        matches!(self, Self::Up | Self::Starting | Self::Draining)
+    }
+
     /// The word for it in logs, metrics, API and screens.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Up => "up",
+            Self::Starting => "starting",
             Self::Draining => "draining",
             Self::Unknown => "unknown",
             Self::Down => "down",

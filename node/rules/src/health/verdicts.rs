@@ -110,9 +110,9 @@ impl Verdicts {
         let members = self.regions.iter().zip(&self.layout.regions);
         let members = members.flat_map(|(watched, (_, nodes))| nodes.iter().zip(&watched.nodes));
         let answers = members.filter_map(|(node, member)| match member.probed.state() {
-            NodeState::Up | NodeState::Draining => Some((node.clone(), true)),
+            state if state.answers() => Some((node.clone(), true)),
             NodeState::Down => Some((node.clone(), false)),
-            NodeState::Unknown => None,
+            _ => None,
         });
         Report { readiness: self.readiness, answers: answers.collect() }
     }
@@ -130,7 +130,7 @@ impl Verdicts {
         let own = self.report();
         let reports = self.fresh(&own, now_ms);
         let frozen = minority(&reports);
-        let ours = if self.readiness == Readiness::Draining { NodeState::Draining } else { NodeState::Up };
+        let ours = wants_clients(self.readiness);
         let judgements: Vec<_> = (0..self.regions.len()).map(|region| judge(&self.layout, &reports, region)).collect();
         let mut views = Vec::with_capacity(self.regions.len());
         for ((watched, (_, names)), judgement) in self.regions.iter_mut().zip(&self.layout.regions).zip(judgements) {
@@ -188,13 +188,22 @@ impl Verdicts {
 }
 
 impl Member {
-    /// Whether it answers, and whether it still wants clients. That it drains is believed however long ago it said so: a
+    /// Whether it answers, and whether it wants clients. What it said of that is believed however long ago it said so: a
     /// node that stopped and comes back says something else first.
     fn standing(&self) -> NodeState {
         match (self.probed.state(), &self.said) {
-            (NodeState::Up, Some((report, _))) if report.readiness == Readiness::Draining => NodeState::Draining,
+            (NodeState::Up, Some((report, _))) => wants_clients(report.readiness),
             (state, _) => state,
         }
+    }
+}
+
+/// The standing of a node that answers.
+fn wants_clients(readiness: Readiness) -> NodeState {
+    match readiness {
+        Readiness::Starting => NodeState::Starting,
+        Readiness::Ready => NodeState::Up,
+        Readiness::Draining => NodeState::Draining,
     }
 }
 
