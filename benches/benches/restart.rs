@@ -38,6 +38,7 @@ fn permit() -> residency::Permit {
         tls: None,
         dns_ttl_s: 60,
         purge_by_response: false,
+        misrouted_to: None,
         cache_status: region_config::StatusFor::All,
     };
     residency::permit(&site, &JurisdictionId::parse("eu").unwrap()).unwrap()

@@ -308,6 +308,7 @@ fn site(section: &At<SiteSection>, folders: &Folders<'_>) -> Option<Site> {
         dns_ttl,
         cache_status,
         purge_by_response,
+        misrouted_to,
         ..
     } = &section.value;
     let origins = match short {
@@ -333,6 +334,7 @@ fn site(section: &At<SiteSection>, folders: &Folders<'_>) -> Option<Site> {
         dns_ttl_s: seconds(dns_ttl, DNS_TTL_S),
         cache_status: value(cache_status).unwrap_or_default(),
         purge_by_response: value(purge_by_response).unwrap_or_default(),
+        misrouted_to: misrouted_to.as_ref().map(|it| it.value.0.clone()),
     })
 }
 

@@ -12,7 +12,7 @@ use crate::config::{
     QueryRules, Region, Route, Site, Token, Zone,
 };
 
-const FORM: &str = "meridian fleet 5";
+const FORM: &str = "meridian fleet 6";
 
 /// The sum.
 pub(crate) fn of(config: &Config) -> [u8; 32] {
@@ -123,6 +123,7 @@ fn site(sum: &mut Sum, it: &Site) {
     sum.number(it.dns_ttl_s.into());
     sum.text(it.cache_status.as_str());
     sum.number(it.purge_by_response.into());
+    sum.optional(it.misrouted_to.as_ref(), |sum, host| sum.text(host));
 }
 
 fn origin(sum: &mut Sum, it: &Origin) {

@@ -210,6 +210,15 @@ fn every_partition_has_the_outcome_that_is_written_down() {
     }
 }
 
+/// Of the rules and what is told to whom; the time for fifty handshakes and for chitchat is not in it.
+#[test]
+fn fifty_nodes_agree_within_five_seconds_though_a_tenth_of_all_packets_is_lost() {
+    let mut world = World::cold((5, 10), 1, 10);
+    let all = |world: &World| world.places().all(|at| world.whole(at));
+    let ms = world.until("all fifty see all fifty", 5_000, all);
+    println!("fifty nodes agree after {ms} ms");
+}
+
 #[test]
 fn a_region_with_most_of_the_witnesses_acknowledges_alone() {
     let mut world = World::new(1, 0);

@@ -14,7 +14,7 @@ use region_config::{
     Config, JurisdictionId, Limits, Node, NodeConfig, NodeId, RealmId, Region, RegionId, RegionMask, WitnessSet,
 };
 use rules::{
-    health::{Fleet, Readiness, RegionState, Report, Settings, Verdicts},
+    health::{Fleet, NodeState, Readiness, RegionState, RegionView, Report, Settings, Verdicts},
     purge::{self, Electorate},
     steering::{Base, BaseBuilder, Location, Map, Outcome, Point, Policy, Standing, decide},
 };
@@ -71,7 +71,8 @@ struct Sim {
 
 pub(crate) struct World {
     chance: u64,
-    regions: usize,
+    /// How many regions, with how many nodes each.
+    shape: (usize, usize),
     /// Those of the global realm; the ones that are chosen if none are named.
     pub(crate) witnesses: Vec<Place>,
     pub(crate) loss_percent: u64,
@@ -93,24 +94,19 @@ impl World {
 
     /// The same with so many of the regions.
     pub(crate) fn of(regions: usize, seed: u64, loss_percent: u64) -> Self {
-        let base = base();
-        let places = || places().filter(move |place| place.0 < regions);
-        let map = |mask: RegionMask, place: Place| {
-            (
-                mask,
-                Map::compile(
-                    &config(regions, place, &[]),
-                    &base,
-                    mask,
-                    &RegionId::parse(&format!("r{}", place.0)).unwrap(),
-                ),
-            )
-        };
-        let masks = [(1 << regions) - 1, 0b001, 0b010, 0b100];
-        let maps = places().map(|place| (place, masks.map(|mask| map(mask, place)).into()));
+        let mut world = Self::cold((regions, NODES), seed, loss_percent);
+        world.run(15_000);
+        for observer in world.places() {
+            assert!(world.whole(observer), "seed {seed}: {observer:?} at the start\n{}", world.trace.join("\n"));
+        }
+        world
+    }
+
+    /// So many regions with so many nodes each, all started at this moment.
+    pub(crate) fn cold(shape: (usize, usize), seed: u64, loss_percent: u64) -> Self {
         let mut world = Self {
             chance: seed.wrapping_mul(2).wrapping_add(1),
-            regions,
+            shape,
             witnesses: Vec::new(),
             loss_percent,
             net: Net::WHOLE,
@@ -118,21 +114,31 @@ impl World {
             nodes: BTreeMap::new(),
             events: BTreeMap::new(),
             sent: 0,
-            maps: maps.collect(),
+            maps: BTreeMap::new(),
             trace: Vec::new(),
         };
-        places().for_each(|place| world.start(place));
-        world.run(15_000);
-        for observer in places() {
-            let up = world.states(observer).iter().filter(|state| **state == RegionState::Up).count();
-            assert_eq!(up, regions, "seed {seed}: {observer:?} at the start");
+        let base = base();
+        for place in world.places() {
+            let here = RegionId::parse(&format!("r{}", place.0)).unwrap();
+            let map = |mask| (mask, Map::compile(&config(shape, place, &[]), &base, mask, &here));
+            world.maps.insert(place, [(1 << shape.0) - 1, 0b001, 0b010, 0b100].map(map).into());
+            world.start(place);
         }
         world
     }
 
+    /// Whether a node sees all regions and all nodes up.
+    pub(crate) fn whole(&self, observer: Place) -> bool {
+        let fleet = &self.nodes[&observer].fleet;
+        let up = |region: &RegionView| {
+            region.state == RegionState::Up && region.nodes.iter().all(|node| node.state == NodeState::Up)
+        };
+        !fleet.minority && fleet.regions.iter().all(up)
+    }
+
     /// A node begins anew, and knows nothing.
     pub(crate) fn start(&mut self, place: Place) {
-        let mut verdicts = Verdicts::new(&config(self.regions, place, &[]), Settings::default());
+        let mut verdicts = Verdicts::new(&config(self.shape, place, &[]), Settings::default());
         verdicts.handle_readiness(Readiness::Ready);
         let fleet = verdicts.poll(self.now_ms, self.now_ms);
         let others = self.places().filter(|other| *other != place);
@@ -226,7 +232,7 @@ impl World {
             None => RealmId::global(),
             Some(region) => RealmId::pinned(&jurisdiction(region)),
         };
-        let witnesses = purge::witnesses(&config(self.regions, at, &self.witnesses), &realm);
+        let witnesses = purge::witnesses(&config(self.shape, at, &self.witnesses), &realm);
         let there = |witness: usize| places().find(|place| name(*place) == witnesses[witness]).unwrap();
         let reach = |witness| {
             let to = there(witness);
@@ -235,9 +241,9 @@ impl World {
         Electorate::of(witnesses.len()).met(reach)
     }
 
-    fn places(&self) -> impl Iterator<Item = Place> + use<> {
-        let regions = self.regions;
-        places().filter(move |place| place.0 < regions)
+    pub(crate) fn places(&self) -> impl Iterator<Item = Place> + use<> {
+        let (regions, nodes) = self.shape;
+        (0..regions).flat_map(move |region| (0..nodes).map(move |index| (region, index)))
     }
 
     fn turn(&mut self, place: Place) {
@@ -384,14 +390,14 @@ fn base() -> Base {
 }
 
 /// The fleet as a node of it is configured: each region is a jurisdiction of its own.
-fn config(regions: usize, here: Place, witnesses: &[Place]) -> Config {
+fn config((regions, nodes): (usize, usize), here: Place, witnesses: &[Place]) -> Config {
     let node = |place: Place| Node { name: name(place), peer: None, addresses: Vec::new() };
     let region = |region: usize| Region {
         name: RegionId::parse(&format!("r{region}")).unwrap(),
-        latitude: CITIES[region].0,
-        longitude: CITIES[region].1,
+        latitude: CITIES[region % CITIES.len()].0,
+        longitude: CITIES[region % CITIES.len()].1,
         jurisdiction: jurisdiction(region),
-        nodes: (0..NODES).map(|index| node((region, index))).collect(),
+        nodes: (0..nodes).map(|index| node((region, index))).collect(),
     };
     let named = WitnessSet {
         realm: RealmId::global(),

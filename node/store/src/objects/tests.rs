@@ -37,6 +37,7 @@ fn permit(site: &str) -> Permit {
         tls: None,
         dns_ttl_s: 60,
         purge_by_response: false,
+        misrouted_to: None,
         cache_status: region_config::StatusFor::All,
         failover_on: Vec::new(),
     };

@@ -10,6 +10,7 @@ mod owner;
 mod purging;
 mod receipts;
 mod residency;
+mod starved;
 mod steering;
 mod stream;
 mod stream_secured;

@@ -63,6 +63,7 @@ fn site(name: &str, hosts: Vec<HostPattern>, tls: CertificateFiles) -> Site {
         tls: Some(tls),
         dns_ttl_s: 30,
         purge_by_response: false,
+        misrouted_to: None,
         cache_status: region_config::StatusFor::All,
         failover_on: Vec::new(),
     }

@@ -40,6 +40,7 @@ fn site(pin: Option<&str>) -> Arc<Site> {
         tls: None,
         dns_ttl_s: 20,
         purge_by_response: false,
+        misrouted_to: None,
         cache_status: region_config::StatusFor::All,
         failover_on: Vec::new(),
     })

@@ -208,6 +208,7 @@ pub(super) fn config(origins: Vec<Origin>) -> Config {
         tls: None,
         dns_ttl_s: 30,
         purge_by_response: false,
+        misrouted_to: None,
         cache_status: region_config::StatusFor::All,
         failover_on: Vec::new(),
     };
