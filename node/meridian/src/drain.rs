@@ -126,6 +126,8 @@ mod tests {
             ttl_s: 1,
             negative_ttl_s: 1,
             dnssec_keys: Vec::new(),
+            caa: Vec::new(),
+            texts: Vec::new(),
         });
         assert_eq!(Plan::of(&config, None).wait, 80 * S);
         assert_eq!(Plan::of(&config, Some(S)).wait, S);

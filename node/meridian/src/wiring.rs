@@ -16,7 +16,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
     admin, clock, console,
-    dns::{self, DnsFault, ViewFault},
+    dns::{self, DnsFault, TermsFault, ViewFault},
     drain::{self, Drain, Plan},
     edge::{Edge, EdgeFault, keyed, listener::Doors, sites::Sites, tls::EdgeTls},
     fill::{coded::Codings, flight::Flights, owner::Owner, slices::Slices},
@@ -83,6 +83,9 @@ pub enum RunError {
     /// DNS.
     #[error(transparent)]
     Dns(#[from] DnsFault),
+    /// The terms that DNS is answered on.
+    #[error(transparent)]
+    Terms(#[from] TermsFault),
     /// The admin interface.
     #[error(transparent)]
     Admin(#[from] admin::ServeFault),
@@ -179,6 +182,7 @@ struct Running {
 
 /// DNS, where the node answers it.
 struct Dns {
+    server: dns::Server,
     view: Arc<ArcSwap<dns::View>>,
     base: Arc<geo::Base>,
 }
@@ -411,6 +415,9 @@ impl Running {
                 Ok(view) => dns.view.store(Arc::new(view)),
                 Err(fault) => tracing::error!(%fault, "DNS answers stay as they were"),
             }
+            if let Err(fault) = dns.server.replace(&config.node.dns_terms) {
+                tracing::error!(%fault, "the terms of DNS stay as they were");
+            }
         }
         shared.ledgers.replace(&config);
         shared.objects.share(&shares(&config));
@@ -567,7 +574,8 @@ fn dns_front(shared: &Shared, tasks: &Tasks) -> Result<Option<Dns>, RunError> {
     let config = shared.config.load_full();
     let Some(base) = shared.geo.load_full().filter(|_| !config.node.dns.is_empty()) else { return Ok(None) };
     let view = Arc::new(ArcSwap::from_pointee(dns::View::compile(&config, &base)?));
-    let server = dns::Server::bind(&config.node.dns, Arc::clone(&view), shared.health.shared(), tasks)?;
+    let terms = dns::Terms::load(&config.node.dns_terms)?;
+    let server = dns::Server::bind(&config.node.dns, Arc::clone(&view), shared.health.shared(), terms, tasks)?;
     shared.observe.register(collectors::dns(server.counters()));
-    Ok(Some(Dns { view, base }))
+    Ok(Some(Dns { server, view, base }))
 }

@@ -24,14 +24,18 @@ pub(super) fn answer(site: &Site, https: bool, host: &str, authority: &str, targ
 }
 
 /// Where it is sent: the same target at the other name, over TLS if it came so or the site has it. A port is kept where the
-/// scheme stays.
+/// scheme stays, and else it is the one that the site says.
 fn elsewhere(site: &Site, https: bool, host: &str, authority: &str, target: &Uri) -> Option<HeaderValue> {
     let to = site.misrouted_to.as_deref().filter(|to| *to != host)?;
     let target = target.path_and_query().map(http::uri::PathAndQuery::as_str).filter(|it| it.starts_with('/'))?;
     let secure = https || site.tls.is_some();
     let scheme = if secure { "https" } else { "http" };
     let port = authority.rsplit_once(':').map(|(_, port)| port).filter(|port| port.parse::<u16>().is_ok());
-    let port = port.filter(|_| secure == https).map_or_else(String::new, |port| format!(":{port}"));
+    let port = match port {
+        _ if secure && !https && site.https_port != 443 => format!(":{}", site.https_port),
+        Some(port) if secure == https => format!(":{port}"),
+        _ => String::new(),
+    };
     HeaderValue::try_from(format!("{scheme}://{to}{port}{target}")).ok()
 }
 
@@ -65,5 +69,7 @@ mod tests {
         assert_eq!(told(&care, "care.test", "care.test", "*"), (421, None));
         care.tls = Some(CertificateFiles { certificate: PathBuf::new(), key: PathBuf::new() });
         assert_eq!(told(&care, "care.test", "care.test:8080", "/a"), to("https://eu.care.test/a"));
+        care.https_port = 8443;
+        assert_eq!(told(&care, "care.test", "care.test:8080", "/a"), to("https://eu.care.test:8443/a"));
     }
 }

@@ -414,6 +414,7 @@ fn config((regions, nodes): (usize, usize), here: Place, witnesses: &[Place]) ->
             http: Vec::new(),
             https: Vec::new(),
             dns: Vec::new(),
+            dns_terms: region_config::DnsTerms::default(),
             admin: None,
             peer: None,
             identity: None,

@@ -21,6 +21,7 @@ pub(in crate::health) fn config(regions: usize, nodes: usize, here: (usize, usiz
             http: vec![],
             https: vec![],
             dns: vec![],
+            dns_terms: region_config::DnsTerms::default(),
             admin: None,
             peer: None,
             identity: None,
