@@ -137,6 +137,7 @@ fn permit(site: &str) -> residency::Permit {
         steering: region_config::SiteSteering::default(),
         https_port: 443,
         purge_by_response: false,
+        misrouted_to: None,
         cache_status: region_config::StatusFor::All,
     };
     residency::permit(&site, &JurisdictionId::parse("eu").unwrap()).unwrap()

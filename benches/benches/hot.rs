@@ -94,6 +94,7 @@ fn permit() -> residency::Permit {
         steering: region_config::SiteSteering::default(),
         https_port: 443,
         purge_by_response: false,
+        misrouted_to: None,
         cache_status: region_config::StatusFor::All,
         failover_on: Vec::new(),
     };

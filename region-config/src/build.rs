@@ -320,6 +320,7 @@ fn site(section: &At<SiteSection>, folders: &Folders<'_>) -> Option<Site> {
         https_port,
         cache_status,
         purge_by_response,
+        misrouted_to,
         ..
     } = &section.value;
     let origins = match short {
@@ -350,6 +351,7 @@ fn site(section: &At<SiteSection>, folders: &Folders<'_>) -> Option<Site> {
         https_port: https_port.as_ref().and_then(|it| u16::try_from(it.value.0).ok()).unwrap_or(HTTPS_PORT),
         cache_status: value(cache_status).unwrap_or_default(),
         purge_by_response: value(purge_by_response).unwrap_or_default(),
+        misrouted_to: misrouted_to.as_ref().map(|it| it.value.0.clone()),
     })
 }
 

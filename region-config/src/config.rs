@@ -314,6 +314,9 @@ pub struct Site {
     pub cache_status: StatusFor,
     /// Whether its origin may order purges in its answers to writes.
     pub purge_by_response: bool,
+    /// The host, one of `hosts`, that clients are redirected to who ask a node outside of the pin's jurisdiction in clear
+    /// text; none means that they are refused.
+    pub misrouted_to: Option<String>,
 }
 
 /// Whom `Cache-Status` is for.

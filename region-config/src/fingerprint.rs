@@ -139,6 +139,7 @@ fn site(sum: &mut Sum, it: &Site) {
     sum.number(it.https_port.into());
     sum.text(it.cache_status.as_str());
     sum.number(it.purge_by_response.into());
+    sum.optional(it.misrouted_to.as_ref(), |sum, host| sum.text(host));
 }
 
 fn steering(sum: &mut Sum, it: &SiteSteering) {

@@ -260,6 +260,8 @@ section! {
         may cache_status: StatusFor,
         /// Whether the origin may order purges in its answers to writes, by `Meridian-Purge-Tags`, `Meridian-Purge-Urls` and `Meridian-Purge-Site`; no if left out.
         may purge_by_response: bool,
+        /// Where a pinned site's clients are sent who ask, in clear text, a node that may not have its data: one of `hosts`, whose name DNS gives to the right regions only. Such requests are refused (421) if left out; over TLS they always are, as the node has no key.
+        may misrouted_to: HostName,
     }
 }
 

@@ -76,6 +76,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/drain": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Whether this node is leaving, and how far it has come. */
+        get: operations["drainState"];
+        put?: never;
+        /**
+         * Tells this node to leave: out of DNS at once, then it waits until no resolver can name it any more, asks the clients
+         *     that are left to go, finishes what runs, and ends. It cannot be taken back.
+         */
+        post: operations["drain"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/explain": {
         parameters: {
             query?: never;
@@ -141,6 +162,27 @@ export interface paths {
         get: operations["fleet"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/forced": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Everything that is forced, with who and why. */
+        get: operations["forced"];
+        put?: never;
+        /**
+         * Forces a region or a node up, down or to drain, or takes that back. Once it is answered it is on this node's disk and in
+         *     force; the other nodes that this one reaches hear of it at once, and those it does not reach when they are back.
+         */
+        post: operations["force"];
         delete?: never;
         options?: never;
         head?: never;
@@ -422,6 +464,39 @@ export interface components {
             /** @description What the request has for it, as the origin gets it; none if it has nothing. */
             value?: string | null;
         };
+        /** @description An order for a node to leave. */
+        DrainOrder: {
+            /**
+             * Format: int64
+             * @description For how long resolvers may still send clients, in s; two of the longest TTLs that DNS gives out, if nothing is said.
+             */
+            wait_s?: number | null;
+        };
+        /**
+         * @description How far a node has come in leaving.
+         * @enum {string}
+         */
+        DrainPhase: "serving" | "waiting" | "leaving";
+        /** @description Whether a node is leaving. */
+        DrainState: {
+            /**
+             * Format: int64
+             * @description How long the clients that are left may take to go, in s.
+             */
+            finish_s?: number | null;
+            /** @description How far it has come. */
+            phase: components["schemas"]["DrainPhase"];
+            /**
+             * Format: int64
+             * @description When it was told to go, in ms since the Unix epoch.
+             */
+            since_unix_ms?: number | null;
+            /**
+             * Format: int64
+             * @description For how long resolvers may still send clients, in s.
+             */
+            wait_s?: number | null;
+        };
         /** @description A request to explain. */
         ExplainOrder: {
             /** @description An address: which regions would DNS give to a client there? */
@@ -471,6 +546,58 @@ export interface components {
             /** @description All regions, in the order of the config. */
             regions: components["schemas"]["Region"][];
         };
+        /** @description An order that is in force. */
+        ForceAnswer: {
+            /** @description What is forced. */
+            forced: components["schemas"]["Forced"];
+            /** @description What it means that the operator should know. */
+            warnings: string[];
+        };
+        /** @description An order to force a region or a node, or to take that back. */
+        ForceOrder: {
+            /** @description The node; either this or `region`. */
+            node?: string | null;
+            /** @description The region; either this or `node`. */
+            region?: string | null;
+            /** @description What it is forced to be; `released` takes it back. */
+            state: components["schemas"]["ForcedState"];
+            /** @description Who orders it: 1 to 64 characters. The operator, if nothing is said. */
+            who?: string | null;
+            /** @description Why: 1 to 200 characters, shown to all who look at the fleet. */
+            why: string;
+        };
+        /** @description What an operator forces. */
+        Forced: {
+            /** @description The node, if it is one. */
+            node?: string | null;
+            /** @description The region, if it is one. */
+            region?: string | null;
+            /**
+             * Format: int64
+             * @description When, in ms since the Unix epoch, by that node's clock.
+             */
+            since_unix_ms: number;
+            /** @description What it is forced to be. */
+            state: components["schemas"]["ForcedState"];
+            /** @description The node that took the order. */
+            taken_by: string;
+            /** @description Who ordered it. */
+            who: string;
+            /** @description Why. */
+            why: string;
+        };
+        /** @description Everything that is forced. */
+        ForcedAll: {
+            /** @description The sum over all that was ever ordered: nodes with the same one agree. */
+            digest: string;
+            /** @description What is forced now, and what was taken back last. */
+            forced: components["schemas"]["Forced"][];
+        };
+        /**
+         * @description What a region or node is forced to be, whatever is observed.
+         * @enum {string}
+         */
+        ForcedState: "up" | "down" | "drain" | "released";
         /** @description What a cache key is made of. */
         KeyParts: {
             /** @description What the route has in the key beside the URL. */
@@ -512,6 +639,7 @@ export interface components {
         Node: {
             /** @description Addresses that DNS gives out for it. */
             addresses: string[];
+            forced?: components["schemas"]["Forced"] | null;
             /**
              * @description How purges stand on it, for each realm that it and the node that answers are both members of; nothing if it did not
              *     answer.
@@ -526,7 +654,7 @@ export interface components {
              * @description Round trip of the last probe, in us; none for this node itself.
              */
             rtt_us?: number | null;
-            /** @description Whether it answers probes. */
+            /** @description Whether it answers probes, with what is forced. */
             state: components["schemas"]["NodeState"];
         };
         /** @description One node's counters of a site. */
@@ -542,7 +670,7 @@ export interface components {
          * @description Whether a node answers probes.
          * @enum {string}
          */
-        NodeState: "up" | "unknown" | "down";
+        NodeState: "up" | "starting" | "draining" | "unknown" | "down";
         /** @description Why a request was not done, for people and programs. */
         Problem: {
             /** @description What was wrong with this request. */
@@ -841,6 +969,7 @@ export interface components {
         };
         /** @description A region and the verdict on it. */
         Region: {
+            forced?: components["schemas"]["Forced"] | null;
             /** @description The legal area it lies in. */
             jurisdiction: string;
             /**
@@ -857,6 +986,8 @@ export interface components {
             name: string;
             /** @description Its nodes. */
             nodes: components["schemas"]["Node"][];
+            /** @description The verdict without what is forced. */
+            observed?: components["schemas"]["RegionState"];
             /** @description Whether a change of verdict is in the making. */
             pending: boolean;
             /**
@@ -864,7 +995,7 @@ export interface components {
              * @description When the verdict last changed, in ms since the Unix epoch; 0 if it never did.
              */
             since_unix_ms: number;
-            /** @description The verdict. */
+            /** @description The verdict, with what is forced. */
             state: components["schemas"]["RegionState"];
             /** @description What each region says of it. */
             votes: components["schemas"]["Vote"][];
@@ -1470,6 +1601,80 @@ export interface operations {
             };
         };
     };
+    drainState: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DrainState"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    drain: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["DrainOrder"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DrainState"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     explain: {
         parameters: {
             query?: never;
@@ -1652,6 +1857,107 @@ export interface operations {
                 };
             };
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    forced: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ForcedAll"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    force: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ForceOrder"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ForceAnswer"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such region or node. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Nothing is forced there. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description It could not be written to disk, and is not in force. */
+            503: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -21,7 +21,7 @@ const CROSS = "M-7.5 -4.6L-4.6 -7.5L0 -2.9L4.6 -7.5L7.5 -4.6L2.9 0L7.5 4.6L4.6 7
 
 export const REGION: Record<RegionState, Look> = {
   up: { tone: "good", word: "up", shape: CIRCLE, meaning: "Healthy." },
-  degraded: { tone: "warn", word: "degraded", shape: TRIANGLE, meaning: "Some observers do not reach it, or some of its nodes are down." },
+  degraded: { tone: "warn", word: "degraded", shape: TRIANGLE, meaning: "Several observers do not reach it, or most of its nodes are down." },
   draining: { tone: "busy", word: "draining", shape: DIAMOND, meaning: "Told to give up its clients." },
   unknown: { tone: "idle", word: "unknown", shape: RING, meaning: "Nobody has said anything yet." },
   down: { tone: "bad", word: "down", shape: CROSS, meaning: "A quorum of regions cannot reach it." },
@@ -29,6 +29,8 @@ export const REGION: Record<RegionState, Look> = {
 
 export const NODE: Record<NodeState, Look> = {
   up: { tone: "good", word: "up", shape: CIRCLE, meaning: "Answers probes." },
+  starting: { tone: "idle", word: "starting", shape: RING, meaning: "Answers probes, and is not ready for clients yet." },
+  draining: { tone: "busy", word: "draining", shape: DIAMOND, meaning: "Answers probes, and was told to give up its clients." },
   unknown: { tone: "idle", word: "unknown", shape: RING, meaning: "Not heard of yet." },
   down: { tone: "bad", word: "down", shape: CROSS, meaning: "Does not answer probes." },
 };

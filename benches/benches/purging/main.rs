@@ -556,6 +556,7 @@ fn site(id: &SiteId) -> Site {
         cache_status: region_config::StatusFor::All,
         failover_on: Vec::new(),
         purge_by_response: false,
+        misrouted_to: None,
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 pub use self::route::{not_steered, steered, told};
 use crate::{
     admin::{Context, Gathered, Part, Parts, Steered, Token, purges::Desk},
+    drain::Drain,
     edge::dry,
     observe::{Kind, collectors, ledgers::ledgers},
     snapshot::Shared,
@@ -47,7 +48,14 @@ fn clock(shared: &Shared) -> Part {
 
 /// What the admin interface works with.
 #[must_use]
-pub fn context(shared: &Arc<Shared>, token: Token, parts: Parts, steered: Steered, desk: Arc<Desk>) -> Arc<Context> {
+pub fn context(
+    shared: &Arc<Shared>,
+    token: Token,
+    parts: Parts,
+    steered: Steered,
+    desk: Arc<Desk>,
+    drain: &Arc<Drain>,
+) -> Arc<Context> {
     let (warned, ledgers) = (Arc::clone(&desk), Arc::clone(&shared.ledgers));
     let looking = Arc::clone(shared);
     Arc::new(Context {
@@ -68,6 +76,7 @@ pub fn context(shared: &Arc<Shared>, token: Token, parts: Parts, steered: Steere
         }),
         steered,
         purges: desk,
+        drain: Arc::clone(drain),
         gathered: Gathered::default(),
     })
 }

@@ -8,6 +8,7 @@ pub mod clock;
 pub mod console;
 pub mod demo;
 pub mod dns;
+pub mod drain;
 pub mod edge;
 pub mod fill;
 pub mod geo;

@@ -17,6 +17,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::{
     admin, clock, console,
     dns::{self, DnsFault, TermsFault, ViewFault},
+    drain::{self, Drain, Plan},
     edge::{Edge, EdgeFault, keyed, listener::Doors, sites::Sites, tls::EdgeTls},
     fill::{coded::Codings, flight::Flights, owner::Owner, slices::Slices},
     geo::{self, GeoFault},
@@ -175,6 +176,7 @@ struct Running {
     edge: Edge,
     tls: Arc<EdgeTls>,
     dns: Option<Dns>,
+    drain: Arc<Drain>,
     tasks: Tasks,
 }
 
@@ -249,6 +251,7 @@ impl Running {
             started_unix_ms: clock::unix_ms(),
             tasks: tasks.clone(),
         });
+        let drain = Drain::new();
         let parts = console::parts(&shared);
         if let Some(mesh) = &shared.mesh {
             mesh.register(Kind::Fetch, Owner::new(Arc::clone(&shared)));
@@ -270,7 +273,7 @@ impl Running {
                 Some(dns) => console::steered(&shared, &dns.view),
                 None => console::not_steered(),
             };
-            let context = console::context(&shared, token, parts, steered, desk);
+            let context = console::context(&shared, token, parts, steered, desk, &drain);
             if let Some(mesh) = &shared.mesh {
                 mesh.register(Kind::Purges, admin::purges::Teller::new(&context));
             }
@@ -287,7 +290,7 @@ impl Running {
                 server.start(admin::purge_router(&context), tls, &tasks);
             }
         }
-        let node = Self { shared, edge, tls, dns, tasks };
+        let node = Self { shared, edge, tls, dns, drain, tasks };
         node.tell_when_ready();
         node.watch_certificates();
         Ok(node)
@@ -295,13 +298,15 @@ impl Running {
 
     /// Says to the fleet that this node is starting, and that it is ready once it has caught up.
     fn tell_when_ready(&self) {
-        let shared = Arc::clone(&self.shared);
+        let (shared, drain) = (Arc::clone(&self.shared), Arc::clone(&self.drain));
         shared.health.say(Readiness::Starting);
         self.tasks.spawn_until_stopped("ready", async move {
             while !shared.ledgers.caught_up() {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
-            shared.health.say(Readiness::Ready);
+            if drain.now().0 == drain::Phase::Serving {
+                shared.health.say(Readiness::Ready);
+            }
             let here = &shared.here;
             tracing::info!(node = %here.node, region = %here.region, jurisdiction = %here.jurisdiction, "ready");
         });
@@ -325,10 +330,40 @@ impl Running {
         });
     }
 
-    /// Waits for the signal to stop; takes the config anew at each SIGHUP.
+    /// Waits for the signal to stop, or until the node has left in order; takes the config anew at each SIGHUP.
     async fn until_told(&self, signals: &mut Signals, config_dir: &Path) {
-        while let Told::Reload = signals.next().await {
-            self.reload(config_dir).await;
+        let left = self.leave();
+        tokio::pin!(left);
+        loop {
+            let told = tokio::select! {
+                told = signals.next() => told,
+                () = &mut left => return,
+            };
+            match told {
+                Told::Reload => self.reload(config_dir).await,
+                Told::Stop => return,
+            }
+        }
+    }
+
+    /// Once it is ordered: out of DNS, two TTLs, and until the clients are gone.
+    async fn leave(&self) {
+        let Plan { mut wait, finish } = self.drain.ordered().await;
+        let began = clock::instant();
+        self.shared.health.say(Readiness::Draining);
+        tracing::info!(wait_s = wait.as_secs(), "draining: out of DNS");
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep_until((began + wait).into()) => break,
+                shorter = self.drain.ordered() => wait = shorter.wait,
+            }
+        }
+        self.drain.leaving();
+        self.edge.leave();
+        let left = clock::instant();
+        tracing::info!(connections = self.edge.connections(), "draining: clients are asked to go");
+        while self.edge.connections() > 0 && clock::instant().duration_since(left) < finish {
+            tokio::time::sleep(drain::LOOK_EVERY).await;
         }
     }
 

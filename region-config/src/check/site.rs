@@ -27,6 +27,7 @@ pub(super) fn check(root: &Root, known: &Known<'_>, gatherer: &mut Gatherer) {
     for site in &root.sites {
         let about = about(&site.value);
         pin(&site.value, &about, known, gatherer);
+        misrouted(&site.value, &about, gatherer);
         origins(site, &about, root, gatherer);
         routes(&site.value, &about, gatherer);
         steering::check(&site.value, &about, root, known, gatherer);
@@ -80,6 +81,19 @@ fn pin(site: &SiteSection, about: &str, known: &Known<'_>, gatherer: &mut Gather
             gatherer.error(pin.place, about, found, "a jurisdiction with a region, or nobody could serve it");
         }
         Some(true) | None => {}
+    }
+}
+
+/// Who is sent there has to be answered there, and must not be sent on.
+fn misrouted(site: &SiteSection, about: &str, gatherer: &mut Gatherer) {
+    let Some(to) = &site.misrouted_to else { return };
+    let own = |host: &At<HostPattern>| matches!(&host.value, HostPattern::Exact(name) if *name == to.value.0);
+    if site.pin.is_none() {
+        let found = "`misrouted_to` of a site that may be everywhere: no node is the wrong one";
+        gatherer.error(to.place, about, found, "`pin` beside it");
+    } else if !site.hosts.iter().any(own) {
+        let found = format!("`misrouted_to` is `{}`, which is none of its hosts", to.value.0);
+        gatherer.error(to.place, about, found, "one of `hosts`, written out");
     }
 }
 

@@ -117,6 +117,7 @@ pub fn config(index: usize, tight_ms: Option<u64>, witnesses: Option<WitnessSet>
             cache_status: StatusFor::All,
             failover_on: Vec::new(),
             purge_by_response: false,
+            misrouted_to: None,
         })],
         tokens: vec![],
         witnesses: witnesses.into_iter().collect(),

@@ -7,12 +7,14 @@ use axum::{
     extract::{Query, State},
 };
 use region_config::Config;
-use rules::health;
+use rules::health::{self, Book, Target};
 use serde::Deserialize;
 
 use super::{
-    Context, live,
-    model::{Fleet, Node, NodeState, Region, RegionState, Vote},
+    Context,
+    forced::told,
+    live,
+    model::{Fleet, Forced, Node, NodeState, Region, RegionState, Vote},
     problem::Problem,
     sites::{Gathering, gather, last},
 };
@@ -58,14 +60,16 @@ pub(super) async fn fleet(State(context): State<Arc<Context>>, Query(seen): Quer
     };
     // the health is read after the waiting, so that it is as fresh as can be
     let (config, health) = (context.config.load(), live::fleet(&context));
-    let gathering = gathering.as_deref();
+    let (observed, book) = (context.health.observed(), context.health.forced());
+    let seen =
+        Sight { config: &config, fleet: &health, observed: &observed, book: &book, gathering: gathering.as_deref() };
     Json(Fleet {
         node: config.node.name.to_string(),
         region: config.node.region.to_string(),
         now_unix_ms: clock::unix_ms(),
         epoch: health.epoch,
         minority: health.minority,
-        regions: (0..config.regions.len()).map(|index| region(&config, &health, index, gathering)).collect(),
+        regions: (0..config.regions.len()).map(|index| seen.region(index)).collect(),
     })
 }
 
@@ -77,46 +81,64 @@ async fn changed(context: &Context, epoch: u64, wait_ms: u64) {
     }
 }
 
-fn region(config: &Config, fleet: &health::Fleet, index: usize, gathering: Option<&Gathering>) -> Region {
-    let place = &config.regions[index];
-    // during a reload, health may know fewer regions than the config
-    let view = fleet.regions.get(index);
-    let vote = |vote: &health::Vote| Vote { observer: vote.observer.to_string(), healthy: vote.healthy };
-    Region {
-        name: place.name.to_string(),
-        latitude: place.latitude,
-        longitude: place.longitude,
-        jurisdiction: place.jurisdiction.to_string(),
-        state: view.map_or(RegionState::Unknown, |view| state(view.state)),
-        pending: view.is_some_and(|view| view.pending),
-        since_unix_ms: view.map_or(0, |view| view.since_unix_ms),
-        votes: view.map(|view| view.votes.iter().map(vote).collect()).unwrap_or_default(),
-        nodes: place.nodes.iter().map(|member| node(config, view, member, gathering)).collect(),
-    }
+/// All that a region is told from.
+struct Sight<'a> {
+    config: &'a Config,
+    fleet: &'a health::Fleet,
+    observed: &'a health::Fleet,
+    book: &'a Book,
+    gathering: Option<&'a Gathering>,
 }
 
-fn node(
-    config: &Config,
-    region: Option<&health::RegionView>,
-    member: &region_config::Node,
-    gathering: Option<&Gathering>,
-) -> Node {
-    let view = region.and_then(|region| region.nodes.iter().find(|view| view.name == member.name));
-    // this node answers: that is proof enough
-    let own = member.name == config.node.name;
-    let standing = match view.map(|view| view.state) {
-        Some(health::NodeState::Up) => NodeState::Up,
-        _ if own => NodeState::Up,
-        Some(health::NodeState::Down) => NodeState::Down,
-        Some(health::NodeState::Unknown) | None => NodeState::Unknown,
-    };
-    Node {
-        name: member.name.to_string(),
-        state: standing,
-        rtt_us: view.and_then(|view| view.rtt_us).filter(|_| !own),
-        ready: gathering.and_then(|gathering| gathering.ready(&member.name)),
-        addresses: member.addresses.iter().map(ToString::to_string).collect(),
-        ledgers: gathering.map(|gathering| gathering.ledgers(&member.name).to_vec()).unwrap_or_default(),
+impl Sight<'_> {
+    fn region(&self, index: usize) -> Region {
+        let place = &self.config.regions[index];
+        // during a reload, health may know fewer regions than the config
+        let view = self.fleet.regions.get(index);
+        let observed = self.observed.regions.get(index);
+        let vote = |vote: &health::Vote| Vote { observer: vote.observer.to_string(), healthy: vote.healthy };
+        Region {
+            name: place.name.to_string(),
+            latitude: place.latitude,
+            longitude: place.longitude,
+            jurisdiction: place.jurisdiction.to_string(),
+            state: view.map_or(RegionState::Unknown, |view| state(view.state)),
+            observed: observed.map_or(RegionState::Unknown, |view| state(view.state)),
+            forced: self.forced(&Target::Region(place.name.clone())),
+            pending: view.is_some_and(|view| view.pending),
+            since_unix_ms: view.map_or(0, |view| view.since_unix_ms),
+            votes: view.map(|view| view.votes.iter().map(vote).collect()).unwrap_or_default(),
+            nodes: place.nodes.iter().map(|member| self.node(view, member)).collect(),
+        }
+    }
+
+    fn node(&self, region: Option<&health::RegionView>, member: &region_config::Node) -> Node {
+        let view = region.and_then(|region| region.nodes.iter().find(|view| view.name == member.name));
+        let own = member.name == self.config.node.name;
+        let forced = self.forced(&Target::Node(member.name.clone()));
+        let standing = match view.map(|view| view.state) {
+            Some(health::NodeState::Up) => NodeState::Up,
+            Some(health::NodeState::Starting) => NodeState::Starting,
+            Some(health::NodeState::Draining) => NodeState::Draining,
+            // this node answers: that is proof enough
+            _ if own && forced.is_none() => NodeState::Up,
+            Some(health::NodeState::Down) => NodeState::Down,
+            Some(health::NodeState::Unknown) | None => NodeState::Unknown,
+        };
+        let gathering = self.gathering;
+        Node {
+            name: member.name.to_string(),
+            state: standing,
+            forced,
+            rtt_us: view.and_then(|view| view.rtt_us).filter(|_| !own),
+            ready: gathering.and_then(|gathering| gathering.ready(&member.name)),
+            addresses: member.addresses.iter().map(ToString::to_string).collect(),
+            ledgers: gathering.map(|gathering| gathering.ledgers(&member.name).to_vec()).unwrap_or_default(),
+        }
+    }
+
+    fn forced(&self, target: &Target) -> Option<Forced> {
+        self.book.of(target).map(|forced| told(target, forced))
     }
 }
 

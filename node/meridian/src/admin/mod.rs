@@ -8,8 +8,10 @@
 mod body;
 mod config;
 mod debug;
+mod drain;
 mod explain;
 mod fleet;
+mod forced;
 mod guard;
 mod live;
 pub mod model;
@@ -52,6 +54,7 @@ pub use self::{
     token::{FILE as TOKEN_FILE, Token, TokenFault},
 };
 use crate::{
+    drain::Drain,
     ledger::Ledgers,
     observe::{self, Observe},
     peers::{Health, Mesh},
@@ -93,6 +96,8 @@ pub struct Context {
     pub steered: Steered,
     /// Where orders for purges are taken.
     pub purges: Arc<purges::Desk>,
+    /// The order to leave.
+    pub drain: Arc<Drain>,
     /// The counters of the other nodes, as they were last told: empty at the start.
     pub gathered: Gathered,
 }
@@ -131,6 +136,8 @@ pub fn openapi() -> String {
 fn api() -> OpenApiRouter<Arc<Context>> {
     OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(fleet::fleet))
+        .routes(routes!(forced::force, forced::forced))
+        .routes(routes!(drain::drain, drain::state))
         .routes(routes!(sites::sites))
         .routes(routes!(status::status))
         .routes(routes!(explain::explain))

@@ -6,11 +6,15 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 mod debug;
+mod drain;
+mod forced;
 mod ledgers;
 mod purges;
 mod steering;
 
 pub use debug::{DebugToken, DebugTokenOrder, DebugTokens, Trail};
+pub use drain::{DrainOrder, DrainPhase, DrainState};
+pub use forced::{ForceAnswer, ForceOrder, Forced, ForcedAll, ForcedState};
 pub use ledgers::{Backlog, RealmLedger, WitnessHeard};
 pub use purges::{
     Audit, AuditEntry, AuditOutcome, Purge, PurgeAnswer, PurgeAnswers, PurgeBatch, PurgeMode, PurgeNode,
@@ -47,8 +51,14 @@ pub struct Region {
     pub longitude: f64,
     /// The legal area it lies in.
     pub jurisdiction: String,
-    /// The verdict.
+    /// The verdict, with what is forced.
     pub state: RegionState,
+    /// The verdict without what is forced.
+    #[serde(default = "unknown")]
+    pub observed: RegionState,
+    /// What an operator forces it to be.
+    #[serde(default)]
+    pub forced: Option<Forced>,
     /// Whether a change of verdict is in the making.
     pub pending: bool,
     /// When the verdict last changed, in ms since the Unix epoch; 0 if it never did.
@@ -59,13 +69,18 @@ pub struct Region {
     pub nodes: Vec<Node>,
 }
 
+/// What a node of an older version says.
+fn unknown() -> RegionState {
+    RegionState::Unknown
+}
+
 /// The verdict on a region.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum RegionState {
     /// Healthy.
     Up,
-    /// Some observers fail to reach it, or some of its nodes are down.
+    /// Several observers fail to reach it, or most of its nodes are down.
     Degraded,
     /// Told to give up its clients.
     Draining,
@@ -89,8 +104,11 @@ pub struct Vote {
 pub struct Node {
     /// Its name.
     pub name: String,
-    /// Whether it answers probes.
+    /// Whether it answers probes, with what is forced.
     pub state: NodeState,
+    /// What an operator forces it to be.
+    #[serde(default)]
+    pub forced: Option<Forced>,
     /// Round trip of the last probe, in us; none for this node itself.
     pub rtt_us: Option<u32>,
     /// Whether it says that it is ready to serve; none if it did not answer.
@@ -109,6 +127,10 @@ pub struct Node {
 pub enum NodeState {
     /// It does.
     Up,
+    /// It does, and is not ready for clients yet.
+    Starting,
+    /// It does, and was told to give up its clients.
+    Draining,
     /// Not heard of yet.
     Unknown,
     /// It does not.

@@ -41,6 +41,7 @@ pub(super) async fn status(State(context): State<Arc<Context>>) -> Json<Status> 
 
 fn warnings(context: &Context) -> Vec<String> {
     let mut warnings = (context.warnings)();
+    warnings.extend(super::forced::warnings(&context.config.load(), &context.health.fleet()));
     let differing = live::differing(context);
     if !differing.is_empty() {
         warnings.push(format!("these nodes run another config than this one: {}", differing.join(", ")));

@@ -83,6 +83,7 @@ async fn node() -> Node1 {
         started_unix_ms: 0,
         explained: Arc::new(|_| Box::pin(async { crate::edge::dry::Explained::default() })),
         steered: Arc::new(|_, _, _, _| None),
+        drain: Drain::new(),
         gathered: Gathered::default(),
     });
     let token = std::fs::read_to_string(state.path().join(TOKEN_FILE)).unwrap().trim().to_owned();
@@ -330,6 +331,64 @@ async fn debug_tokens_are_for_sites_that_may_be_here_and_are_told_once() {
     for (id, expected) in [("x".to_owned(), 400), ("0".repeat(32), 404), ("+".repeat(32), 400)] {
         assert_eq!(node.get(&format!("/api/v1/explain/requests/{id}")).await.0, expected, "{id}");
     }
+}
+
+#[tokio::test]
+async fn a_region_is_forced_with_who_and_why_and_that_is_kept() {
+    let node = node().await;
+    let order = r#"{"region":"there","state":"down","why":"fibre cut","who":"ada"}"#;
+    let (status, answer) = node.post("/api/v1/forced", order).await;
+    assert_eq!(status, 200, "{answer}");
+    let told = answer["warnings"].to_string();
+    assert!(told.contains("bank") && !told.contains("shop"), "{told}");
+    let (_, fleet) = node.get("/api/v1/fleet").await;
+    let there = &fleet["regions"][1];
+    assert_eq!((&there["state"], &there["observed"]), (&json!("down"), &json!("up")));
+    assert_eq!((&there["forced"]["who"], &there["forced"]["why"]), (&json!("ada"), &json!("fibre cut")));
+    assert!(fleet["regions"][0]["forced"].is_null());
+    assert!(node.get("/api/v1/status").await.1["warnings"].to_string().contains("bank"));
+    // a node that starts with the same state folder has it in force from the beginning
+    let again = Health::start(&node.context.config.load(), None, Tasks::new());
+    assert_eq!(again.fleet().regions[1].state, rules::health::RegionState::Down);
+
+    let release = r#"{"region":"there","state":"released","why":"mended"}"#;
+    assert_eq!(node.post("/api/v1/forced", release).await.0, 200);
+    assert_eq!(node.post("/api/v1/forced", release).await.0, 409);
+    assert_eq!(node.get("/api/v1/fleet").await.1["regions"][1]["state"], "up");
+    let (_, all) = node.get("/api/v1/forced").await;
+    assert_eq!((&all["forced"][0]["state"], &all["forced"][0]["who"]), (&json!("released"), &json!("(admin)")));
+}
+
+#[tokio::test]
+async fn a_node_is_told_to_leave_with_bounds() {
+    let node = node().await;
+    assert_eq!(node.get("/api/v1/drain").await.1["phase"], "serving");
+    for (order, status) in [(r#"{"wait_s":3601}"#, 422), (r#"{"wait_s":-1}"#, 422), (r#"{"waits":1}"#, 422)] {
+        assert_eq!(node.post("/api/v1/drain", order).await.0, status, "{order}");
+    }
+    assert_eq!(node.get("/api/v1/drain").await.1["phase"], "serving");
+    let (status, told) = node.post("/api/v1/drain", r#"{"wait_s":7}"#).await;
+    assert_eq!((status.as_u16(), &told["phase"], &told["wait_s"]), (200, &json!("waiting"), &json!(7)));
+}
+
+#[tokio::test]
+async fn an_order_to_force_that_makes_no_sense_changes_nothing() {
+    let node = node().await;
+    for (order, status, word) in [
+        (json!({"region": "nowhere", "state": "down", "why": "a"}), 404, "here, there"),
+        (json!({"node": "n9", "state": "down", "why": "a"}), 404, "n1, n2"),
+        (json!({"state": "down", "why": "a"}), 422, "`region` or `node`"),
+        (json!({"region": "here", "node": "n1", "state": "down", "why": "a"}), 422, "one region or one node"),
+        (json!({"region": "here", "state": "down"}), 422, "missing field `why`"),
+        (json!({"region": "here", "state": "down", "why": " "}), 422, "1 to 200 characters"),
+        (json!({"region": "here", "state": "down", "why": "a", "who": "b\u{1b}c"}), 422, "1 to 64 characters"),
+        (json!({"region": "here", "state": "sideways", "why": "a"}), 422, "released"),
+    ] {
+        let (answered, problem) = node.post("/api/v1/forced", order.to_string()).await;
+        assert_eq!(answered.as_u16(), status, "{order}: {problem}");
+        assert!(problem.to_string().contains(word), "{order}: {problem}");
+    }
+    assert_eq!(node.get("/api/v1/forced").await.1["forced"], json!([]));
 }
 
 #[tokio::test]

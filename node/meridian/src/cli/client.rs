@@ -59,6 +59,11 @@ impl ClientFault {
         Self::new(Exit::Usage, message)
     }
 
+    /// Whether there was no answer at all.
+    pub(super) fn is_unreachable(&self) -> bool {
+        self.exit == Exit::Unreachable
+    }
+
     /// Says it to the operator.
     pub(super) fn tell(&self, output: Output) -> Exit {
         output.complain(self.exit, &self.message, &self.problem)

@@ -5,9 +5,11 @@ mod check;
 mod client;
 mod debug;
 mod demo;
+mod drain;
 mod exit;
 mod explain;
 mod files;
+mod force;
 mod output;
 mod purge;
 mod run;
@@ -118,6 +120,23 @@ Examples:
   curl -sI -H \"X-Meridian-Debug: $TOKEN\" https://www.example.com/a | grep -i meridian-request
   meridian explain request 0123456789abcdef0123456789abcdef";
 
+const DRAIN_EXAMPLES: &str = "\
+Examples:
+  meridian drain --config /etc/meridian
+  meridian drain --admin http://192.0.2.1:9180 --token-file ./admin.token --wait 120
+
+To take a node or a region out of DNS without ending it: `meridian force drain`.";
+
+const FORCE_EXAMPLES: &str = "\
+Examples:
+  meridian force down --region eu-central --why 'fibre cut, ticket 4711'
+  meridian force drain --node frankfurt-1 --why 'new disk' --who ada
+  meridian force release --node frankfurt-1 --why 'disk is in'
+  meridian force list
+
+Any node takes the order; it holds for the whole fleet, also through restarts, until it is released. No order makes DNS
+name a region where a site's data may not be, and none makes an answer empty.";
+
 const EXPLAIN_EXAMPLES: &str = "\
 Examples:
   meridian explain https://www.example.com/a
@@ -186,6 +205,12 @@ enum Command {
     /// Makes tokens that applications order purges with.
     #[command(subcommand)]
     Token(Token),
+    /// Takes a node out of DNS, lets its clients go in their own time, and ends it.
+    #[command(after_help = DRAIN_EXAMPLES)]
+    Drain(drain::Order),
+    /// Forces a region or a node up, down or to drain, whatever is observed; or takes that back.
+    #[command(subcommand, after_help = FORCE_EXAMPLES)]
+    Force(force::Order),
     /// Tells what a node would do with a request, and why.
     #[command(after_help = EXPLAIN_EXAMPLES)]
     Explain(explain::Order),
@@ -265,6 +290,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Receipt(ask) => purge::receipt(&ask, output),
         Command::Verify(order) => verify::verify(&order, output),
         Command::Token(Token::New(order)) => token::new(&order, output),
+        Command::Drain(order) => drain::drain(&order, output),
+        Command::Force(order) => force::force(&order, output),
         Command::Explain(order) => explain::explain(&order, output),
         Command::WhatIf(order) => what_if::what_if(&order, output),
         Command::Zone(order) => zone::zone(&order, output),
@@ -331,6 +358,12 @@ mod tests {
             "meridian explain route --host a.test",
             "meridian explain route --host a.test --client a.test",
             "meridian debug-token",
+            "meridian force",
+            "meridian drain --wait soon",
+            "meridian force down --region a",
+            "meridian force down --why b",
+            "meridian force down --region a --node b --why c",
+            "meridian force sideways --region a --why c",
             "meridian zone key --zone a",
             "meridian zone key --zone a..b --out c",
             "meridian zone export --config a",
@@ -354,6 +387,10 @@ mod tests {
             "meridian explain route --host a.test --client ::1 --without a --without b",
             "meridian debug-token new --site a",
             "meridian what-if --config a --clients - --without b --without c --candidate d --site e --json",
+            "meridian force drain --node a --why b --who c",
+            "meridian force release --region a --why b",
+            "meridian force list",
+            "meridian drain --wait 10 --no-follow",
             "meridian zone key --zone a.test --out b.pem",
             "meridian zone ds -c a",
             "meridian zone export -c a --zone b.test --json",

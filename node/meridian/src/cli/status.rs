@@ -6,10 +6,11 @@ use super::{
     Node,
     client::{Client, ClientFault},
     exit::Exit,
+    force::sentence,
     output::Output,
     table::{printable, table},
 };
-use crate::admin::model::{Fleet, NodeState, RealmLedger, RegionState, Sites, Status};
+use crate::admin::model::{Fleet, NodeState, RealmLedger, Region, RegionState, Sites, Status};
 
 /// Shows the fleet and the sites as a node sees them.
 pub(super) fn status(node: &Node, output: Output) -> Exit {
@@ -44,12 +45,24 @@ fn text(status: &Status, fleet: &Fleet, sites: &Sites) -> String {
     if fleet.minority {
         text += "warning: this node sees fewer than half of the regions, and keeps the last verdicts\n";
     }
+    for line in forced(fleet) {
+        text += &line;
+    }
     let head = ["REGION", "STATE", "JURISDICTION", "NODE", "STATE", "READY", "RTT"];
     text += &format!("\n{}\n{}\n{}", table(head, &node_rows(fleet)), ledger_table(fleet), site_table(sites));
     if !sites.missing.is_empty() {
         text += &format!("not counted, as they did not answer: {}\n", sites.missing.join(", "));
     }
     text
+}
+
+/// What operators force, a line each.
+fn forced(fleet: &Fleet) -> impl Iterator<Item = String> + '_ {
+    let of = |region: &Region| {
+        let nodes = region.nodes.iter().filter_map(|node| node.forced.as_ref());
+        region.forced.iter().chain(nodes).map(|forced| format!("forced: {}\n", sentence(forced))).collect::<Vec<_>>()
+    };
+    fleet.regions.iter().flat_map(of)
 }
 
 fn node_rows(fleet: &Fleet) -> Vec<[String; 7]> {
@@ -148,13 +161,15 @@ fn region_state(state: RegionState) -> &'static str {
 fn node_state(state: NodeState) -> &'static str {
     match state {
         NodeState::Up => "up",
+        NodeState::Starting => "starting",
+        NodeState::Draining => "draining",
         NodeState::Unknown => "unknown",
         NodeState::Down => "DOWN",
     }
 }
 
 /// Seconds in the two largest units.
-fn duration(seconds: u64) -> String {
+pub(super) fn duration(seconds: u64) -> String {
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
     match (days, hours, minutes) {
         (0, 0, 0) => format!("{seconds} s"),

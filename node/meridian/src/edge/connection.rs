@@ -1,9 +1,15 @@
 //! One client connection: TLS if any, which HTTP, and the limits that hold on it.
 
-use std::{convert::Infallible, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    pin::pin,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, Version};
+use http::{HeaderValue, Request, Response, StatusCode, Version, header};
 use http_body::Body as HttpBody;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -21,7 +27,7 @@ use super::{
     framing::{Framed, Framing},
     http2,
     interim::{Gap, Interim, Interjecting},
-    listener::Guest,
+    listener::{Guest, Lobby},
     noted,
     spine::{self, Caller},
     stall::Stall,
@@ -72,17 +78,17 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let stream = Stall::new(stream, Duration::from_millis(limits.stall_ms));
-    let shared = Arc::clone(&guest.lobby.shared);
     let desk = Arc::new(Desk {
-        shared,
+        shared: Arc::clone(&guest.lobby.shared),
         caller,
         target_bytes: limits.target_bytes,
         gap: Arc::default(),
         framing: Arc::default(),
+        lobby: Arc::clone(&guest.lobby),
     });
     let stopping = guest.lobby.tasks.stopping();
     if h2 {
-        return trace(http2::serve(stream, desk, limits, stopping).await);
+        return trace(http2::serve(stream, desk, limits, guest.lobby.left.clone()).await);
     }
     let io = TokioIo::new(Interjecting::new(Framed::new(stream, Arc::clone(&desk.framing)), Arc::clone(&desk.gap)));
     let service = service_fn(move |request| {
@@ -118,6 +124,7 @@ fn http1_builder(limits: &Limits) -> http1::Builder {
 /// What the requests of a connection share.
 pub(super) struct Desk {
     shared: Arc<Shared>,
+    lobby: Arc<Lobby>,
     caller: Caller,
     target_bytes: usize,
     gap: Arc<Gap>,
@@ -151,6 +158,10 @@ impl Desk {
         }
         let interim = Interim::default();
         let answer = pin!(self.answer(Some(&interim), request));
-        self.gap.before(&interim, answer).await
+        let mut response = self.gap.before(&interim, answer).await;
+        if self.lobby.leaving.load(Ordering::Relaxed) {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
     }
 }

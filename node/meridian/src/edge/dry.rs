@@ -20,7 +20,7 @@ use wire::entry::{Body, Object};
 use super::{
     answer::{self, How},
     coded::{self, Codes},
-    forward, keyed, ride, searched,
+    forward, keyed, misrouted, ride, searched,
     shelf::{Found, Look, Shelf, shelf},
     sites::{Lodger, Served, bare_host, route},
     spine::{self, Asked, Caller, authority},
@@ -107,8 +107,9 @@ pub async fn explain(shared: &Arc<Shared>, question: Question) -> Explained {
     let served = match sites.find(&host) {
         Some(Lodger::Served(served)) => served,
         Some(Lodger::Outside(site)) => {
+            let answer = misrouted::answer(site, caller.https(), &host, authority, &parts.uri);
             explained.site = Some(Arc::clone(site));
-            return explained.refused("residency", 421, Reason::OutsideJurisdiction);
+            return explained.refused("residency", answer.status().as_u16(), Reason::OutsideJurisdiction);
         }
         None => return explained.refused("site", 421, Reason::UnknownSite),
     };

@@ -6,7 +6,7 @@ use std::{
     net::{SocketAddr, TcpListener as StdListener},
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread::JoinHandle,
     time::Duration,
@@ -15,6 +15,7 @@ use std::{
 use region_config::NodeConfig;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{net::TcpListener, sync::mpsc};
+use tokio_util::sync::CancellationToken;
 
 use super::{connection, tls::EdgeTls};
 use crate::{snapshot::Shared, tasks::Tasks};
@@ -101,7 +102,7 @@ fn listen(address: SocketAddr, sharing: Sharing) -> io::Result<StdListener> {
 /// The running edge.
 pub struct Edge {
     threads: Vec<JoinHandle<()>>,
-    tasks: Tasks,
+    lobby: Arc<Lobby>,
 }
 
 /// What every connection of this edge shares.
@@ -111,6 +112,9 @@ pub(super) struct Lobby {
     pub(super) tasks: Tasks,
     /// Client connections now.
     pub(super) connections: AtomicUsize,
+    /// Whether clients are asked to go; HTTP/2 connections wait for it.
+    pub(super) leaving: AtomicBool,
+    pub(super) left: CancellationToken,
 }
 
 impl Edge {
@@ -120,8 +124,14 @@ impl Edge {
     /// [`EdgeFault::Thread`] if a thread cannot be started.
     pub fn open(doors: Doors, shared: &Arc<Shared>, tls: Arc<EdgeTls>) -> Result<Self, EdgeFault> {
         let tasks = Tasks::new();
-        let lobby =
-            Arc::new(Lobby { shared: Arc::clone(shared), tls, tasks: tasks.clone(), connections: AtomicUsize::new(0) });
+        let lobby = Arc::new(Lobby {
+            shared: Arc::clone(shared),
+            tls,
+            left: tasks.stopping().child_token(),
+            tasks,
+            connections: AtomicUsize::new(0),
+            leaving: AtomicBool::new(false),
+        });
         let mut shares: Vec<Vec<(SocketAddr, bool, StdListener)>> = (0..doors.workers).map(|_| Vec::new()).collect();
         for door in doors.doors {
             for (share, socket) in shares.iter_mut().zip(door.sockets) {
@@ -137,12 +147,25 @@ impl Edge {
                 .map_err(EdgeFault::Thread)?;
             threads.push(thread);
         }
-        Ok(Self { threads, tasks })
+        Ok(Self { threads, lobby })
+    }
+
+    /// From now on asks clients to go, and goes on answering until they have: GOAWAY on HTTP/2 (RFC 9113 section 6.8),
+    /// `Connection: close` on HTTP/1.1 (RFC 9112 section 9.6).
+    pub fn leave(&self) {
+        self.lobby.leaving.store(true, Ordering::Relaxed);
+        self.lobby.left.cancel();
+    }
+
+    /// Client connections now.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.lobby.connections.load(Ordering::Relaxed)
     }
 
     /// Accepts nobody any more, lets requests under way finish, and waits at most `patience`.
     pub async fn close(self, patience: Duration) {
-        let finished = self.tasks.stop(patience).await;
+        let finished = self.lobby.tasks.stop(patience).await;
         if !finished {
             tracing::warn!("some client connections were cut after {}s", patience.as_secs());
         }

@@ -12,6 +12,7 @@ mod http2;
 pub mod interim;
 pub mod keyed;
 pub mod listener;
+mod misrouted;
 mod noted;
 pub mod pass;
 mod refresh;

@@ -23,7 +23,7 @@ use super::{
     coded::{self, Codes},
     forward,
     interim::Interim,
-    keyed,
+    keyed, misrouted,
     noted::{note, shown, stray},
     pass, refresh,
     ride::{Miss, take_part},
@@ -59,7 +59,7 @@ pub enum Caller {
 }
 
 impl Caller {
-    fn https(self) -> bool {
+    pub(super) fn https(self) -> bool {
         match self {
             Self::Client { https, .. } | Self::Peer { https, .. } => https,
         }
@@ -100,11 +100,12 @@ where
     let host = bare_host(authority);
     let served = match sites.find(&host) {
         Some(Lodger::Served(served)) => served,
-        other => {
-            // nothing of a site outside is stored, opened, counted by site, or logged here
-            let reason = other.map_or(Reason::UnknownSite, |_| Reason::OutsideJurisdiction);
-            return stray(shared, caller, answer::misdirected(reason), reason);
+        // nothing of a site outside is stored, opened, counted by site, or logged here
+        Some(Lodger::Outside(site)) => {
+            let answer = misrouted::answer(site, caller.https(), &host, authority, &parts.uri);
+            return stray(shared, caller, answer, Reason::OutsideJurisdiction);
         }
+        None => return stray(shared, caller, answer::misdirected(Reason::UnknownSite), Reason::UnknownSite),
     };
     let mut arrival = Arrival::now(served);
     arrival.trail = token.and_then(|token| shared.observe.trails().begin(&served.permit, &token));

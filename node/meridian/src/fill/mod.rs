@@ -566,6 +566,6 @@ pub fn owner_of(shared: &Shared, wanted: &Wanted) -> Option<NodeId> {
         .nodes
         .iter()
         .map(|node| &node.name)
-        .filter(|name| **name == shared.here.node || shared.health.node_up(name));
+        .filter(|name| **name == shared.here.node || shared.health.node_serves(name));
     key::rendezvous(wanted.placement, alive).filter(|owner| **owner != shared.here.node).cloned()
 }

@@ -4,7 +4,7 @@ use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 use arc_swap::ArcSwap;
 use region_config::{Config, SiteId};
-use rules::health::{Fleet, NodeState, RegionState};
+use rules::health::{Fleet, RegionState};
 use store::objects::{Objects, Refusal, TenantUsage, Usage};
 
 use super::{
@@ -46,7 +46,7 @@ fn nodes(page: &mut Exposition, config: &Config, fleet: &Fleet) {
     let views = views.flat_map(|(region, view)| view.nodes.iter().map(|node| (region.name.as_str(), node)));
     let mut family = page.family("meridian_peer_up", Kind::Gauge, "Whether each node answers this one's probes.");
     for (region, node) in views.clone() {
-        let up = f64::from(u8::from(node.state == NodeState::Up));
+        let up = f64::from(u8::from(node.state.answers()));
         family.sample(&[("region", region), ("peer", node.name.as_str())], up);
     }
     let help = "Round trip of the last probe of each node.";

@@ -33,12 +33,14 @@ pub enum Kind {
     Counters = 6,
     /// What became of purges, for the screens of other nodes.
     Purges = 7,
+    /// What operators force, both ways.
+    Forced = 8,
 }
 
 impl Kind {
     /// All of them.
-    pub(super) const ALL: [Self; 7] =
-        [Self::Gossip, Self::Probe, Self::Fetch, Self::Ledger, Self::Tail, Self::Counters, Self::Purges];
+    pub(super) const ALL: [Self; 8] =
+        [Self::Gossip, Self::Probe, Self::Fetch, Self::Ledger, Self::Tail, Self::Counters, Self::Purges, Self::Forced];
 
     /// The byte on the wire.
     pub(super) fn byte(self) -> u8 {

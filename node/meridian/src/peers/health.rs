@@ -9,11 +9,15 @@ use std::{
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use region_config::{Config, NodeId};
-use rules::health::{Fleet, NodeState, NodeView, Readiness, RegionState, RegionView, Report, Settings, Verdicts};
+use rules::health::{
+    Book, Fleet, Force, Forced, NodeState, NodeView, Readiness, RegionState, RegionView, Report, Settings, Target,
+    Verdicts,
+};
 use tokio::{sync::Notify, task::AbortHandle};
 
 use super::{
-    Mesh, PeerError,
+    Kind, Mesh, OrderFault, PeerError,
+    forced::Forcing,
     gossip::{Gossip, Post},
     link::Link,
     probe::{Answered, Missed, probe},
@@ -29,11 +33,22 @@ const PROBE_GAP: Duration = Duration::from_millis(20);
 const JUDGE_EVERY: Duration = Duration::from_millis(100);
 /// The pause before gossip is started again after it ended.
 const RESTART: Duration = Duration::from_secs(1);
+/// How often nodes that force something else are asked again.
+const DIFFERING_EVERY: Duration = Duration::from_secs(1);
 
 /// The fleet's health. Lives as long as its tasks.
 pub struct Health {
-    fleet: Arc<ArcSwap<Fleet>>,
+    standing: Standing,
+    /// Of a fleet of one; else the mesh has it.
+    config: ArcSwap<Config>,
     meshed: Option<Meshed>,
+}
+
+/// The fleet as it was observed, and with what operators force laid over it.
+struct Standing {
+    observed: ArcSwap<Fleet>,
+    fleet: Arc<ArcSwap<Fleet>>,
+    forcing: Arc<Forcing>,
 }
 
 /// What a node that is not alone needs besides.
@@ -47,7 +62,9 @@ struct Meshed {
     /// Nodes whose report must be fetched.
     behind: Mutex<BTreeSet<NodeId>>,
     probers: Mutex<BTreeMap<NodeId, AbortHandle>>,
-    changed: Notify,
+    changed: Arc<Notify>,
+    /// Told when a node forces something else than this one.
+    differing: Notify,
 }
 
 /// The identity of a report, without what it says.
@@ -56,11 +73,12 @@ struct Heard {
     generation: u64,
     issue: u64,
     config: u64,
+    forced: Option<u64>,
 }
 
 impl std::fmt::Debug for Health {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Health").field("fleet", &self.fleet.load()).finish_non_exhaustive()
+        f.debug_struct("Health").field("fleet", &self.standing.fleet.load()).finish_non_exhaustive()
     }
 }
 
@@ -69,9 +87,13 @@ impl Health {
     #[must_use]
     #[allow(clippy::needless_pass_by_value, reason = "the watcher owns its tasks")]
     pub fn start(config: &Config, mesh: Option<Arc<Mesh>>, tasks: Tasks) -> Arc<Self> {
+        let changed = Arc::new(Notify::new());
+        let forcing = Forcing::open(&config.node.state_dir, Arc::clone(&changed));
         let Some(mesh) = mesh else {
-            return Arc::new(Self { fleet: Arc::new(ArcSwap::from_pointee(all_up(config))), meshed: None });
+            let standing = Standing::new(config, all_up(config), forcing);
+            return Arc::new(Self { standing, config: ArcSwap::from_pointee(config.clone()), meshed: None });
         };
+        mesh.register(Kind::Forced, Arc::<Forcing>::clone(&forcing));
         let mut verdicts = Verdicts::new(config, Settings::default());
         let fleet = verdicts.poll(clock::monotonic_ms(), clock::unix_ms());
         let meshed = Meshed {
@@ -82,14 +104,22 @@ impl Health {
             heard: Mutex::default(),
             behind: Mutex::default(),
             probers: Mutex::default(),
-            changed: Notify::new(),
+            changed,
+            differing: Notify::new(),
         };
-        let health = Arc::new(Self { fleet: Arc::new(ArcSwap::from_pointee(fleet)), meshed: Some(meshed) });
+        let standing = Standing::new(config, fleet, forcing);
+        let health = Arc::new(Self { standing, config: ArcSwap::from_pointee(config.clone()), meshed: Some(meshed) });
         health.set_probers();
         let watching = Arc::clone(&health);
         tasks.spawn_until_stopped("health", async move {
             if let Some(meshed) = &watching.meshed {
-                meshed.watch(&watching.fleet).await;
+                meshed.watch(&watching.standing).await;
+            }
+        });
+        let agreeing = Arc::clone(&health);
+        tasks.spawn_until_stopped("forced", async move {
+            if let Some(meshed) = &agreeing.meshed {
+                meshed.agree(&agreeing.standing.forcing).await;
             }
         });
         health
@@ -98,21 +128,50 @@ impl Health {
     /// The fleet as it stands.
     #[must_use]
     pub fn fleet(&self) -> Arc<Fleet> {
-        self.fleet.load_full()
+        self.standing.fleet.load_full()
+    }
+
+    /// The fleet as it was observed, without what is forced.
+    #[must_use]
+    pub fn observed(&self) -> Arc<Fleet> {
+        self.standing.observed.load_full()
+    }
+
+    /// What operators force.
+    #[must_use]
+    pub fn forced(&self) -> Arc<Book> {
+        self.standing.forcing.book()
+    }
+
+    /// Takes an operator's order; none as `force` takes back what was forced. `told` is who orders it, and why. Once it is
+    /// answered it is on this node's disk and in force here; the other nodes that this one reaches hear of it at once.
+    ///
+    /// # Errors
+    /// [`OrderFault`]; then nothing has changed.
+    pub async fn force(&self, target: Target, force: Option<Force>, told: (&str, &str)) -> Result<Forced, OrderFault> {
+        let config = self.config.load_full();
+        let forced = self.standing.forcing.order(target, force, told, &config.node.name, clock::unix_ms()).await?;
+        let observed = self.observed();
+        self.standing.publish(&config, Fleet::clone(&observed));
+        Ok(forced)
     }
 
     /// Where the fleet's latest health can always be read.
     #[must_use]
     pub fn shared(&self) -> Arc<ArcSwap<Fleet>> {
-        Arc::clone(&self.fleet)
+        Arc::clone(&self.standing.fleet)
     }
 
     /// Whether a node answers, by our own probes. A node that has not been heard of yet does not.
     #[must_use]
     pub fn node_up(&self, node: &NodeId) -> bool {
-        let fleet = self.fleet.load();
-        let mut nodes = fleet.regions.iter().flat_map(|region| &region.nodes);
-        nodes.any(|view| view.name == *node && view.state == NodeState::Up)
+        state_of(&self.standing.observed.load(), node).is_some_and(NodeState::answers)
+    }
+
+    /// Whether a node answers, and is to be given work.
+    #[must_use]
+    pub fn node_serves(&self, node: &NodeId) -> bool {
+        self.node_up(node) && state_of(&self.standing.fleet.load(), node) == Some(NodeState::Up)
     }
 
     /// Says of this node from now on that it is starting, ready (which it is from the start) or draining.
@@ -132,13 +191,14 @@ impl Health {
 
     /// Takes a new config, which the mesh has taken already. A fleet of one stays one until it is restarted.
     pub fn replace(self: &Arc<Self>, config: &Config) {
+        self.config.store(Arc::new(config.clone()));
         match &self.meshed {
             Some(meshed) => {
                 meshed.verdicts.lock().replace(config);
                 self.set_probers();
                 meshed.changed.notify_one();
             }
-            None => self.fleet.store(Arc::new(all_up(config))),
+            None => self.standing.publish(config, all_up(config)),
         }
     }
 
@@ -165,6 +225,29 @@ impl Health {
                 };
                 meshed.tasks.spawn_until_stopped("prober", prober).abort_handle()
             });
+        }
+    }
+}
+
+impl Standing {
+    fn new(config: &Config, observed: Fleet, forcing: Arc<Forcing>) -> Self {
+        let mut fleet = observed.clone();
+        forcing.book().apply(config, &mut fleet);
+        let fleet = Arc::new(ArcSwap::from_pointee(fleet));
+        Self { observed: ArcSwap::from_pointee(observed), fleet, forcing }
+    }
+
+    /// Puts what was observed in the place of what was observed before.
+    fn publish(&self, config: &Config, observed: Fleet) {
+        let mut now = observed.clone();
+        self.forcing.book().apply(config, &mut now);
+        if observed != **self.observed.load() {
+            self.observed.store(Arc::new(observed));
+        }
+        let before = self.fleet.load_full();
+        if now != *before {
+            tell(config, &before, &now);
+            self.fleet.store(Arc::new(now));
         }
     }
 }
@@ -232,10 +315,10 @@ impl Meshed {
     }
 
     /// Gossips and judges for good; starts gossip again should it ever end.
-    async fn watch(&self, fleet: &ArcSwap<Fleet>) {
+    async fn watch(&self, standing: &Standing) {
         loop {
             match Gossip::start(&self.post).await {
-                Ok(gossip) => self.attend(gossip, fleet).await,
+                Ok(gossip) => self.attend(gossip, standing).await,
                 Err(fault) => tracing::error!(%fault, "gossip did not start"),
             }
             tokio::time::sleep(RESTART).await;
@@ -244,18 +327,20 @@ impl Meshed {
         }
     }
 
-    async fn attend(&self, mut gossip: Gossip, fleet: &ArcSwap<Fleet>) {
+    async fn attend(&self, mut gossip: Gossip, standing: &Standing) {
         let ended = gossip.ended();
         tokio::pin!(ended);
         let mut said: Option<Said> = None;
         let mut issue = 0;
         loop {
-            self.hear(&mut gossip).await;
-            let report = self.judge(fleet);
+            self.hear(&mut gossip, standing).await;
+            let report = self.judge(standing);
             let config = fingerprint(&self.mesh.config.load());
-            if said.as_ref().is_none_or(|said| said.report != report || said.config != config) {
+            let forced = Some(standing.forcing.book().digest());
+            let stands = |said: &Said| said.report == report && said.config == config && said.forced == forced;
+            if !said.as_ref().is_some_and(stands) {
                 issue += 1;
-                let new = Said { issue, config, report };
+                let new = Said { issue, config, forced, report };
                 gossip.say(issue, report::encode(&new)).await;
                 said = Some(new);
             }
@@ -275,7 +360,7 @@ impl Meshed {
     }
 
     /// Takes the reports that came.
-    async fn hear(&self, gossip: &mut Gossip) {
+    async fn hear(&self, gossip: &mut Gossip, standing: &Standing) {
         let new = gossip.hear().await;
         if new.is_empty() {
             return;
@@ -287,24 +372,48 @@ impl Meshed {
                 tracing::debug!(%node, "a report that cannot be read");
                 continue;
             };
-            self.heard.lock().insert(node.clone(), Heard { generation, issue: said.issue, config: said.config });
+            let Said { issue, config, forced, .. } = said;
+            self.heard.lock().insert(node.clone(), Heard { generation, issue, config, forced });
+            if forced.is_some_and(|forced| forced != standing.forcing.book().digest()) {
+                self.differing.notify_one();
+            }
             self.verdicts.lock().handle_report(&node, said.report, clock::monotonic_ms());
         }
     }
 
     /// Judges anew and publishes; gives what this node has to say.
-    fn judge(&self, fleet: &ArcSwap<Fleet>) -> Report {
+    fn judge(&self, standing: &Standing) -> Report {
         let mut verdicts = self.verdicts.lock();
         let now = verdicts.poll(clock::monotonic_ms(), clock::unix_ms());
         let report = verdicts.report();
         drop(verdicts);
-        let before = fleet.load_full();
-        if now != *before {
-            tell(&self.mesh.config.load(), &before, &now);
-            fleet.store(Arc::new(now));
-        }
+        standing.publish(&self.mesh.config.load(), now);
         report
     }
+
+    /// Exchanges what is forced with nodes that force something else, for good.
+    async fn agree(&self, forcing: &Forcing) {
+        loop {
+            let heard = self.heard.lock().clone();
+            for (node, heard) in heard {
+                // the exchange before may have brought what this one would
+                let ours = forcing.book().digest();
+                let differs = heard.forced.is_some_and(|theirs| theirs != ours);
+                if differs && self.verdicts.lock().node(&node) == NodeState::Up {
+                    forcing.exchange(&self.mesh, &node).await;
+                }
+            }
+            tokio::select! {
+                () = self.differing.notified() => {}
+                () = tokio::time::sleep(DIFFERING_EVERY) => {}
+            }
+        }
+    }
+}
+
+fn state_of(fleet: &Fleet, node: &NodeId) -> Option<NodeState> {
+    let mut nodes = fleet.regions.iter().flat_map(|region| &region.nodes);
+    nodes.find(|view| view.name == *node).map(|view| view.state)
 }
 
 /// Says to operators what changed.

@@ -7,6 +7,7 @@
 
 pub mod ca;
 mod error;
+mod forced;
 mod frame;
 mod gossip;
 mod health;
@@ -23,6 +24,7 @@ mod simulated;
 mod trust;
 
 pub use error::{IdentityFault, PeerError};
+pub use forced::OrderFault;
 pub use frame::{Kind, read_frame, write_frame};
 pub use health::Health;
 pub use identity::{LoadedIdentity, PeerIdentity};

@@ -1,13 +1,14 @@
 //! A node's report as it stands in gossip: one text of at most [`TEXT_BYTES_MAX`] bytes.
 //!
 //! ```text
-//! 1;<issue>;<readiness>;<config>;<node>[+-]<node>[+-]...
+//! 1;<issue>;<readiness>;<config>;<node>[+-]<node>[+-]...;<forced>
 //! ```
 //!
 //! `issue` counts the changes of the report within one run of the node. `config` is the first 8 bytes of the fingerprint
 //! of its configuration, in hex. A node is the 32-bit FNV-1a hash of its name in 8 hex digits, `+` if it answers and `-`
-//! if it does not: nine bytes per node, and right also between nodes whose configs list them in another order. A new field
-//! goes to the end; readers skip what they do not know.
+//! if it does not: nine bytes per node, and right also between nodes whose configs list them in another order. `forced` is
+//! the sum of what is forced (see `forced`), in hex; nodes of older versions do not say it. A new field goes to the end;
+//! readers skip what they do not know.
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
@@ -16,8 +17,9 @@ use rules::health::{Readiness, Report};
 
 /// The most that a node may say of itself and the others (row N2).
 pub(super) const TEXT_BYTES_MAX: usize = 4096;
-/// Length of what is said of one node.
+/// Length of what is said of one node, and of what comes behind all of them.
 const ENTRY: usize = 9;
+const TAIL: usize = 17;
 
 /// A report with what belongs to its transport.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +28,8 @@ pub(super) struct Said {
     pub(super) issue: u64,
     /// The head of the config's fingerprint.
     pub(super) config: u64,
+    /// The sum of what is forced; none from a node that forces nothing of the kind.
+    pub(super) forced: Option<u64>,
     /// The report.
     pub(super) report: Report,
 }
@@ -39,12 +43,15 @@ pub(super) fn encode(said: &Said) -> String {
     };
     let mut text = format!("1;{};{readiness};{:016x};", said.issue, said.config);
     for (node, answers) in &said.report.answers {
-        if text.len() + ENTRY > TEXT_BYTES_MAX {
+        if text.len() + ENTRY + TAIL > TEXT_BYTES_MAX {
             tracing::warn!(nodes = said.report.answers.len(), "too many nodes to report on all of them");
             break;
         }
         // writing to a String cannot fail
         let _ok = write!(text, "{:08x}{}", hash(node), if *answers { '+' } else { '-' });
+    }
+    if let Some(forced) = said.forced {
+        let _ok = write!(text, ";{forced:016x}");
     }
     text
 }
@@ -83,7 +90,8 @@ pub(super) fn decode(text: &str, names: &Names) -> Option<Said> {
             answers.insert(node.clone(), up);
         }
     }
-    Some(Said { issue, config, report: Report { readiness, answers } })
+    let forced = fields.next().and_then(|forced| u64::from_str_radix(forced, 16).ok());
+    Some(Said { issue, config, forced, report: Report { readiness, answers } })
 }
 
 /// The nodes that reports are about, by hash. Two nodes of one hash are left out: better no opinion than a wrong one.
@@ -117,7 +125,12 @@ mod tests {
 
     fn said(nodes: &[NodeId]) -> Said {
         let answers = nodes.iter().enumerate().map(|(index, node)| (node.clone(), index % 3 > 0)).collect();
-        Said { issue: u64::MAX, config: u64::MAX, report: Report { readiness: Readiness::Draining, answers } }
+        Said {
+            issue: u64::MAX,
+            config: u64::MAX,
+            forced: Some(u64::MAX),
+            report: Report { readiness: Readiness::Draining, answers },
+        }
     }
 
     fn nodes(count: usize) -> Vec<NodeId> {
@@ -131,6 +144,12 @@ mod tests {
         let text = encode(&said);
         assert!(text.len() <= TEXT_BYTES_MAX, "{}", text.len());
         assert_eq!(decode(&text, &Names::of(nodes.iter())), Some(said));
+    }
+
+    #[test]
+    fn a_report_of_an_older_version_says_nothing_of_what_is_forced() {
+        let old = Said { forced: None, ..said(&nodes(3)) };
+        assert_eq!(decode(&encode(&old), &Names::of(nodes(3).iter())), Some(old));
     }
 
     #[test]

@@ -226,7 +226,7 @@ async fn until(what: &str, patience: Duration, condition: impl Fn() -> bool) -> 
 
 const S: Duration = Duration::from_secs(1);
 
-use RegionState::{Degraded, Down, Draining, Up};
+use RegionState::{Down, Draining, Up};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_region_is_down_for_all_others_and_comes_back() {
@@ -274,7 +274,8 @@ async fn a_node_that_stops_is_noticed_and_one_that_drains_is_believed() {
     assert!(nodes[5].tasks.stop(2 * S).await);
     let down = until("node down", 3 * S, || nodes[..5].iter().all(|node| node.node(2, 1) == NodeState::Down)).await;
     println!("a stopped node is down after {down:?}");
-    until("degraded", 4 * S, || nodes[..5].iter().all(|node| node.states() == [Up, Draining, Degraded])).await;
+    // the other node of its region is there: nobody has to go elsewhere
+    assert!(nodes[..5].iter().all(|node| node.states() == [Up, Draining, Up]));
     for node in &nodes[..5] {
         node.tasks.stop(2 * S).await;
     }

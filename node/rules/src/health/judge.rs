@@ -44,8 +44,9 @@ pub struct Judgement {
 ///   gets an answer from any of the region's nodes. The target's own region has no vote, unless it is the only one.
 /// * Down if more than half of the votes say so, and at least two of them (one if there are only two regions).
 /// * Draining if all of its nodes that answer and speak say that they are not ready for clients.
-/// * Degraded if at least 18 % of the votes are against it, or if a majority finds one of its nodes down, or if one of
-///   its nodes is not ready.
+/// * Degraded if at least 18 % of the votes and at least two (one if there are only two regions) are against it: what a
+///   single observer says moves nobody. Or if more than half of its nodes are down for a majority, or not ready: one of
+///   two that is restarted moves nobody either, since DNS names the other one.
 #[must_use]
 pub fn judge(layout: &Layout, reports: &[Vec<Option<&Report>>], target: usize) -> Judgement {
     let Some((_, nodes)) = layout.regions.get(target) else {
@@ -59,9 +60,11 @@ pub fn judge(layout: &Layout, reports: &[Vec<Option<&Report>>], target: usize) -
         let votes = self::votes(layout, reports, target, |report| report.answers.get(node).copied());
         votes.iter().filter(|vote| !vote.healthy).count() * 2 > votes.len()
     };
+    let down = nodes.iter().filter(|node| node_down(node)).count();
     let spoken = || reports.get(target).into_iter().flatten().zip(nodes);
     let readiness = || spoken().filter(|(_, node)| !node_down(node)).filter_map(|(report, _)| *report);
     let unready = readiness().filter(|report| report.readiness != Readiness::Ready).count();
+    let doubted = against >= needed && against * 100 >= votes.len() * 18;
 
     let state = if votes.is_empty() {
         RegionState::Unknown
@@ -69,7 +72,7 @@ pub fn judge(layout: &Layout, reports: &[Vec<Option<&Report>>], target: usize) -
         RegionState::Down
     } else if unready > 0 && unready == readiness().count() {
         RegionState::Draining
-    } else if against * 100 >= votes.len() * 18 || unready > 0 || nodes.iter().any(node_down) {
+    } else if doubted || (down + unready) * 2 > nodes.len() {
         RegionState::Degraded
     } else {
         RegionState::Up

@@ -1,10 +1,11 @@
 //! Health of nodes and regions: what was observed, and the verdict that all nodes with the same view reach.
 //!
-//! Three steps, each pure: [`Probed`] turns answers and silences of one node into a [`NodeState`]; [`judge`] turns the
+//! Four steps, each pure: [`Probed`] turns answers and silences of one node into a [`NodeState`]; [`judge`] turns the
 //! reports of all regions into what should be said of a region; [`Verdicts`] holds that against flapping and against the
-//! view of a minority, and gives the [`Fleet`].
+//! view of a minority, and gives the [`Fleet`]; the [`Book`] lays over it what operators force.
 
 mod course;
+mod forced;
 mod judge;
 mod probed;
 mod verdicts;
@@ -14,6 +15,7 @@ use std::collections::BTreeMap;
 use region_config::{NodeId, RegionId};
 
 pub use course::Course;
+pub use forced::{Book, ENTRIES_MAX, Force, ForceFault, Forced, Target, WHO_CHARS_MAX, WHY_CHARS_MAX};
 pub use judge::{Judgement, Layout, judge, minority};
 pub use probed::Probed;
 pub use verdicts::Verdicts;
@@ -92,7 +94,7 @@ pub struct Report {
 pub enum RegionState {
     /// Healthy.
     Up,
-    /// Some observers fail to reach it, or some of its nodes are down.
+    /// Several observers fail to reach it, or most of its nodes are down.
     Degraded,
     /// Told to give up its clients.
     Draining,
@@ -121,6 +123,10 @@ impl RegionState {
 pub enum NodeState {
     /// Answers probes.
     Up,
+    /// Answers probes, and is not ready for clients yet.
+    Starting,
+    /// Answers probes, and was told to give up its clients.
+    Draining,
     /// Not heard of yet.
     Unknown,
     /// Does not answer probes.
@@ -128,11 +134,19 @@ pub enum NodeState {
 }
 
 impl NodeState {
+    /// Whether it answers probes.
+    #[must_use]
+    pub fn answers(self) -> bool {
+        matches!(self, Self::Up | Self::Starting | Self::Draining)
+    }
+
     /// The word for it in logs, metrics, API and screens.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Up => "up",
+            Self::Starting => "starting",
+            Self::Draining => "draining",
             Self::Unknown => "unknown",
             Self::Down => "down",
         }

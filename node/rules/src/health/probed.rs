@@ -31,7 +31,7 @@ impl Probed {
         self.answers = self.answers.saturating_add(1);
         self.rtt_us = Some(rtt_us);
         let up = match self.state {
-            NodeState::Up => false,
+            NodeState::Up | NodeState::Starting | NodeState::Draining => false,
             NodeState::Unknown => true,
             NodeState::Down => self.answers >= settings.answers_up,
         };

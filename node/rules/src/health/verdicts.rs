@@ -110,9 +110,9 @@ impl Verdicts {
         let members = self.regions.iter().zip(&self.layout.regions);
         let members = members.flat_map(|(watched, (_, nodes))| nodes.iter().zip(&watched.nodes));
         let answers = members.filter_map(|(node, member)| match member.probed.state() {
-            NodeState::Up => Some((node.clone(), true)),
+            state if state.answers() => Some((node.clone(), true)),
             NodeState::Down => Some((node.clone(), false)),
-            NodeState::Unknown => None,
+            _ => None,
         });
         Report { readiness: self.readiness, answers: answers.collect() }
     }
@@ -130,6 +130,7 @@ impl Verdicts {
         let own = self.report();
         let reports = self.fresh(&own, now_ms);
         let frozen = minority(&reports);
+        let ours = wants_clients(self.readiness);
         let judgements: Vec<_> = (0..self.regions.len()).map(|region| judge(&self.layout, &reports, region)).collect();
         let mut views = Vec::with_capacity(self.regions.len());
         for ((watched, (_, names)), judgement) in self.regions.iter_mut().zip(&self.layout.regions).zip(judgements) {
@@ -141,7 +142,7 @@ impl Verdicts {
             }
             let nodes = names.iter().zip(&watched.nodes).map(|(name, member)| NodeView {
                 name: name.clone(),
-                state: member.probed.state(),
+                state: member.standing(),
                 rtt_us: member.probed.rtt_us(),
             });
             views.push(RegionView {
@@ -151,6 +152,9 @@ impl Verdicts {
                 nodes: nodes.collect(),
                 votes: judgement.votes,
             });
+        }
+        if let Some(ourselves) = views.get_mut(self.here.0).and_then(|view| view.nodes.get_mut(self.here.1)) {
+            ourselves.state = ours;
         }
         Fleet { epoch: self.epoch, minority: frozen, regions: views }
     }
@@ -183,6 +187,26 @@ impl Verdicts {
     }
 }
 
+impl Member {
+    /// Whether it answers, and whether it wants clients. What it said of that is believed however long ago it said so: a
+    /// node that stopped and comes back says something else first.
+    fn standing(&self) -> NodeState {
+        match (self.probed.state(), &self.said) {
+            (NodeState::Up, Some((report, _))) => wants_clients(report.readiness),
+            (state, _) => state,
+        }
+    }
+}
+
+/// The standing of a node that answers.
+fn wants_clients(readiness: Readiness) -> NodeState {
+    match readiness {
+        Readiness::Starting => NodeState::Starting,
+        Readiness::Ready => NodeState::Up,
+        Readiness::Draining => NodeState::Draining,
+    }
+}
+
 impl Watched {
     fn new(nodes: usize, ours: bool) -> Self {
         let state = if ours { RegionState::Up } else { RegionState::Unknown };
@@ -191,4 +215,4 @@ impl Watched {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

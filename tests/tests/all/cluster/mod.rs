@@ -2,12 +2,15 @@
 
 mod classes;
 mod crash;
+mod drain;
 mod engines;
 mod figures;
+mod forced;
 mod owner;
 mod purging;
 mod receipts;
 mod residency;
+mod starved;
 mod steering;
 mod stream;
 mod stream_secured;

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{
     client::{self, Reply, send},
-    fleet::{FREE, FREE_SITE, Fleet, Member, PINNED, PINNED_SITE},
+    fleet::{CALIFORNIAN, FREE, FREE_SITE, Fleet, Member, PINNED, PINNED_SITE, fleet_more},
     origin::Answer,
     until, until_some,
 };
@@ -108,6 +108,51 @@ async fn nothing_of_a_pinned_site_is_found_at_nodes_outside() {
     let strange =
         fleet.origin.seen().into_iter().find(|seen| seen.field("host") == PINNED && from_outside(seen.field("via")));
     assert!(strange.is_none(), "the origin was asked from outside: {strange:?}");
+    assert_clean(&fleet).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_at_the_wrong_node_is_sent_to_the_right_name_once_and_nothing_of_it_stays() {
+    const HOST: &str = "moved.fleet.test";
+    const RIGHT: &str = "eu.moved.fleet.test";
+    let mut fleet = Fleet::prepare(1, "");
+    let url = fleet.origin.url();
+    let site = format!(
+        "[[sites]]\nname = \"moved\"\ntenant = \"clinic\"\nhosts = [\"{HOST}\", \"{RIGHT}\"]\npin = \"eu\"\n\
+         origin = \"{url}\"\nmisrouted_to = \"{RIGHT}\"\n"
+    );
+    fleet_more(fleet.dir(), &site);
+    fleet.nodes.iter_mut().for_each(Member::start);
+    fleet.all_ready().await;
+    let target = format!("/o/100/{CANARY}?q={CANARY}");
+    let ask = |method: Method, host: &str| {
+        let builder = client::get(host, &target).method(method).header("cookie", CANARY);
+        builder.body(Full::from(CANARY)).unwrap()
+    };
+    for node in outside(&fleet) {
+        for method in [Method::GET, Method::POST, Method::PUT] {
+            let reply = send(node.http, ask(method.clone(), HOST)).await;
+            let told = (reply.status.as_u16(), reply.field("location"), reply.field("cache-control"));
+            let location = format!("http://{RIGHT}{target}");
+            assert_eq!(told, (307, location.as_str(), "no-store"), "{method} at {}: {}", node.name, reply.seen());
+            assert!(reply.body.is_empty(), "{}", reply.seen());
+            // whoever is led to a wrong node by that name too is not sent on again
+            let again = send(node.http, ask(method, RIGHT)).await;
+            assert_eq!((again.status.as_u16(), again.field("location")), (421, ""), "{}", again.seen());
+        }
+        let order = json!({ "url": format!("http://{HOST}/{CANARY}") });
+        let told: Value = serde_json::from_slice(&node.post("/api/v1/explain", &order).await.body).unwrap();
+        assert_eq!(told["steps"][0]["reason"], "outside-jurisdiction", "{told}");
+    }
+    // and where DNS leads that name, it is served
+    for server in &fleet.nodes {
+        let steered = fleet.steered(server, RIGHT, CALIFORNIAN).await.unwrap();
+        assert_eq!(steered.regions, ["eu-central"], "{}: {steered:?}", server.name);
+    }
+    assert!(fleet.origin.seen().iter().all(|seen| !seen.target.contains(CANARY)), "the origin was asked from outside");
+    let inside = fleet.region("eu-central").next().unwrap();
+    assert_eq!(inside.get(RIGHT, &target).await.status, 200);
+    assert_eq!(inside.get(HOST, &target).await.status, 200, "inside, no name is the wrong one");
     assert_clean(&fleet).await;
 }
 

@@ -65,6 +65,7 @@ fn site(name: &str, hosts: Vec<HostPattern>, tls: CertificateFiles) -> Site {
         steering: region_config::SiteSteering::default(),
         https_port: 443,
         purge_by_response: false,
+        misrouted_to: None,
         cache_status: region_config::StatusFor::All,
         failover_on: Vec::new(),
     }

@@ -210,6 +210,7 @@ pub(super) fn config(origins: Vec<Origin>) -> Config {
         steering: region_config::SiteSteering::default(),
         https_port: 443,
         purge_by_response: false,
+        misrouted_to: None,
         cache_status: region_config::StatusFor::All,
         failover_on: Vec::new(),
     };

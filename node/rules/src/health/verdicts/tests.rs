@@ -11,7 +11,7 @@ fn node(region: usize, index: usize) -> NodeId {
 }
 
 /// A fleet of `regions` x `nodes`, seen from one of them.
-fn config(regions: usize, nodes: usize, here: (usize, usize)) -> Config {
+pub(in crate::health) fn config(regions: usize, nodes: usize, here: (usize, usize)) -> Config {
     let region = |r: usize| RegionId::parse(&format!("r{r}")).unwrap();
     Config {
         node: NodeConfig {
@@ -99,6 +99,11 @@ impl World {
         fleet.regions.iter().map(|region| region.state).collect()
     }
 
+    fn node(&mut self, observer: (usize, usize), of: (usize, usize)) -> NodeState {
+        let now_ms = self.now_ms;
+        self.views.get_mut(&observer).unwrap().poll(now_ms, now_ms).regions[of.0].nodes[of.1].state
+    }
+
     fn minority(&mut self, observer: (usize, usize)) -> bool {
         let now_ms = self.now_ms;
         self.views.get_mut(&observer).unwrap().poll(now_ms, now_ms).minority
@@ -128,11 +133,44 @@ fn a_dead_region_is_down_for_all_others_within_two_seconds_and_back_after_the_ho
 }
 
 #[test]
-fn a_region_with_one_of_two_nodes_down_is_degraded() {
+fn a_region_is_degraded_when_most_of_its_nodes_are_down_and_not_when_one_of_two_is() {
     let mut world = World::new(3, 2);
     world.run(6_000, |a, b| a == b || (a != (0, 0) && b != (0, 0)));
     for observer in [(0, 1), (1, 0), (2, 1)] {
+        assert_eq!(world.states(observer), [Up, Up, Up]);
+        assert_eq!(world.node(observer, (0, 0)), NodeState::Down);
+    }
+    let mut world = World::new(3, 3);
+    world.run(6_000, |a, b| a == b || [a, b].iter().all(|place| place.0 != 0 || place.1 == 2));
+    for observer in [(0, 2), (1, 0), (2, 1)] {
         assert_eq!(world.states(observer), [Degraded, Up, Up]);
+    }
+}
+
+#[test]
+fn a_link_between_two_regions_that_is_gone_moves_nobody() {
+    let mut world = World::new(3, 2);
+    for _ in 0..60 {
+        world.run(500, |a, b| !matches!((a.0, b.0), (0, 1) | (1, 0)));
+        for observer in world.places() {
+            assert_eq!(world.states(observer), [Up, Up, Up], "{observer:?}");
+        }
+    }
+}
+
+#[test]
+fn a_node_that_starts_or_drains_is_known_as_such() {
+    let mut world = World::new(3, 2);
+    for (readiness, state) in [
+        (Readiness::Draining, NodeState::Draining),
+        (Readiness::Starting, NodeState::Starting),
+        (Readiness::Ready, NodeState::Up),
+    ] {
+        world.views.get_mut(&(0, 0)).unwrap().handle_readiness(readiness);
+        world.run(1_000, |_, _| true);
+        for observer in world.places() {
+            assert_eq!(world.node(observer, (0, 0)), state, "{observer:?}");
+        }
     }
 }
 
@@ -141,7 +179,7 @@ fn a_draining_region_counts_at_once() {
     let mut world = World::new(3, 2);
     world.views.get_mut(&(0, 0)).unwrap().handle_readiness(Readiness::Draining);
     world.run(1_000, |_, _| true);
-    assert_eq!(world.states((1, 0))[0], Up, "half a region must settle as degraded first");
+    assert_eq!(world.states((1, 0))[0], Up, "the other half is there");
     world.views.get_mut(&(0, 1)).unwrap().handle_readiness(Readiness::Draining);
     world.run(1_000, |_, _| true);
     for observer in world.places() {
@@ -168,6 +206,8 @@ fn a_fleet_of_one_is_up() {
 fn the_only_region_judges_itself() {
     let mut world = World::new(1, 3);
     world.run(6_000, |a, b| a == b || (a.1 != 2 && b.1 != 2));
+    assert_eq!(world.states((0, 0)), [Up]);
+    world.run(6_000, |a, b| a == b || (a.1 == 0 && b.1 == 0));
     assert_eq!(world.states((0, 0)), [Degraded]);
 }
 
@@ -222,8 +262,8 @@ fn a_new_config_keeps_what_is_known() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// However one node's links fail, no other node changes a verdict about anything but that node's region, and
-    /// nobody calls a region down of which another node still answers.
+    /// However one node's links fail, no other node changes a verdict about anything, and nobody calls a region down of
+    /// which another node still answers.
     #[test]
     fn one_cut_off_observer_moves_no_one(cut in 0usize..6, lost in proptest::collection::vec(any::<bool>(), 6)) {
         let mut world = World::new(3, 2);
@@ -234,7 +274,7 @@ proptest! {
             for observer in world.places() {
                 for (region, state) in world.states(observer).into_iter().enumerate() {
                     prop_assert_ne!(state, Down);
-                    if region != cut.0 && observer != cut {
+                    if observer != cut {
                         prop_assert_eq!(state, Up, "of {} as seen by {:?}", region, observer);
                     }
                 }
