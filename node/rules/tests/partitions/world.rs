@@ -16,7 +16,7 @@ use region_config::{
 use rules::{
     health::{Fleet, NodeState, Readiness, RegionState, RegionView, Report, Settings, Verdicts},
     purge::{self, Electorate},
-    steering::{Base, BaseBuilder, Location, Map, Outcome, Point, Policy, Standing, decide},
+    steering::{Base, BaseBuilder, Location, Map, Outcome, Point, Standing, Wishes, decide},
 };
 
 /// Region and index in it.
@@ -120,7 +120,9 @@ impl World {
         let base = base();
         for place in world.places() {
             let here = RegionId::parse(&format!("r{}", place.0)).unwrap();
-            let map = |mask| (mask, Map::compile(&config(shape, place, &[]), &base, mask, &here));
+            let map = |mask: RegionMask| {
+                (mask, Map::compile(&config(shape, place, &[]), &base, &Wishes::nearest(mask), &here))
+            };
             world.maps.insert(place, [(1 << shape.0) - 1, 0b001, 0b010, 0b100].map(map).into());
             world.start(place);
         }
@@ -212,7 +214,7 @@ impl World {
         let standing = Standing::of(&self.nodes[&at].fleet);
         let (_, map) = self.maps[&at].iter().find(|(mask, _)| *mask == eligible).unwrap();
         let client = IpAddr::from(Ipv4Addr::new(10 + u8::try_from(near).unwrap(), 0, 0, 1));
-        let policy = Policy { eligible, ttl_s: 30 };
+        let policy = Wishes::nearest(eligible).policy(30);
         let decision = decide(client, eligible, &policy, map, &standing);
         (decision.region().expect("never an empty answer"), decision.outcome)
     }
@@ -381,7 +383,7 @@ fn jurisdiction(region: usize) -> JurisdictionId {
 fn base() -> Base {
     let mut builder = BaseBuilder::new();
     for (index, (north, east)) in CITIES.into_iter().enumerate() {
-        let place = Location { country: Some(*b"XX"), point: Point::from_degrees(north, east) };
+        let place = Location { country: Some(*b"XX"), point: Point::from_degrees(north, east), ..Location::NOWHERE };
         let place = builder.location(place);
         let first = (10 + u32::try_from(index).unwrap()) << 24;
         builder.range_v4(first, first + (1 << 24) - 1, place).unwrap();
@@ -397,6 +399,7 @@ fn config((regions, nodes): (usize, usize), here: Place, witnesses: &[Place]) ->
         latitude: CITIES[region % CITIES.len()].0,
         longitude: CITIES[region % CITIES.len()].1,
         jurisdiction: jurisdiction(region),
+        capacity_per_second: None,
         nodes: (0..nodes).map(|index| node((region, index))).collect(),
     };
     let named = WitnessSet {
