@@ -91,7 +91,7 @@ fn decisions(bench: &mut Criterion) {
         let standing = Standing::of(&fleet(&config));
         let policy = Policy { eligible, ttl_s: 30 };
         let mut at = 0;
-        bench.bench_function(format!("decision with scope/{regions} regions"), |bencher| {
+        bench.bench_function(&format!("decision with scope/{regions} regions"), |bencher| {
             bencher.iter(|| {
                 at = (at + 1) % CLIENTS;
                 decide(black_box(IpAddr::V4(clients[at])), !0, &policy, &map, &standing).scope
@@ -106,12 +106,12 @@ fn answers(bench: &mut Criterion) {
     for regions in [6, 30] {
         let config = config(regions);
         let view = View::compile(&config, &base).unwrap();
-        let (view, fleet) = (Arc::new(view.into()), Arc::new(fleet(&config).into()));
+        let (view, fleet) = (Arc::new(Arc::new(view).into()), Arc::new(Arc::new(fleet(&config)).into()));
         for (name, answers_per_second) in [("counted", DnsTerms::default().answers_per_second), ("not counted", None)] {
             let terms = Terms::load(&DnsTerms { answers_per_second, ..DnsTerms::default() }).unwrap();
             let mut desk = Desk::new(Arc::clone(&view), Arc::clone(&fleet), terms);
             let (mut at, mut buffer) = (0, Vec::new());
-            bench.bench_function(format!("message to answer/{regions} regions, {name}"), |bencher| {
+            bench.bench_function(&format!("message to answer/{regions} regions, {name}"), |bencher| {
                 bencher.iter(|| {
                     at = (at + 1) % CLIENTS;
                     let answer =

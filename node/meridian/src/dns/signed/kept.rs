@@ -74,7 +74,11 @@ mod tests {
             kept.put(hash(number), Arc::clone(&signatures));
             assert!(kept.get(&hash(0)).is_some(), "{number}");
         }
-        let held: usize = kept.0.iter().map(|shard| shard.lock().young.len() + shard.lock().old.len()).sum();
+        let held = |shard: &Mutex<Shard>| {
+            let shard = shard.lock();
+            shard.young.len() + shard.old.len()
+        };
+        let held: usize = kept.0.iter().map(held).sum();
         assert!(held <= 2 * SHARDS * GENERATION, "{held}");
         assert!(kept.get(&hash(1)).is_none());
     }
