@@ -15,6 +15,75 @@ const EU: &str = "AT BE BG CY CZ DE DK EE ES FI FR GR HR HU IE IT LT LU LV MT NL
 /// What the European Economic Area adds to the European Union.
 const EEA_MORE: &str = "IS LI NO";
 
+/// The continents, each with the countries in it; together all of [`CODES`].
+const CONTINENTS: [(Continent, &str); 7] = [
+    (
+        Continent::Africa,
+        "AO BF BI BJ BW CD CF CG CI CM CV DJ DZ EG EH ER ET GA GH GM GN GQ GW KE KM LR LS LY MA MG ML MR MU MW MZ NA NE NG \
+         RE RW SC SD SH SL SN SO SS ST SZ TD TG TN TZ UG YT ZA ZM ZW",
+    ),
+    (Continent::Antarctica, "AQ BV GS HM TF"),
+    (
+        Continent::Asia,
+        "AE AF AM AZ BD BH BN BT CC CN CX GE HK ID IL IN IO IQ IR JO JP KG KH KP KR KW KZ LA LB LK MM MN MO MV MY NP OM PH \
+         PK PS QA SA SG SY TH TJ TM TR TW UZ VN YE",
+    ),
+    (
+        Continent::Europe,
+        "AD AL AT AX BA BE BG BY CH CY CZ DE DK EE ES FI FO FR GB GG GI GR HR HU IE IM IS IT JE LI LT LU LV MC MD ME MK MT \
+         NL NO PL PT RO RS RU SE SI SJ SK SM UA VA",
+    ),
+    (
+        Continent::NorthAmerica,
+        "AG AI AW BB BL BM BQ BS BZ CA CR CU CW DM DO GD GL GP GT HN HT JM KN KY LC MF MQ MS MX NI PA PM PR SV SX TC TT US \
+         VC VG VI",
+    ),
+    (Continent::Oceania, "AS AU CK FJ FM GU KI MH MP NC NF NR NU NZ PF PG PN PW SB TK TL TO TV UM VU WF WS"),
+    (Continent::SouthAmerica, "AR BO BR CL CO EC FK GF GY PE PY SR UY VE"),
+];
+
+/// A continent, as geo databases know them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Continent {
+    /// AF.
+    Africa,
+    /// AN.
+    Antarctica,
+    /// AS.
+    Asia,
+    /// EU: the continent, which is not the European Union.
+    Europe,
+    /// NA, with Central America and the Caribbean.
+    NorthAmerica,
+    /// OC.
+    Oceania,
+    /// SA.
+    SouthAmerica,
+}
+
+impl Continent {
+    /// The continent of a country (ISO 3166-1 alpha-2, upper case).
+    #[must_use]
+    pub fn of(country: [u8; 2]) -> Option<Self> {
+        let has = |countries: &'static str| codes(countries).any(|code| code == country);
+        CONTINENTS.iter().find(|(_, countries)| has(countries)).map(|(continent, _)| *continent)
+    }
+
+    /// Its two letters.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Africa => "AF",
+            Self::Antarctica => "AN",
+            Self::Asia => "AS",
+            Self::Europe => "EU",
+            Self::NorthAmerica => "NA",
+            Self::Oceania => "OC",
+            Self::SouthAmerica => "SA",
+        }
+    }
+}
+
 /// A named set of countries.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Preset {
@@ -48,6 +117,15 @@ fn codes(list: &'static str) -> impl Iterator<Item = [u8; 2]> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
+
+    #[test]
+    fn every_country_is_of_one_continent() {
+        let mut listed: Vec<_> = CONTINENTS.iter().flat_map(|(_, countries)| codes(countries)).collect();
+        listed.sort_unstable();
+        assert_eq!(listed, codes(CODES).collect::<Vec<_>>());
+        assert_eq!(Continent::of(*b"TR").map(Continent::as_str), Some("AS"));
+        assert_eq!(Continent::of(*b"xx"), None);
+    }
 
     #[test]
     fn the_lists_are_whole_ordered_and_within_each_other() {

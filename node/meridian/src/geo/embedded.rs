@@ -80,7 +80,8 @@ fn unpack(bytes: &[u8], centroids: &HashMap<[u8; 2], Point>) -> Result<Base, Dam
     let mut builder = BaseBuilder::new();
     let mut ids: Vec<LocationId> = vec![0];
     for code in codes.as_chunks::<2>().0 {
-        let location = Location { country: Some(*code), point: centroids.get(code).copied() };
+        let point = centroids.get(code).copied();
+        let location = Location { country: Some(*code), point, ..Location::NOWHERE };
         ids.push(builder.location(location));
     }
     table(&mut reader, head[9], 32, |first, last, country| {

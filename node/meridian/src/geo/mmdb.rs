@@ -144,7 +144,7 @@ impl Places {
         }
         let exact = steps.and_then(|[n, e]| Point::from_degrees(f64::from(n) / STEPS, f64::from(e) / STEPS));
         let point = exact.or_else(|| self.centroids.get(&country?).copied());
-        let id = self.builder.location(Location { country, point });
+        let id = self.builder.location(Location { country, point, ..Location::NOWHERE });
         self.locations += 1;
         self.known.insert((country, steps), id);
         id

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use region_config::Continent;
+
 use super::{
     address::{Spot, spot},
     place::Point,
@@ -22,11 +24,21 @@ pub struct Location {
     pub country: Option<[u8; 2]>,
     /// Where it is: the city's coordinates, or the country's middle.
     pub point: Option<Point>,
+    /// How far from there it may be, in kilometres, if the database says so.
+    pub accuracy_km: Option<u16>,
+    /// The autonomous system that announces it, if a database says so.
+    pub asn: Option<u32>,
 }
 
 impl Location {
     /// The location of addresses that no database knows.
-    pub const NOWHERE: Self = Self { country: None, point: None };
+    pub const NOWHERE: Self = Self { country: None, point: None, accuracy_km: None, asn: None };
+
+    /// The continent that its country is of.
+    #[must_use]
+    pub fn continent(&self) -> Option<Continent> {
+        Continent::of(self.country?)
+    }
 }
 
 /// Why ranges could not be added.
@@ -259,7 +271,7 @@ mod tests {
     #[test]
     fn a_mixed_cell_belongs_to_the_location_with_most_of_its_addresses() {
         let mut builder = BaseBuilder::new();
-        let [de, fr] = [*b"DE", *b"FR"].map(|c| builder.location(Location { country: Some(c), point: None }));
+        let [de, fr] = [*b"DE", *b"FR"].map(|c| builder.location(Location { country: Some(c), ..Location::NOWHERE }));
         builder.range_v4(v4("10.0.0.0"), v4("10.0.1.63"), de).unwrap();
         builder.range_v4(v4("10.0.1.64"), v4("10.0.1.191"), fr).unwrap();
         builder.range_v4(v4("10.0.2.0"), v4("10.0.2.0"), fr).unwrap();

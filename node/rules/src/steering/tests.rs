@@ -82,8 +82,10 @@ fn here(name: &str) -> RegionId {
 /// Germany in 84.0.0.0/8 and 2003::/19, California in 128.32.0.0/16, Japan in 133.0.0.0/8.
 fn small_base() -> Base {
     let mut builder = BaseBuilder::new();
-    let mut at =
-        |code: &[u8; 2], n, e| builder.location(Location { country: Some(*code), point: Point::from_degrees(n, e) });
+    let mut at = |code: &[u8; 2], n, e| {
+        let point = Point::from_degrees(n, e);
+        builder.location(Location { country: Some(*code), point, ..Location::NOWHERE })
+    };
     let [de, us, jp] = [at(b"DE", 51.0, 10.4), at(b"US", 37.9, -122.3), at(b"JP", 36.5, 138.0)];
     builder.range_v4(84 << 24, (85 << 24) - 1, de).unwrap();
     builder.range_v4(0x8020_0000, 0x8020_ffff, us).unwrap();
@@ -234,7 +236,7 @@ fn base_of(ranges: &[(u8, u8, Option<usize>)]) -> Base {
     let places: Vec<LocationId> = (0..20u32)
         .map(|n| {
             let point = Point::from_degrees(f64::from(n) * 8.0 - 80.0, f64::from(n * 47 % 360) - 180.0);
-            builder.location(Location { country: Some(*b"ZZ"), point })
+            builder.location(Location { country: Some(*b"ZZ"), point, ..Location::NOWHERE })
         })
         .collect();
     let (mut v4, mut v6) = (0u64, (0x2001u128 << 112) - (1 << 100));
