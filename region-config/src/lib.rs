@@ -23,7 +23,7 @@ mod token;
 mod written;
 
 pub use config::*;
-pub use country::Continent;
+pub use country::{Continent, in_european_union};
 pub use fault::{Fault, Faults, Severity, Style, draw};
 pub use files::{Checked, check, examine, load};
 pub use ids::*;

@@ -11,15 +11,15 @@ use crate::{
     admin::{Context, Gathered, Part, Parts, Steered, SteeredRegion, Steering, Token, purges::Desk},
     dns::View,
     edge::dry,
-    geo::Base,
+    geo::Watch,
     observe::{Kind, collectors, ledgers::ledgers},
     snapshot::Shared,
 };
 
 /// The parts that must be ready before this node serves.
 #[must_use]
-pub fn parts(shared: &Arc<Shared>) -> Parts {
-    let shared = Arc::clone(shared);
+pub fn parts(shared: &Arc<Shared>, geo: &Arc<Watch>) -> Parts {
+    let (shared, geo) = (Arc::clone(shared), Arc::clone(geo));
     Arc::new(move || {
         let caught_up = shared.ledgers.caught_up();
         let waiting =
@@ -30,6 +30,7 @@ pub fn parts(shared: &Arc<Shared>) -> Parts {
             Part { part: "ledger".into(), ready: caught_up, detail: (!caught_up).then(|| waiting.into()) },
             disk(&shared),
             clock(&shared),
+            places(&geo),
         ]
     })
 }
@@ -48,10 +49,23 @@ fn clock(shared: &Shared) -> Part {
     Part { part: "clock".into(), ready: true, detail: gross.then(|| detail.into()) }
 }
 
+/// A node whose geo database is old or cannot be renewed answers from what it has. Whoever asks is told.
+fn places(geo: &Watch) -> Part {
+    let alarms: Vec<_> = geo.alarms().iter().map(ToString::to_string).collect();
+    Part { part: "geo".into(), ready: true, detail: (!alarms.is_empty()).then(|| alarms.join("; ")) }
+}
+
 /// What the admin interface works with.
 #[must_use]
-pub fn context(shared: &Arc<Shared>, token: Token, parts: Parts, steered: Steered, desk: Arc<Desk>) -> Arc<Context> {
-    let (warned, ledgers) = (Arc::clone(&desk), Arc::clone(&shared.ledgers));
+pub fn context(
+    shared: &Arc<Shared>,
+    geo: &Arc<Watch>,
+    token: Token,
+    parts: Parts,
+    steered: Steered,
+    desk: Arc<Desk>,
+) -> Arc<Context> {
+    let (warned, ledgers, places) = (Arc::clone(&desk), Arc::clone(&shared.ledgers), Arc::clone(geo));
     let looking = Arc::clone(shared);
     Arc::new(Context {
         config: Arc::clone(&shared.config),
@@ -63,7 +77,10 @@ pub fn context(shared: &Arc<Shared>, token: Token, parts: Parts, steered: Steere
         token,
         hosts: Vec::new(),
         parts,
-        warnings: Arc::new(move || [warned.warnings(), ledgers.warnings()].concat()),
+        warnings: Arc::new(move || {
+            let places = places.alarms().iter().map(ToString::to_string).collect();
+            [warned.warnings(), ledgers.warnings(), places].concat()
+        }),
         started_unix_ms: shared.started_unix_ms,
         explained: Arc::new(move |question| {
             let shared = Arc::clone(&looking);
@@ -77,9 +94,10 @@ pub fn context(shared: &Arc<Shared>, token: Token, parts: Parts, steered: Steere
 
 /// Where DNS leads an address, by the functions that answer.
 #[must_use]
-pub fn steered(shared: &Arc<Shared>, view: &Arc<ArcSwap<View>>, base: &Arc<Base>) -> Steered {
-    let (shared, view, base) = (Arc::clone(shared), Arc::clone(view), Arc::clone(base));
+pub fn steered(shared: &Arc<Shared>, view: &Arc<ArcSwap<View>>) -> Steered {
+    let (shared, view) = (Arc::clone(shared), Arc::clone(view));
     Arc::new(move |config, site, address| {
+        let base = shared.geo.load_full()?;
         let explained = view.load().explain(&site.name, address, &shared.health.fleet(), (config, &base))?;
         let mut regions: Vec<_> = explained.regions.iter().collect();
         regions.sort_by_key(|region| region.place.unwrap_or(usize::MAX));

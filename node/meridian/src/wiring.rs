@@ -171,14 +171,10 @@ struct Running {
     shared: Arc<Shared>,
     edge: Edge,
     tls: Arc<EdgeTls>,
-    dns: Option<Dns>,
+    /// What DNS answers from, where the node answers it.
+    dns: Option<Arc<ArcSwap<dns::View>>>,
+    geo: Arc<geo::Watch>,
     tasks: Tasks,
-}
-
-/// DNS, where the node answers it.
-struct Dns {
-    view: Arc<ArcSwap<dns::View>>,
-    base: Arc<geo::Base>,
 }
 
 impl Running {
@@ -235,7 +231,7 @@ impl Running {
             origins,
             ledgers,
             health,
-            geo: ArcSwapOption::new(geo),
+            geo: Arc::new(ArcSwapOption::new(geo)),
             observe,
             mesh,
             via: HeaderValue::try_from(format!("1.1 {node}.meridian"))
@@ -245,7 +241,8 @@ impl Running {
             started_unix_ms: clock::unix_ms(),
             tasks: tasks.clone(),
         });
-        let parts = console::parts(&shared);
+        let geo = geo::Watch::new(Arc::clone(&shared.config), Arc::clone(&shared.geo));
+        let parts = console::parts(&shared, &geo);
         if let Some(mesh) = &shared.mesh {
             mesh.register(Kind::Fetch, Owner::new(Arc::clone(&shared)));
             let reporter =
@@ -254,6 +251,7 @@ impl Running {
             mesh.start();
         }
         console::register_figures(&shared);
+        shared.observe.register(collectors::geo(Arc::clone(&geo)));
         sweep::start(&shared);
         let dns = dns_front(&shared, &tasks)?;
         let tls = Arc::new(tls);
@@ -263,10 +261,10 @@ impl Running {
             let token = admin::Token::load_or_create(&state)?;
             let desk = admin::purges::Desk::open(&state, shared.here.node.as_str(), &shared.ledgers, &tasks)?;
             let steered = match &dns {
-                Some(dns) => console::steered(&shared, &dns.view, &dns.base),
+                Some(view) => console::steered(&shared, view),
                 None => console::not_steered(),
             };
-            let context = console::context(&shared, token, parts, steered, desk);
+            let context = console::context(&shared, &geo, token, parts, steered, desk);
             if let Some(mesh) = &shared.mesh {
                 mesh.register(Kind::Purges, admin::purges::Teller::new(&context));
             }
@@ -283,7 +281,7 @@ impl Running {
                 server.start(admin::purge_router(&context), tls, &tasks);
             }
         }
-        let node = Self { shared, edge, tls, dns, tasks };
+        let node = Self { shared, edge, tls, dns, geo, tasks };
         node.tell_when_ready();
         node.watch_certificates();
         Ok(node)
@@ -321,10 +319,18 @@ impl Running {
         });
     }
 
-    /// Waits for the signal to stop; takes the config anew at each SIGHUP.
+    /// Waits for the signal to stop; takes the config anew at each SIGHUP, and other geo databases as they come. One after
+    /// the other, so that nothing made of an older config or database can come after what was made of a newer one.
     async fn until_told(&self, signals: &mut Signals, config_dir: &Path) {
-        while let Told::Reload = signals.next().await {
-            self.reload(config_dir).await;
+        let mut databases = self.geo.start(&self.tasks);
+        loop {
+            tokio::select! {
+                told = signals.next() => match told {
+                    Told::Stop => return,
+                    Told::Reload => self.reload(config_dir).await,
+                },
+                Some(base) = databases.recv() => self.know_places(base).await,
+            }
         }
     }
 
@@ -335,7 +341,10 @@ impl Running {
         match loaded {
             Ok(Ok(config)) => {
                 self.learn_places(&config).await;
-                self.take(config);
+                let config = Arc::new(config);
+                let view = self.view_of(Arc::clone(&config), self.shared.geo.load_full()).await;
+                self.take(config, view);
+                self.geo.nudge();
             }
             Ok(Err(faults)) => refused(&faults),
             Err(error) => tracing::error!(%error, "reading the config"),
@@ -345,19 +354,58 @@ impl Running {
         }
     }
 
-    /// Loads the geo database if a new config is the first to ask for it.
+    /// Loads the geo database if a new config asks for one that is not the one in use.
     async fn learn_places(&self, config: &Config) {
-        if self.shared.geo.load().is_some() {
+        if self.shared.geo.load().as_ref().is_some_and(|base| base.is_of(&config.node.geo)) {
             return;
         }
         match geo_base(config).await {
-            Ok(base) => self.shared.geo.store(base),
-            Err(error) => tracing::error!(%error, "clients' countries are not known"),
+            Ok(Some(base)) => {
+                tracing::info!("{}", base.describe());
+                self.shared.geo.store(Some(base));
+                self.geo.taken();
+            }
+            Ok(None) => {}
+            Err(error) => tracing::error!(%error, "where clients are stays as it was known"),
+        }
+    }
+
+    /// Puts another edition of the geo database in force.
+    async fn know_places(&self, base: Arc<geo::Base>) {
+        let config = self.shared.config.load_full();
+        // read for a config that is no more
+        if !base.is_of(&config.node.geo) {
+            return;
+        }
+        match (&self.dns, self.view_of(config, Some(Arc::clone(&base))).await) {
+            (Some(dns), Some(view)) => dns.store(view),
+            (None, _) => {}
+            (Some(_), None) => return,
+        }
+        tracing::info!("the new geo database is in force: {}", base.describe());
+        self.shared.geo.store(Some(base));
+        self.geo.taken();
+    }
+
+    /// What DNS is to answer from with this config and database; none if it answers nothing, or cannot from these.
+    async fn view_of(&self, config: Arc<Config>, base: Option<Arc<geo::Base>>) -> Option<Arc<dns::View>> {
+        let base = base.filter(|_| self.dns.is_some())?;
+        let compiled = tokio::task::spawn_blocking(move || dns::View::compile(&config, &base)).await;
+        match compiled {
+            Ok(Ok(view)) => Some(Arc::new(view)),
+            Ok(Err(fault)) => {
+                tracing::error!(%fault, "DNS answers stay as they were");
+                None
+            }
+            Err(error) => {
+                tracing::error!(%error, "DNS answers stay as they were");
+                None
+            }
         }
     }
 
     /// Puts a checked config in force. Listeners, state folder and sizes keep what they were started with.
-    fn take(&self, config: Config) {
+    fn take(&self, config: Arc<Config>, view: Option<Arc<dns::View>>) {
         let shared = &self.shared;
         let jurisdiction = &shared.here.jurisdiction;
         if let Err(fault) = shared.origins.replace(&config) {
@@ -371,18 +419,15 @@ impl Running {
             mesh.replace(&config);
         }
         shared.health.replace(&config);
-        if let Some(dns) = &self.dns {
-            match dns::View::compile(&config, &dns.base) {
-                Ok(view) => dns.view.store(Arc::new(view)),
-                Err(fault) => tracing::error!(%fault, "DNS answers stay as they were"),
-            }
+        if let (Some(dns), Some(view)) = (&self.dns, view) {
+            dns.store(view);
         }
         shared.ledgers.replace(&config);
         shared.objects.share(&shares(&config));
         let sites = Sites::compile(&config, jurisdiction, &shared.ledgers, &shared.observe);
         shared.sites.store(Arc::new(sites));
         shared.observe.trails().keep_only(&permits(&config, jurisdiction));
-        shared.config.store(Arc::new(config));
+        shared.config.store(config);
         tracing::info!("the new config is in force");
     }
 
@@ -522,17 +567,17 @@ async fn geo_base(config: &Config) -> Result<Option<Arc<geo::Base>>, RunError> {
     if config.node.dns.is_empty() && !keyed::asks_for_countries(config) {
         return Ok(None);
     }
-    let file = config.node.geo_file.clone();
-    let loading = tokio::task::spawn_blocking(move || geo::Base::open(file.as_deref()));
+    let wanted = config.node.geo.clone();
+    let loading = tokio::task::spawn_blocking(move || geo::Base::open(&wanted));
     Ok(Some(Arc::new(loading.await.map_err(|error| RunError::Runtime(io::Error::other(error)))??)))
 }
 
 /// Opens DNS, where the config asks for it.
-fn dns_front(shared: &Shared, tasks: &Tasks) -> Result<Option<Dns>, RunError> {
+fn dns_front(shared: &Shared, tasks: &Tasks) -> Result<Option<Arc<ArcSwap<dns::View>>>, RunError> {
     let config = shared.config.load_full();
     let Some(base) = shared.geo.load_full().filter(|_| !config.node.dns.is_empty()) else { return Ok(None) };
     let view = Arc::new(ArcSwap::from_pointee(dns::View::compile(&config, &base)?));
     let server = dns::Server::bind(&config.node.dns, Arc::clone(&view), shared.health.shared(), tasks)?;
     shared.observe.register(collectors::dns(server.counters()));
-    Ok(Some(Dns { view, base }))
+    Ok(Some(view))
 }

@@ -8,6 +8,7 @@ mod demo;
 mod exit;
 mod explain;
 mod files;
+mod geo;
 mod output;
 mod purge;
 mod run;
@@ -30,7 +31,7 @@ Exit codes:
   2  the command line makes no sense
   3  the configuration makes no sense (nothing was started or changed)
   4  the node could not be reached
-  5  the node refused: wrong token, unknown site, or an order that makes no sense
+  5  refused: wrong token, unknown site, an order that makes no sense, or a geo database that is held back
   6  a purge was accepted and goes on, but had not come as far as asked in time
   7  a signed receipt does not hold";
 
@@ -169,6 +170,9 @@ enum Command {
     /// Tells what a node would do with a request, and why.
     #[command(after_help = EXPLAIN_EXAMPLES)]
     Explain(explain::Order),
+    /// Looks addresses up, checks geo databases, and puts newer ones in place.
+    #[command(subcommand)]
+    Geo(geo::Order),
     /// Makes tokens for clients that shall be told why their requests went as they did.
     #[command(subcommand, after_help = DEBUG_EXAMPLES)]
     DebugToken(debug::Order),
@@ -240,6 +244,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Verify(order) => verify::verify(&order, output),
         Command::Token(Token::New(order)) => token::new(&order, output),
         Command::Explain(order) => explain::explain(&order, output),
+        Command::Geo(order) => geo::geo(&order, output),
         Command::DebugToken(order) => debug::debug(&order, output),
     };
     exit.into()
@@ -300,6 +305,10 @@ mod tests {
             "meridian explain http://a.test/ --url http://a.test/",
             "meridian explain request",
             "meridian debug-token",
+            "meridian geo",
+            "meridian geo lookup a.test",
+            "meridian geo update --config a",
+            "meridian geo update --config a --from b --rollback",
         ] {
             assert!(Cli::try_parse_from(bad.split(' ')).is_err(), "{bad}");
         }
@@ -318,6 +327,10 @@ mod tests {
             "meridian explain --url http://a.test/ -H a:b -H a:c --method HEAD",
             "meridian explain request 00",
             "meridian debug-token new --site a",
+            "meridian geo lookup ::1 --file a --asn-file b --json",
+            "meridian geo check a --asn",
+            "meridian geo update --config a --from b --force",
+            "meridian geo update --config a --rollback --asn",
         ] {
             Cli::try_parse_from(good.split(' ')).unwrap();
         }

@@ -77,7 +77,7 @@ pub fn load_in_background(
     done: impl FnOnce(Result<Arc<geo::Base>, LoadFault>) + Send + 'static,
 ) -> io::Result<()> {
     let load = move || -> Result<Arc<geo::Base>, LoadFault> {
-        let base = geo::Base::open(config.node.geo_file.as_deref())?;
+        let base = geo::Base::open(&config.node.geo)?;
         view.store(Arc::new(View::compile(&config, &base)?));
         Ok(Arc::new(base))
     };

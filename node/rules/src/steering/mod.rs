@@ -18,15 +18,17 @@ mod answers;
 mod base;
 mod decide;
 mod explain;
+mod gates;
 mod map;
 mod place;
 mod ranges;
 
-pub use address::{Block, block_hash};
+pub use address::{Block, block_hash, inner};
 pub use answers::{ADDRESSES_MAX, Addresses, Chosen, Endpoint};
 pub use base::{Base, BaseBuilder, BaseFault, Location, LocationId};
 pub use decide::{Decision, Outcome, Policy, Reason, Refusal, Standing, decide, regions_up_to};
 pub use explain::{Explanation, RegionExplanation, explain};
+pub use gates::{Edition, Objection, objections};
 pub use map::{Map, Origin};
 pub use place::Point;
 
