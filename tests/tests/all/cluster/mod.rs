@@ -4,6 +4,7 @@ mod classes;
 mod crash;
 mod engines;
 mod figures;
+pub(crate) mod geo;
 mod owner;
 mod purging;
 mod receipts;
