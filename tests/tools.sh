@@ -5,6 +5,8 @@
 #
 # As root on a Debian-like system, missing packages are installed; otherwise all that is missing is named in one line.
 set -euo pipefail
+# where servers are, for who is not root
+PATH+=:/usr/sbin:/usr/local/sbin
 
 # program:package, where - means that it does not come from a package of the system
 build=(cargo:- cc:build-essential node:- npm:-)
@@ -15,7 +17,7 @@ bench=("${build[@]}")
 chaos=("${build[@]}" python3:python3-venv dnsperf:dnsperf)
 # partitions by the kernel: who is not root has them by a shim
 [[ $(id -u) == 0 ]] && chaos+=(unshare:util-linux ip:iproute2 nft:nftables)
-test=("${build[@]}" python3:python3-venv curl:curl dig:bind9-dnsutils h2load:nghttp2-client dnsperf:dnsperf chromium:chromium faketime:faketime)
+test=("${build[@]}" python3:python3-venv curl:curl dig:bind9-dnsutils kdig:knot-dnsutils dnssec-verify:bind9-utils h2load:nghttp2-client dnsperf:dnsperf chromium:chromium faketime:faketime unbound:unbound unshare:util-linux ip:iproute2)
 
 declare -n needed=${1:?which target}
 missing=() packages=()

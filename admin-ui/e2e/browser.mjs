@@ -15,13 +15,13 @@ const ARGS = [
 
 
 /** Opens a page that collects whatever goes wrong in it: script errors, and what the content security policy blocked. */
-export async function open({ colorScheme = "light", width = 1440, height = 900 } = {}) {
+export async function open({ colorScheme = "light", width = 1440, height = 900, ...more } = {}) {
   const browser = await chromium.launch({
     executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
     args: ARGS,
     chromiumSandbox: false,
   });
-  const context = await browser.newContext({ viewport: { width, height }, colorScheme });
+  const context = await browser.newContext({ viewport: { width, height }, colorScheme, ...more });
   const page = await context.newPage();
   const faults = [];
   page.on("pageerror", (error) => faults.push(`script error: ${error.message}`));

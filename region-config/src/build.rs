@@ -53,7 +53,7 @@ pub(crate) fn config(root: &Root, gatherer: &Gatherer) -> Option<Config> {
     let (jurisdictions, regions) = places(root)?;
     let name = value(&root.node.as_ref()?.value.name)?;
     let here = regions.iter().find(|region| region.nodes.iter().any(|node| node.name == name))?.name.clone();
-    let zones = root.zones.iter().map(|it| zone(&it.value, &regions)).collect::<Option<_>>()?;
+    let zones = root.zones.iter().map(|it| zone(&it.value, &regions, &folders)).collect::<Option<_>>()?;
     let names: BTreeSet<TenantId> = sites.iter().map(|it: &Arc<Site>| it.tenant.clone()).collect();
     let mut config = Config {
         node: node(root, name, here, &folders)?,
@@ -247,7 +247,7 @@ fn region(section: &RegionSection) -> Option<Region> {
     })
 }
 
-fn zone(section: &ZoneSection, regions: &[Region]) -> Option<Zone> {
+fn zone(section: &ZoneSection, regions: &[Region], folders: &Folders<'_>) -> Option<Zone> {
     let name = section.name.as_ref()?.value.0.clone();
     let written = section.name_servers.iter().map(|it| {
         Some(NameServer { name: it.value.name.as_ref()?.value.0.clone(), addresses: values(&it.value.addresses) })
@@ -268,6 +268,7 @@ fn zone(section: &ZoneSection, regions: &[Region]) -> Option<Zone> {
         mailbox: section.mailbox.as_ref().map_or_else(|| format!("hostmaster.{name}"), |it| it.value.0.clone()),
         ttl_s: seconds(&section.ttl, ZONE_TTL_S),
         negative_ttl_s: seconds(&section.negative_ttl, ZONE_NEGATIVE_TTL_S),
+        dnssec_keys: section.dnssec_keys.iter().map(|path| folders.resolve(path)).collect(),
         name,
     })
 }

@@ -230,6 +230,8 @@ pub struct Zone {
     pub ttl_s: u32,
     /// TTL of negative answers (SOA MINIMUM, RFC 2308), in seconds.
     pub negative_ttl_s: u32,
+    /// Keys that it is signed with, PEM; the first one signs, all are published. None means unsigned.
+    pub dnssec_keys: Vec<PathBuf>,
 }
 
 /// A name server of a zone.

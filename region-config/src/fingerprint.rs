@@ -107,6 +107,8 @@ fn zone(sum: &mut Sum, it: &Zone) {
     sum.text(&it.mailbox);
     sum.number(it.ttl_s.into());
     sum.number(it.negative_ttl_s.into());
+    // where the files are is each node's business
+    sum.list(&it.dnssec_keys, |_, _| {});
 }
 
 fn site(sum: &mut Sum, it: &Site) {

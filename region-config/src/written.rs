@@ -206,6 +206,8 @@ section! {
         may ttl: Time<{ 60 * S }, { 7 * DAY }>,
         /// Lifetime of negative answers; 30s if left out.
         may negative_ttl: Time<{ S }, { HOUR }>,
+        /// Keys that the zone is signed with, PEM, made by `meridian zone key`; the same on every node. The first one signs, all are published. Unsigned if left out.
+        many dnssec_keys: FilePath,
     }
 }
 

@@ -14,6 +14,12 @@ pub fn unix_ms() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// Wall clock of a simulated node, for a library that wants it in this form.
+#[cfg(feature = "simulation")]
+pub(crate) fn system_time() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_millis(unix_ms())
+}
+
 /// Wall clock as the `Date` field says it (RFC 9110 section 6.6.1).
 #[must_use]
 pub fn http_date() -> String {

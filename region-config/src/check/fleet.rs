@@ -12,6 +12,9 @@ use crate::{
     written::{RegionSection, Root, WitnessSection, ZoneSection},
 };
 
+/// Keys of one zone: two while one takes over from another, and to spare.
+const DNSSEC_KEYS_MAX: usize = 4;
+
 pub(super) fn check(root: &Root, known: &Known<'_>, gatherer: &mut Gatherer) {
     jurisdictions(root, gatherer);
     regions(root, known, gatherer);
@@ -86,6 +89,12 @@ fn zones(root: &Root, gatherer: &mut Gatherer) {
     unique(root.zones.iter().filter_map(|it| it.value.name.as_ref()), "zone", "", gatherer);
     for section in &root.zones {
         name_servers(&section.value, gatherer);
+        let keys = &section.value.dnssec_keys;
+        if let (Some(surplus), Some(name)) = (keys.get(DNSSEC_KEYS_MAX), &section.value.name) {
+            let found = format!("{} keys in `dnssec_keys`", keys.len());
+            let expected = format!("at most {DNSSEC_KEYS_MAX}: one that signs, and one that takes over or goes");
+            gatherer.error(surplus.place, &format!("zone `{}`", name.value), found, expected);
+        }
     }
 }
 

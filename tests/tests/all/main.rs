@@ -11,6 +11,7 @@
 mod chaos;
 mod cluster;
 mod conformance;
+mod demo;
 mod harness;
 mod rfc;
 mod single;

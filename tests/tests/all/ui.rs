@@ -26,7 +26,7 @@ const DOWN_WITHIN_MS: u64 = 3_000;
 const RUN: Duration = Duration::from_secs(90);
 
 /// Checks that there is a browser and what drives it.
-fn browser() -> PathBuf {
+pub(crate) fn browser() -> PathBuf {
     let chromium = env::var_os("CHROMIUM").map_or_else(|| PathBuf::from("/usr/bin/chromium"), PathBuf::from);
     assert!(
         chromium.is_file(),

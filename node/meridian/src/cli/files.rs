@@ -10,7 +10,7 @@ use rustls::{
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::output::with_causes;
-use crate::{clock, geo::Base, ledger::credentials_fault, peers::LoadedIdentity};
+use crate::{clock, dns::signed::ZoneKey, geo::Base, ledger::credentials_fault, peers::LoadedIdentity};
 
 /// Everything that is wrong with the files, a sentence each; those of a site name the site.
 pub(super) fn check(config: &Config) -> Vec<String> {
@@ -22,6 +22,11 @@ pub(super) fn check(config: &Config) -> Vec<String> {
     }
     if let Err(fault) = Base::open(&config.node.geo) {
         faults.push(format!("[geo]: {}; expected a MaxMind-format file (.mmdb)", with_causes(&fault)));
+    }
+    for zone in config.zones.iter().filter(|_| !config.node.dns.is_empty()) {
+        for fault in zone.dnssec_keys.iter().filter_map(|path| ZoneKey::load(path).err()) {
+            faults.push(format!("zone `{}`: {}", zone.name, with_causes(&fault)));
+        }
     }
     for stream in &config.streams {
         let credentials = [&stream.credentials, &stream.system_credentials].into_iter().flatten();

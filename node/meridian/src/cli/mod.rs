@@ -16,6 +16,7 @@ mod status;
 mod table;
 mod token;
 mod verify;
+mod zone;
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
@@ -124,6 +125,16 @@ Examples:
   meridian explain request 0123456789abcdef0123456789abcdef
   meridian explain key --url 'https://www.example.com/a?b=c&utm_source=mail' -H 'Cookie: plan=gold'";
 
+const ZONE_EXAMPLES: &str = "\
+Examples:
+  meridian zone key --zone example.com --out ./keys/example.com.pem
+  meridian zone ds --config /etc/meridian
+  meridian zone export --config /etc/meridian --zone example.com > example.com.zone
+
+A zone with `dnssec_keys` is signed; all nodes need the same keys. The zone above must have the DS record, and only then do
+resolvers check. To change a key: add the new one behind the old one, give its DS to the zone above, wait for the TTL of DS,
+put the new one first, wait for the TTL of the zone's records, take the old one away.";
+
 /// A self-hosted edge: caches, answers DNS, purges everywhere at once, and keeps pinned data inside its jurisdiction.
 #[derive(Debug, Parser)]
 #[command(name = "meridian", version, after_help = EXIT_CODES, disable_help_subcommand = true)]
@@ -173,6 +184,9 @@ enum Command {
     /// Looks addresses up, checks geo databases, and puts newer ones in place.
     #[command(subcommand)]
     Geo(geo::Order),
+    /// Keys of signed DNS zones, and zones as files.
+    #[command(subcommand, after_help = ZONE_EXAMPLES)]
+    Zone(zone::Order),
     /// Makes tokens for clients that shall be told why their requests went as they did.
     #[command(subcommand, after_help = DEBUG_EXAMPLES)]
     DebugToken(debug::Order),
@@ -245,6 +259,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Token(Token::New(order)) => token::new(&order, output),
         Command::Explain(order) => explain::explain(&order, output),
         Command::Geo(order) => geo::geo(&order, output),
+        Command::Zone(order) => zone::zone(&order, output),
         Command::DebugToken(order) => debug::debug(&order, output),
     };
     exit.into()
@@ -309,6 +324,9 @@ mod tests {
             "meridian geo lookup a.test",
             "meridian geo update --config a",
             "meridian geo update --config a --from b --rollback",
+            "meridian zone key --zone a",
+            "meridian zone key --zone a..b --out c",
+            "meridian zone export --config a",
         ] {
             assert!(Cli::try_parse_from(bad.split(' ')).is_err(), "{bad}");
         }
@@ -331,6 +349,9 @@ mod tests {
             "meridian geo check a --asn",
             "meridian geo update --config a --from b --force",
             "meridian geo update --config a --rollback --asn",
+            "meridian zone key --zone a.test --out b.pem",
+            "meridian zone ds -c a",
+            "meridian zone export -c a --zone b.test --json",
         ] {
             Cli::try_parse_from(good.split(' ')).unwrap();
         }

@@ -8,6 +8,8 @@
 
 mod batch;
 mod counters;
+mod export;
+pub mod signed;
 mod tcp;
 mod udp;
 mod view;
@@ -25,6 +27,7 @@ use rules::{health::Fleet, steering::Standing};
 use wire::dns::{TCP_BYTES_MAX, compose_fault, parse};
 
 pub use counters::{Counters, Event};
+pub use export::{ExportFault, Exported, export};
 pub use view::{View, ViewFault};
 
 use crate::{

@@ -13,20 +13,27 @@ use rules::{
         Addresses, Decision, Explanation, Map, Outcome, Policy, Refusal, Standing, block_hash, decide, explain,
     },
 };
-use wire::dns::{Class, Data, ExtendedErrorCode, Query, Rcode, Record, Reply, Rtype, compose};
+use wire::dns::{Class, Data, ExtendedErrorCode, Query, Rcode, Record, Reply, Rtype, compose, sign::Set};
 
 use super::{
     counters::Event,
+    signed::{Denied, KeyFault},
     zones::{Authority, Found, Held, Zones},
 };
-use crate::geo;
+use crate::{clock, geo};
 
 /// For how long the minimal answer to ANY may be kept, in seconds: it never changes.
 const ANY_TTL_S: u32 = 3600;
 
+/// Most sets that are signed before anybody asks: a second's work.
+const PUBLISHED_MAX: usize = 16_384;
+
 /// Why a config cannot be answered from.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum ViewFault {
+    /// A zone's key cannot be used.
+    #[error(transparent)]
+    Key(#[from] KeyFault),
     /// A name in it is no DNS name.
     #[error("`{name}` is not a DNS name")]
     Name {
@@ -93,12 +100,43 @@ impl View {
             let policy = Policy { eligible, ttl_s: site.dns_ttl_s };
             SiteView { policy, map, reachable_v4: v4, reachable_v6: if eligible & !v6 == 0 { v6 } else { 0 } }
         };
-        Ok(Self {
+        let view = Self {
             sites: config.sites.iter().map(&mut site_view).collect(),
             regions: config.regions.iter().map(RegionAddresses::new).collect(),
             zones: Zones::new(config)?,
             ready: base.is_some(),
-        })
+        };
+        view.publish(clock::unix_ms() / 1_000);
+        Ok(view)
+    }
+
+    /// Signs what can be known before anybody asks: each zone's own records, and of each site in a signed zone the
+    /// addresses of each region, with all nodes in it, for quiet and for restless times. At most [`PUBLISHED_MAX`] sets;
+    /// the others are signed when they are asked for.
+    fn publish(&self, now_unix_s: u64) {
+        for authority in self.zones.authorities() {
+            let Some(signer) = &authority.signer else { continue };
+            let owner = authority.apex.as_slice();
+            let publish = |ttl_s, data: &[Data<'_>]| signer.publish(&Set { owner, ttl_s, data }, now_unix_s);
+            for ttl_s in [authority.ttl_s, authority.negative_ttl_s()] {
+                publish(ttl_s, &[Data::Soa(&authority.soa)]);
+            }
+            let servers: Vec<_> = authority.name_servers.iter().map(|(name, _)| Data::Ns(name)).collect();
+            publish(authority.ttl_s, &servers);
+            for rtype in [Rtype::DNSKEY, Rtype::CDNSKEY, Rtype::CDS] {
+                publish(authority.ttl_s, &signer.about_keys(rtype));
+            }
+        }
+        let of_sites = self.zones.names().filter_map(|(owner, held, authority)| match held {
+            Held::Site(site) => Some((owner, self.sites.get(*site)?, authority.signer.as_ref()?)),
+            _ => None,
+        });
+        let sets = of_sites.flat_map(|(owner, site, signer)| {
+            site_sets(site, &self.regions).map(move |(ttl_s, data)| (owner.clone(), ttl_s, data, signer))
+        });
+        for (owner, ttl_s, data, signer) in sets.take(PUBLISHED_MAX) {
+            signer.publish(&Set { owner: owner.as_slice(), ttl_s, data: &data }, now_unix_s);
+        }
     }
 
     /// Says what a client at `address` who asks for `site` gets, and why, region by region: by the same code that answers.
@@ -129,7 +167,9 @@ impl View {
             (Some(_), Rtype::AXFR | Rtype::IXFR | Rtype::MAILA | Rtype::MAILB) => {
                 error(Rcode::REFUSED, ExtendedErrorCode::NOT_SUPPORTED, Event::Refused)
             }
-            (Some(_), Rtype::OPT | Rtype::TSIG | Rtype::TKEY) => (Reply::error(Rcode::FORMERR, None), Event::Malformed),
+            (Some(_), Rtype::OPT | Rtype::TSIG | Rtype::TKEY | Rtype::NXNAME) => {
+                (Reply::error(Rcode::FORMERR, None), Event::Malformed)
+            }
             (Some(_), _) if !self.ready => error(Rcode::SERVFAIL, ExtendedErrorCode::NOT_READY, Event::NotReady),
             (Some(found), _) => return self.in_zone(asked, found, buffer),
         };
@@ -138,27 +178,95 @@ impl View {
 
     fn in_zone(&self, asked: &Asked<'_>, found: Found<'_>, buffer: Vec<u8>) -> (Vec<u8>, Event) {
         let Found { authority, at_apex, held } = found;
-        match (asked.query.rtype, held) {
-            (_, None) if !at_apex => negative(asked, authority, Rcode::NXDOMAIN, buffer),
+        let rtype = asked.query.rtype;
+        match (rtype, held) {
+            (_, None) if !at_apex => negative(asked, authority, Rcode::NXDOMAIN, Denied::Name, buffer),
+            // of a zone's keys the zone above speaks (RFC 4035 section 3.1.4.1)
+            (Rtype::DS, _) if at_apex => self.delegated(asked, authority, buffer),
             (Rtype::ANY, _) => {
                 let minimal = Record { owner: None, ttl_s: ANY_TTL_S, data: Data::Minimal };
-                positive(asked, &[minimal], &[], buffer)
+                positive(asked, authority, &[minimal], &[], buffer)
             }
             (Rtype::SOA, _) if at_apex => {
                 let soa = Record { owner: None, ttl_s: authority.ttl_s, data: Data::Soa(&authority.soa) };
-                positive(asked, &[soa], &[], buffer)
+                positive(asked, authority, &[soa], &[], buffer)
             }
             (Rtype::NS, _) if at_apex => name_servers(asked, authority, buffer),
-            (Rtype::A | Rtype::AAAA, Some(Held::Host(addresses))) => host(asked, authority, addresses, buffer),
+            (Rtype::DNSKEY | Rtype::CDNSKEY | Rtype::CDS, _) if at_apex && authority.signer.is_some() => {
+                let data = authority.signer.iter().flat_map(|signer| signer.about_keys(rtype));
+                let answer: Vec<_> = data.map(|data| Record { owner: None, ttl_s: authority.ttl_s, data }).collect();
+                positive(asked, authority, &answer, &[], buffer)
+            }
+            (Rtype::A | Rtype::AAAA, Some(Held::Host(addresses))) if has(addresses, rtype) => {
+                host(asked, authority, addresses, buffer)
+            }
             (Rtype::A | Rtype::AAAA, Some(Held::Site(site))) => match self.sites.get(*site) {
-                Some(site) => self.site(asked, authority, site, buffer),
-                None => negative(asked, authority, Rcode::NOERROR, buffer),
+                Some(site) => self.site(asked, (authority, at_apex), site, buffer),
+                None => negative(asked, authority, Rcode::NOERROR, Denied::Types(&[]), buffer),
             },
-            _ => negative(asked, authority, Rcode::NOERROR, buffer),
+            _ => self.no_data(asked, authority, at_apex, held, buffer),
         }
     }
 
-    fn site(&self, asked: &Asked<'_>, authority: &Authority, site: &SiteView, buffer: Vec<u8>) -> (Vec<u8>, Event) {
+    /// What the zone above says of a zone's keys, if that is ours too.
+    fn delegated(&self, asked: &Asked<'_>, authority: &Authority, buffer: Vec<u8>) -> (Vec<u8>, Event) {
+        let Some(above) = self.zones.above(authority.apex.as_slice()) else {
+            return self.no_data(asked, authority, true, None, buffer);
+        };
+        let ds = authority.signer.iter().flat_map(|signer| signer.about_keys(Rtype::DS));
+        let answer: Vec<_> = ds.map(|data| Record { owner: None, ttl_s: above.ttl_s, data }).collect();
+        if answer.is_empty() {
+            // not signed: no keys, and the zone begins here
+            return negative(asked, above, Rcode::NOERROR, Denied::Types(&[Rtype::NS]), buffer);
+        }
+        positive(asked, above, &answer, &[], buffer)
+    }
+
+    /// The name exists, and has no such record.
+    fn no_data(
+        &self,
+        asked: &Asked<'_>,
+        authority: &Authority,
+        at_apex: bool,
+        held: Option<&Held>,
+        buffer: Vec<u8>,
+    ) -> (Vec<u8>, Event) {
+        let mut types = Vec::new();
+        // nobody else needs to know
+        if asked.query.wants_dnssec() && authority.signer.is_some() {
+            self.types(at_apex, held, &mut types);
+        }
+        negative(asked, authority, Rcode::NOERROR, Denied::Types(&types), buffer)
+    }
+
+    /// The types that a name in a signed zone has.
+    fn types(&self, at_apex: bool, held: Option<&Held>, types: &mut Vec<Rtype>) {
+        if at_apex {
+            types.extend([Rtype::NS, Rtype::SOA, Rtype::DNSKEY, Rtype::CDS, Rtype::CDNSKEY]);
+        }
+        match held {
+            Some(Held::Host(addresses)) => {
+                types.extend([Rtype::A, Rtype::AAAA].into_iter().filter(|rtype| has(addresses, *rtype)));
+            }
+            Some(Held::Site(site)) => {
+                let site = self.sites.get(*site);
+                let has = |reachable: fn(&SiteView) -> RegionMask| {
+                    site.is_some_and(|site| site.policy.eligible & reachable(site) != 0)
+                };
+                types.extend(has(|site| site.reachable_v4).then_some(Rtype::A));
+                types.extend(has(|site| site.reachable_v6).then_some(Rtype::AAAA));
+            }
+            Some(Held::Empty) | None => {}
+        }
+    }
+
+    fn site(
+        &self,
+        asked: &Asked<'_>,
+        (authority, at_apex): (&Authority, bool),
+        site: &SiteView,
+        buffer: Vec<u8>,
+    ) -> (Vec<u8>, Event) {
         let v6 = asked.query.rtype == Rtype::AAAA;
         let reachable = if v6 { site.reachable_v6 } else { site.reachable_v4 };
         let Some(map) = &site.map else { return refuse(asked, ExtendedErrorCode::NOT_READY, Event::NotReady, buffer) };
@@ -167,7 +275,10 @@ impl View {
             Outcome::Normal => Event::Normal,
             Outcome::Failover => Event::Failover,
             Outcome::FailStatic => Event::FailStatic,
-            Outcome::Refuse(Refusal::NoAddress) => return negative(asked, authority, Rcode::NOERROR, buffer),
+            Outcome::Refuse(Refusal::NoAddress) => {
+                let held = self.zones.find(&asked.query.name).and_then(|found| found.held);
+                return self.no_data(asked, authority, at_apex, held, buffer);
+            }
             Outcome::Refuse(Refusal::NoRegion) => {
                 return refuse(asked, ExtendedErrorCode::INVALID_DATA, Event::NoRegion, buffer);
             }
@@ -182,12 +293,31 @@ impl View {
         let nodes = asked.standing.nodes(region);
         if v6 {
             let chosen = addresses.v6.choose(block, nodes);
-            (tailored(asked, &decision, chosen.iter().map(Data::Aaaa), buffer), event)
+            (tailored(asked, authority, &decision, chosen.iter().map(Data::Aaaa), buffer), event)
         } else {
             let chosen = addresses.v4.choose(block, nodes);
-            (tailored(asked, &decision, chosen.iter().map(Data::A), buffer), event)
+            (tailored(asked, authority, &decision, chosen.iter().map(Data::A), buffer), event)
         }
     }
+}
+
+/// What is answered with for a site when all nodes are well: for each legal region its addresses, of each family, with
+/// both lifetimes.
+fn site_sets<'a>(
+    site: &'a SiteView,
+    regions: &'a [RegionAddresses],
+) -> impl Iterator<Item = (u32, Vec<Data<'static>>)> + 'a {
+    let legal = regions.iter().enumerate().filter(|(at, _)| site.policy.eligible >> at & 1 == 1);
+    let sets = legal.flat_map(|(at, addresses)| {
+        let whole = (0, u64::MAX);
+        let v4 = addresses.v4.choose(0, whole).iter().map(Data::A).collect();
+        let v6 = addresses.v6.choose(0, whole).iter().map(Data::Aaaa).collect();
+        let has = |reachable: RegionMask| reachable >> at & 1 == 1;
+        [has(site.reachable_v4).then_some(v4), has(site.reachable_v6).then_some(v6)]
+    });
+    sets.flatten()
+        .filter(|data: &Vec<_>| !data.is_empty())
+        .flat_map(|data| site.policy.ttls_s().map(move |ttl_s| (ttl_s, data.clone())))
 }
 
 /// A query, and what its answer depends on.
@@ -204,6 +334,7 @@ pub(super) struct Asked<'a> {
 /// The addresses of one region, for the block of clients that the decision is for.
 fn tailored<'a>(
     asked: &Asked<'_>,
+    authority: &Authority,
     decision: &Decision<'_>,
     data: impl Iterator<Item = Data<'a>>,
     buffer: Vec<u8>,
@@ -221,22 +352,48 @@ fn tailored<'a>(
         scope: decision.scope,
         ..Reply::error(Rcode::NOERROR, None)
     };
-    compose(asked.query, &reply, asked.bytes_max, buffer)
+    written(asked, authority, &reply, None, buffer)
+}
+
+/// Writes a reply of a zone, with signatures where there are some and they are wanted.
+fn written(
+    asked: &Asked<'_>,
+    authority: &Authority,
+    reply: &Reply<'_>,
+    denied: Option<Denied<'_>>,
+    buffer: Vec<u8>,
+) -> Vec<u8> {
+    match authority.signer.as_ref().filter(|_| asked.query.wants_dnssec()) {
+        Some(signer) => signer.compose(asked, reply, denied, buffer),
+        None => compose(asked.query, reply, asked.bytes_max, buffer),
+    }
 }
 
 /// What stands in the zone, the same for all clients.
-fn positive(asked: &Asked<'_>, answer: &[Record<'_>], additional: &[Record<'_>], buffer: Vec<u8>) -> (Vec<u8>, Event) {
+fn positive(
+    asked: &Asked<'_>,
+    authority: &Authority,
+    answer: &[Record<'_>],
+    additional: &[Record<'_>],
+    buffer: Vec<u8>,
+) -> (Vec<u8>, Event) {
     let reply = Reply { authoritative: true, answer, additional, ..Reply::error(Rcode::NOERROR, None) };
-    (compose(asked.query, &reply, asked.bytes_max, buffer), Event::Zone)
+    (written(asked, authority, &reply, None, buffer), Event::Zone)
 }
 
 /// The name or the record does not exist, for all clients; SOA says for how long (RFC 2308 section 3).
-fn negative(asked: &Asked<'_>, authority: &Authority, rcode: Rcode, buffer: Vec<u8>) -> (Vec<u8>, Event) {
-    let ttl_s = authority.ttl_s.min(authority.soa.minimum_s);
-    let soa = [Record { owner: Some(&authority.apex), ttl_s, data: Data::Soa(&authority.soa) }];
+fn negative(
+    asked: &Asked<'_>,
+    authority: &Authority,
+    rcode: Rcode,
+    denied: Denied<'_>,
+    buffer: Vec<u8>,
+) -> (Vec<u8>, Event) {
+    let soa = Data::Soa(&authority.soa);
+    let soa = [Record { owner: Some(&authority.apex), ttl_s: authority.negative_ttl_s(), data: soa }];
     let reply = Reply { authoritative: true, authority: &soa, ..Reply::error(rcode, None) };
     let event = if rcode == Rcode::NXDOMAIN { Event::NoName } else { Event::NoData };
-    (compose(asked.query, &reply, asked.bytes_max, buffer), event)
+    (written(asked, authority, &reply, Some(denied), buffer), event)
 }
 
 fn refuse(asked: &Asked<'_>, extended: ExtendedErrorCode, event: Event, buffer: Vec<u8>) -> (Vec<u8>, Event) {
@@ -253,17 +410,19 @@ fn name_servers(asked: &Asked<'_>, authority: &Authority, buffer: Vec<u8>) -> (V
         .flat_map(|(name, addresses)| addresses.iter().map(move |address| (name, *address)))
         .map(|(name, address)| Record { owner: Some(name), ttl_s, data: Data::from(address) })
         .collect();
-    positive(asked, &answer, &additional, buffer)
+    positive(asked, authority, &answer, &additional, buffer)
 }
 
 fn host(asked: &Asked<'_>, authority: &Authority, addresses: &[IpAddr], buffer: Vec<u8>) -> (Vec<u8>, Event) {
     let v6 = asked.query.rtype == Rtype::AAAA;
     let record = |address: &IpAddr| Record { owner: None, ttl_s: authority.ttl_s, data: Data::from(*address) };
     let answer: Vec<_> = addresses.iter().filter(|address| address.is_ipv6() == v6).map(record).collect();
-    if answer.is_empty() {
-        return negative(asked, authority, Rcode::NOERROR, buffer);
-    }
-    positive(asked, &answer, &[], buffer)
+    positive(asked, authority, &answer, &[], buffer)
+}
+
+/// Whether there is an address for a type.
+fn has(addresses: &[IpAddr], rtype: Rtype) -> bool {
+    addresses.iter().any(|address| address.is_ipv6() == (rtype == Rtype::AAAA))
 }
 
 impl RegionAddresses {

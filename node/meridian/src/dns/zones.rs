@@ -5,7 +5,7 @@ use std::{collections::HashMap, net::IpAddr};
 use region_config::{Config, HostPattern, Zone};
 use wire::dns::{DnsName, LowerName, Name, Serial, Soa};
 
-use super::view::ViewFault;
+use super::{signed::Signer, view::ViewFault};
 
 /// A zone, ready to be answered from.
 #[derive(Debug)]
@@ -15,6 +15,15 @@ pub(super) struct Authority {
     /// TTL of SOA and NS, in seconds.
     pub(super) ttl_s: u32,
     pub(super) name_servers: Vec<(DnsName, Vec<IpAddr>)>,
+    /// None if the zone is not signed.
+    pub(super) signer: Option<Signer>,
+}
+
+impl Authority {
+    /// TTL of negative answers, in seconds: of SOA, and of what denies (RFC 2308 section 5).
+    pub(super) fn negative_ttl_s(&self) -> u32 {
+        self.ttl_s.min(self.soa.minimum_s)
+    }
 }
 
 /// What stands under a name.
@@ -83,6 +92,37 @@ impl Zones {
         Some(Found { authority, at_apex: authority.apex.as_slice().len() == name.as_slice().len(), held })
     }
 
+    /// The zone right above another's apex, if that is ours too.
+    pub(super) fn above(&self, apex: &[u8]) -> Option<&Authority> {
+        let zone = suffixes(apex).skip(1).find_map(|suffix| self.apexes.get(suffix))?;
+        self.authorities.get(*zone)
+    }
+
+    /// All zones.
+    pub(super) fn authorities(&self) -> impl Iterator<Item = &Authority> {
+        self.authorities.iter()
+    }
+
+    /// Every name with what stands under it and its zone, patterns left out; in no order.
+    pub(super) fn names(&self) -> impl Iterator<Item = (DnsName, &Held, &Authority)> {
+        self.names
+            .iter()
+            .filter_map(|(name, held)| Some((Name::from_octets(name.to_vec()).ok()?, held, self.authority_of(name)?)))
+    }
+
+    /// Every pattern as a wildcard's name (RFC 4592), with what stands under it and its zone; in no order.
+    pub(super) fn patterns(&self) -> impl Iterator<Item = (DnsName, &Held, &Authority)> {
+        self.below.iter().filter_map(|(suffix, held)| {
+            let name = [b"\x01*", &**suffix].concat();
+            Some((Name::from_octets(name).ok()?, held, self.authority_of(suffix)?))
+        })
+    }
+
+    fn authority_of(&self, name: &[u8]) -> Option<&Authority> {
+        let zone = suffixes(name).find_map(|suffix| self.apexes.get(suffix))?;
+        self.authorities.get(*zone)
+    }
+
     fn add_zone(&mut self, zone: &Zone, serial: Serial) -> Result<(), ViewFault> {
         let server = |s: &region_config::NameServer| Ok((parsed(&s.name)?, s.addresses.clone()));
         let name_servers = zone.name_servers.iter().map(server).collect::<Result<Vec<_>, ViewFault>>()?;
@@ -91,7 +131,8 @@ impl Zones {
         let soa = Soa { mname, rname: parsed(&zone.mailbox)?, serial, minimum_s: zone.negative_ttl_s };
         let key = self.key(apex.as_slice());
         self.apexes.insert(key, self.authorities.len());
-        self.authorities.push(Authority { apex, soa, ttl_s: zone.ttl_s, name_servers });
+        let signer = Signer::load(zone, &apex)?;
+        self.authorities.push(Authority { apex, soa, ttl_s: zone.ttl_s, name_servers, signer });
         Ok(())
     }
 

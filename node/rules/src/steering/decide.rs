@@ -21,6 +21,15 @@ pub struct Policy {
     pub ttl_s: u32,
 }
 
+impl Policy {
+    /// The TTLs that answers can have, in seconds: in quiet times, and when they are expected to change.
+    #[must_use]
+    pub fn ttls_s(&self) -> [u32; 2] {
+        let quiet = self.ttl_s.clamp(TTL_S.0, TTL_S.1);
+        [quiet, quiet.min(HASTY_TTL_S)]
+    }
+}
+
 /// The fleet's health as masks of regions: made once per change, read per question.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Standing {
@@ -278,8 +287,8 @@ pub fn decide<'a>(
     let ranking = Ranking { list: listed.list, eligible: policy.eligible, reachable, standing };
     let outcome = outcome(ranking);
     let quiet = outcome == Outcome::Normal && !expected_to_change(listed.list, standing);
-    let ttl_s = policy.ttl_s.clamp(TTL_S.0, TTL_S.1);
-    Decision { outcome, scope: listed.scope, ttl_s: if quiet { ttl_s } else { ttl_s.min(HASTY_TTL_S) }, ranking }
+    let [calm_s, hasty_s] = policy.ttls_s();
+    Decision { outcome, scope: listed.scope, ttl_s: if quiet { calm_s } else { hasty_s }, ranking }
 }
 
 /// How it came out; and the last check, which trusts none of the stages before.

@@ -5,6 +5,8 @@
 
 mod query;
 mod reply;
+pub mod sign;
+mod text;
 
 pub use domain::base::{
     Serial,
@@ -12,7 +14,8 @@ pub use domain::base::{
     name::Name,
 };
 pub use query::{Edns, Fault, LowerName, Query, Subnet, parse};
-pub use reply::{Data, DnsName, Record, Reply, Soa, compose, compose_fault};
+pub use reply::{Composed, Data, DnsName, Record, Reply, Soa, compose, compose_fault, compose_truncated};
+pub use text::zone_line;
 
 /// Largest UDP message that is sent, in bytes: no fragments on any usual path (DNS flag day 2020).
 pub const UDP_BYTES_MAX: usize = 1232;

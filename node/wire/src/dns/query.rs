@@ -12,6 +12,8 @@ use domain::base::{
 const ADDITIONAL_MAX: u16 = 4;
 /// Smallest size that an EDNS sender can mean (RFC 6891 section 6.2.3); also the limit without EDNS.
 const UDP_BYTES_MIN: u16 = 512;
+/// EDNS flag: Compact Answers OK (RFC 9824 section 9).
+const COMPACT_OK: u32 = 0x4000;
 
 /// A question that was asked properly.
 #[derive(Debug)]
@@ -35,6 +37,12 @@ impl Query<'_> {
         self.edns.as_ref()?.subnet.filter(|subnet| subnet.source > 0)
     }
 
+    /// Whether DNSSEC records are wanted.
+    #[must_use]
+    pub fn wants_dnssec(&self) -> bool {
+        self.edns.as_ref().is_some_and(|edns| edns.dnssec_ok)
+    }
+
     /// How long a UDP reply may be, in bytes.
     #[must_use]
     pub fn udp_bytes(&self) -> usize {
@@ -49,6 +57,8 @@ pub struct Edns {
     pub udp_bytes: u16,
     /// Whether DNSSEC records are wanted (RFC 3225).
     pub dnssec_ok: bool,
+    /// Whether an answer that denies a name may say so in its RCODE too (RFC 9824 section 5).
+    pub compact_ok: bool,
     /// The client's subnet (RFC 7871).
     pub subnet: Option<Subnet>,
 }
@@ -202,8 +212,10 @@ fn edns(mut section: RecordSection<'_, [u8]>, length: usize) -> Result<Option<Ed
         if found.is_some() || !record.owner().is_root() {
             return Err(fault);
         }
+        // the flags are the lower half of the TTL (RFC 6891 section 6.1.3)
+        let compact_ok = record.ttl().as_secs() & COMPACT_OK != 0;
         let record = record.to_record::<Opt<_>>().ok().flatten().ok_or(fault)?;
-        found = Some(options(&OptRecord::from(record))?);
+        found = Some(Edns { compact_ok, ..options(&OptRecord::from(record))? });
     }
     if section.pos() == length { Ok(found) } else { Err(Fault::form(found.is_some())) }
 }
@@ -213,7 +225,7 @@ fn options(opt: &OptRecord<&[u8]>) -> Result<Edns, Fault> {
         return Err(Fault::Reply { rcode: OptRcode::BADVERS, edns: true });
     }
     let udp_bytes = opt.udp_payload_size().max(UDP_BYTES_MIN);
-    let mut edns = Edns { udp_bytes, dnssec_ok: opt.dnssec_ok(), subnet: None };
+    let mut edns = Edns { udp_bytes, dnssec_ok: opt.dnssec_ok(), compact_ok: false, subnet: None };
     for option in opt.opt().iter::<UnknownOptData<_>>() {
         let option = option.map_err(|_| Fault::form(true))?;
         if option.code() != OptionCode::CLIENT_SUBNET {

@@ -5,11 +5,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use domain::{
     base::{
         CharStr, Message, MessageBuilder, Serial, StaticCompressor, ToName, Ttl,
-        iana::{Class, ExtendedErrorCode, OptRcode, OptionCode, Rcode},
+        iana::{Class, ExtendedErrorCode, OptRcode, OptionCode, Rcode, Rtype},
         message_builder::{AdditionalBuilder, AnswerBuilder, PushError, RecordSectionBuilder},
         name::Name,
         opt::ExtendedError,
-        wire::Compose,
+        rdata::{ComposeRecordData, RecordData},
+        wire::{Compose, Composer},
     },
     rdata::{self, A, Aaaa, Hinfo, Ns},
 };
@@ -51,6 +52,69 @@ pub enum Data<'a> {
     Soa(&'a Soa),
     /// The minimal answer to ANY (RFC 8482 section 4.2).
     Minimal,
+    /// Data that was composed before: [`Data::composed`].
+    Composed(Composed<'a>),
+}
+
+/// A record's data in wire format, without compressed names.
+#[derive(Debug, Clone, Copy)]
+pub struct Composed<'a> {
+    rtype: Rtype,
+    octets: &'a [u8],
+    length: u16,
+}
+
+impl RecordData for Composed<'_> {
+    fn rtype(&self) -> Rtype {
+        self.rtype
+    }
+}
+
+impl ComposeRecordData for Composed<'_> {
+    fn rdlen(&self, _compress: bool) -> Option<u16> {
+        Some(self.length)
+    }
+
+    fn compose_rdata<Target: Composer + ?Sized>(&self, target: &mut Target) -> Result<(), Target::AppendError> {
+        target.append_slice(self.octets)
+    }
+
+    fn compose_canonical_rdata<Target: Composer + ?Sized>(
+        &self,
+        target: &mut Target,
+    ) -> Result<(), Target::AppendError> {
+        self.compose_rdata(target)
+    }
+}
+
+/// What becomes of a record's data, whichever it is.
+pub(super) trait TakeData {
+    type Out;
+
+    fn take<D: ComposeRecordData>(self, data: &D) -> Self::Out;
+}
+
+impl<'a> Data<'a> {
+    /// Data in wire format, without compressed names: what [`super::sign`] makes. None if it is longer than data can be.
+    #[must_use]
+    pub fn composed(rtype: Rtype, octets: &'a [u8]) -> Option<Self> {
+        let length = u16::try_from(octets.len()).ok()?;
+        Some(Self::Composed(Composed { rtype, octets, length }))
+    }
+
+    pub(super) fn give<T: TakeData>(&self, taker: T) -> T::Out {
+        match self {
+            Data::A(address) => taker.take(&A::new(*address)),
+            Data::Aaaa(address) => taker.take(&Aaaa::new(*address)),
+            Data::Ns(name) => taker.take(&Ns::new(name)),
+            Data::Soa(soa) => taker.take(&soa_data(soa)),
+            Data::Minimal => {
+                let text = |octets| CharStr::from_octets(octets).unwrap_or_else(|_| CharStr::empty());
+                taker.take(&Hinfo::<&[u8]>::new(text(b"RFC8482".as_slice()), text(b"".as_slice())))
+            }
+            Data::Composed(data) => taker.take(data),
+        }
+    }
 }
 
 impl From<IpAddr> for Data<'_> {
@@ -132,6 +196,17 @@ pub fn compose(query: &Query<'_>, reply: &Reply<'_>, bytes_max: usize, buffer: V
     finish(additional, query, reply)
 }
 
+/// Writes a reply without records that says that it is not all, so that the client asks again over TCP.
+#[must_use]
+pub fn compose_truncated(query: &Query<'_>, buffer: Vec<u8>) -> Vec<u8> {
+    let reply = Reply { authoritative: true, ..Reply::error(Rcode::NOERROR, None) };
+    let Some(builder) = start(buffer, UDP_BYTES_MAX) else { return Vec::new() };
+    let mut answer = builder.start_error(query.message, reply.rcode);
+    answer.header_mut().set_aa(true);
+    answer.header_mut().set_tc(true);
+    finish(answer.additional(), query, &reply)
+}
+
 /// Writes the error that is owed to the sender of `bytes` into `buffer`; empty if none is.
 #[must_use]
 pub fn compose_fault(bytes: &[u8], fault: &Fault, buffer: Vec<u8>) -> Vec<u8> {
@@ -201,21 +276,20 @@ fn push_data<S: RecordSectionBuilder<Buffer>>(
     owner: &impl ToName,
     Record { ttl_s, data, .. }: &Record<'_>,
 ) -> Result<(), PushError> {
-    let ttl = Ttl::from_secs(*ttl_s);
-    match data {
-        Data::A(address) => section.push((owner, Class::IN, ttl, A::new(*address))),
-        Data::Aaaa(address) => section.push((owner, Class::IN, ttl, Aaaa::new(*address))),
-        Data::Ns(name) => section.push((owner, Class::IN, ttl, Ns::new(name))),
-        Data::Soa(soa) => section.push((owner, Class::IN, ttl, soa_data(soa))),
-        Data::Minimal => {
-            let text = |octets| CharStr::from_octets(octets).unwrap_or_else(|_| CharStr::empty());
-            section.push((
-                owner,
-                Class::IN,
-                ttl,
-                Hinfo::<&[u8]>::new(text(b"RFC8482".as_slice()), text(b"".as_slice())),
-            ))
-        }
+    data.give(Push { section, owner, ttl: Ttl::from_secs(*ttl_s) })
+}
+
+struct Push<'a, S, N> {
+    section: &'a mut S,
+    owner: &'a N,
+    ttl: Ttl,
+}
+
+impl<S: RecordSectionBuilder<Buffer>, N: ToName> TakeData for Push<'_, S, N> {
+    type Out = Result<(), PushError>;
+
+    fn take<D: ComposeRecordData>(self, data: &D) -> Self::Out {
+        self.section.push((self.owner, Class::IN, self.ttl, data))
     }
 }
 

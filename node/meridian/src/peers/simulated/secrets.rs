@@ -88,7 +88,7 @@ struct WorldTime;
 
 impl TimeSource for WorldTime {
     fn now(&self) -> SystemTime {
-        SystemTime::UNIX_EPOCH + Duration::from_millis(clock::unix_ms())
+        clock::system_time()
     }
 }
 
