@@ -50,6 +50,8 @@ PARTITIONS = $(or $(MERIDIAN_PARTITIONS),$(shell \
 chaos: tools-chaos build
 	$(say) 'testing whole nodes under faults, for some forty minutes; MERIDIAN_PARTITIONS=$(PARTITIONS)'
 	@MERIDIAN_PARTITIONS=$(PARTITIONS) MERIDIAN_BIN=$(abspath $(RELEASE)) cargo test --release -p tests $(or $(ARGS),chaos::) -- --ignored --nocapture --test-threads 1
+	$(if $(ARGS),,$(say) 'ten million mutated DNS messages')
+	$(if $(ARGS),,@cargo test --release -p meridian --lib dns::tests::fuzz -- --ignored --nocapture)
 
 model: tools-model
 	$(say) 'looking at every state of every configuration'

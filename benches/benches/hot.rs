@@ -91,6 +91,7 @@ fn permit() -> residency::Permit {
         routes: vec![],
         tls: None,
         dns_ttl_s: 60,
+        https_port: 443,
         purge_by_response: false,
         cache_status: region_config::StatusFor::All,
         failover_on: Vec::new(),

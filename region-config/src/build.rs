@@ -2,6 +2,7 @@
 //!
 //! Comes after the checks: a key that must be there is there. Should one be missing all the same, there is no config.
 
+mod dns;
 mod policy;
 mod token;
 
@@ -43,6 +44,7 @@ const ORIGIN_BREAKER_PERCENT: u32 = 50;
 const STREAM_REPLICAS: usize = 3;
 const STREAM_BYTES: u64 = 1 << 30;
 const DNS_TTL_S: u32 = 30;
+const HTTPS_PORT: u16 = 443;
 const ZONE_TTL_S: u32 = 3_600;
 const ZONE_NEGATIVE_TTL_S: u32 = 30;
 
@@ -132,7 +134,8 @@ fn node(root: &Root, name: NodeId, region: RegionId, folders: &Folders<'_>) -> O
         state_dir: folders.optional(state_dir.as_ref()).unwrap_or_else(|| folders.beside(section.place, "state")),
         http: listen(root.http.as_ref()),
         https: listen(root.https.as_ref()),
-        dns: listen(root.dns.as_ref()),
+        dns: root.dns.as_ref().map_or_else(Vec::new, |it| values(&it.value.listen)),
+        dns_terms: dns::terms(root.dns.as_ref(), folders),
         admin: listen(root.admin.as_ref()).first().copied(),
         purge: match root.purge.as_ref() {
             Some(section) => Some(purge_door(&section.value, folders)?),
@@ -269,6 +272,8 @@ fn zone(section: &ZoneSection, regions: &[Region], folders: &Folders<'_>) -> Opt
         ttl_s: seconds(&section.ttl, ZONE_TTL_S),
         negative_ttl_s: seconds(&section.negative_ttl, ZONE_NEGATIVE_TTL_S),
         dnssec_keys: section.dnssec_keys.iter().map(|path| folders.resolve(path)).collect(),
+        caa: section.caa.iter().map(|it| dns::caa(&it.value)).collect::<Option<_>>()?,
+        texts: section.txt.iter().map(|it| dns::texts(&it.value)).collect::<Option<_>>()?,
         name,
     })
 }
@@ -314,6 +319,7 @@ fn site(section: &At<SiteSection>, folders: &Folders<'_>) -> Option<Site> {
         routes,
         tls,
         dns_ttl,
+        https_port,
         cache_status,
         purge_by_response,
         ..
@@ -339,6 +345,7 @@ fn site(section: &At<SiteSection>, folders: &Folders<'_>) -> Option<Site> {
         routes: routes_in_order(routes.iter().map(|it| route(&it.value)).collect::<Option<_>>()?),
         tls,
         dns_ttl_s: seconds(dns_ttl, DNS_TTL_S),
+        https_port: https_port.as_ref().and_then(|it| u16::try_from(it.value.0).ok()).unwrap_or(HTTPS_PORT),
         cache_status: value(cache_status).unwrap_or_default(),
         purge_by_response: value(purge_by_response).unwrap_or_default(),
     })

@@ -7,6 +7,7 @@ use std::{
     sync::Arc,
 };
 
+use crate::dns::{Caa, DnsTerms, Texts};
 use crate::ids::{JurisdictionId, NodeId, RealmId, RegionId, SiteId, TenantId};
 pub use crate::policy::{
     CacheMode, Class, KeyRules, NegativeTtl, Normalise, Policy, QueryNames, QueryRules, VARIANTS_MAX,
@@ -78,6 +79,8 @@ pub struct NodeConfig {
     pub https: Vec<SocketAddr>,
     /// DNS listeners, UDP and TCP each.
     pub dns: Vec<SocketAddr>,
+    /// On which terms DNS is answered.
+    pub dns_terms: DnsTerms,
     /// Admin listener.
     pub admin: Option<SocketAddr>,
     /// Where applications order purges; none means on the admin listener only.
@@ -232,6 +235,10 @@ pub struct Zone {
     pub negative_ttl_s: u32,
     /// Keys that it is signed with, PEM; the first one signs, all are published. None means unsigned.
     pub dnssec_keys: Vec<PathBuf>,
+    /// Who may issue certificates for the names in it; everybody if empty.
+    pub caa: Vec<Caa>,
+    /// Texts, each under another name.
+    pub texts: Vec<Texts>,
 }
 
 /// A name server of a zone.
@@ -314,6 +321,8 @@ pub struct Site {
     pub tls: Option<CertificateFiles>,
     /// TTL of its DNS answers, in seconds: 5 to 300.
     pub dns_ttl_s: u32,
+    /// Port at which clients reach its HTTPS.
+    pub https_port: u16,
     /// Whom `Cache-Status` is for.
     pub cache_status: StatusFor,
     /// Whether its origin may order purges in its answers to writes.

@@ -12,7 +12,7 @@ use crate::config::{
     QueryRules, Region, Route, Site, Token, Zone,
 };
 
-const FORM: &str = "meridian fleet 5";
+const FORM: &str = "meridian fleet 6";
 
 /// The sum.
 pub(crate) fn of(config: &Config) -> [u8; 32] {
@@ -109,6 +109,16 @@ fn zone(sum: &mut Sum, it: &Zone) {
     sum.number(it.negative_ttl_s.into());
     // where the files are is each node's business
     sum.list(&it.dnssec_keys, |_, _| {});
+    sum.list(&it.caa, |sum, caa| {
+        sum.number(caa.critical.into());
+        sum.text(&caa.tag);
+        sum.text(&caa.value);
+    });
+    sum.list(&it.texts, |sum, texts| {
+        sum.text(&texts.name);
+        sum.list(&texts.values, |sum, text| sum.text(text));
+        sum.number(texts.ttl_s.into());
+    });
 }
 
 fn site(sum: &mut Sum, it: &Site) {
@@ -121,6 +131,7 @@ fn site(sum: &mut Sum, it: &Site) {
     sum.list(&it.routes, route);
     sum.optional(it.tls.as_ref(), |_, _| {});
     sum.number(it.dns_ttl_s.into());
+    sum.number(it.https_port.into());
     sum.text(it.cache_status.as_str());
     sum.number(it.purge_by_response.into());
 }

@@ -10,6 +10,7 @@ mod build;
 mod check;
 pub mod config;
 mod country;
+mod dns;
 mod fault;
 mod files;
 mod fingerprint;
@@ -24,6 +25,7 @@ mod written;
 
 pub use config::*;
 pub use country::{Continent, in_european_union};
+pub use dns::{ANSWERS_PER_SECOND, Caa, DnsTerms, TEXT_BYTES_MAX, TEXTS_MAX, Texts};
 pub use fault::{Fault, Faults, Severity, Style, draw};
 pub use files::{Checked, check, examine, load};
 pub use ids::*;

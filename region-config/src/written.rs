@@ -1,5 +1,7 @@
 //! What an operator may write, table by table: the one description that reader and schema are made from.
 
+mod dns;
+
 use std::net::{IpAddr, SocketAddr};
 
 use crate::{
@@ -11,6 +13,8 @@ use crate::{
     shape::section,
     stream::StreamServer,
 };
+
+pub(crate) use dns::{CaaSection, DnsSection, TextsSection};
 
 const S: u64 = 1_000;
 const HOUR: u64 = 3_600 * S;
@@ -32,8 +36,8 @@ section! {
         may http: Listener,
         /// Where HTTPS is served.
         may https: Listener,
-        /// Where DNS is answered, over UDP and TCP.
-        may dns: Listener,
+        /// Where DNS is answered, over UDP and TCP, and on which terms.
+        may dns: DnsSection,
         /// Where the admin API and the web interface are served.
         may admin: Listener,
         /// Where applications order purges, with tokens of their own and nothing else of the admin interface.
@@ -208,6 +212,10 @@ section! {
         may negative_ttl: Time<{ S }, { HOUR }>,
         /// Keys that the zone is signed with, PEM, made by `meridian zone key`; the same on every node. The first one signs, all are published. Unsigned if left out.
         many dnssec_keys: FilePath,
+        /// Who may issue certificates for the names in it; everybody if left out.
+        many caa: CaaSection,
+        /// Texts under names in it, such as those that show a CA or a service whose zone it is.
+        many txt: TextsSection,
     }
 }
 
@@ -244,6 +252,8 @@ section! {
         may tls: TlsSection,
         /// Lifetime of its DNS answers; 30s if left out.
         may dns_ttl: Time<{ 5 * S }, { 300 * S }>,
+        /// Port at which clients reach its HTTPS, where something in front of the nodes maps it or they listen elsewhere: DNS says it (HTTPS records); 443 if left out.
+        may https_port: Whole<1, 65_535>,
         /// Who is told by `Cache-Status` what the cache did: everybody (`always`), or clients that show a debug token (`debug`); `always` if left out.
         may cache_status: StatusFor,
         /// Whether the origin may order purges in its answers to writes, by `Meridian-Purge-Tags`, `Meridian-Purge-Urls` and `Meridian-Purge-Site`; no if left out.

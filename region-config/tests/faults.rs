@@ -419,6 +419,38 @@ fn the_fleet_must_hang_together() {
 }
 
 #[test]
+fn records_of_a_zone_lie_in_it_and_fit_into_a_message() {
+    let beside = &[("n.toml", NODE), ("s.toml", SITE)];
+    let zone = |more: &str| format!("[[zones]]\nname = \"x.test\"\n{more}");
+    let txt = |name: &str, values: &str| zone(&format!("[[zones.txt]]\nname = \"{name}\"\nvalues = {values}\n"));
+    let told = [
+        (txt("y.test", "\"a\""), "`y.test` lies outside the zone; expected `x.test` or a name below it"),
+        (txt("xx.test", "\"a\""), "`xx.test` lies outside the zone; expected `x.test` or a name below it"),
+        (txt("a.x.test", "[\"a\", \"a\"]"), "text `a` stands already at f.toml:5; expected each one once"),
+        (txt("a.x.test", &format!("{:?}", (0..33).map(|n| n.to_string()).collect::<Vec<_>>())), "expected at most 32"),
+        (txt("a.x.test", "\"\""), "expected 1 to 1024 printable ASCII characters"),
+        (txt("a.x.test", "\"\\n\""), "expected 1 to 1024 printable ASCII characters"),
+        (zone("[[zones.caa]]\ntag = \"is sue\"\nvalue = \";\"\n"), "expected 1 to 15 letters and digits"),
+        (zone("[[zones.caa]]\ntag = \"issue\"\n"), "no `caa[0].value`"),
+        (
+            format!("{}{}", txt("a.x.test", "\"a\""), "[[zones.txt]]\nname = \"A.x.test\"\nvalues = \"b\"\n"),
+            "stands already at",
+        ),
+        ("[dns]\nlisten = \"127.0.0.1:5300\"\nanswers_per_second = -1\n".to_owned(), "expected a whole number"),
+        ("[dns]\nlisten = \"127.0.0.1:5300\"\nnsid = \"\"\n".to_owned(), "`dns.nsid` is `\"\"`"),
+    ];
+    for (text, part) in told {
+        let said = said(beside, &text);
+        assert!(said.len() == 1 && said[0].contains(part), "{said:?}\n{text}");
+    }
+    let dns = "[dns]\nlisten = \"127.0.0.1:5300\"\nanswers_per_second = 0\nnsid = \"fra\"\ncookie_secret = \"c\"\n";
+    let config = good_config(&[("n.toml", NODE), ("s.toml", SITE), ("f.toml", &format!("{dns}{}", zone("")))]);
+    let terms = config.node.dns_terms;
+    assert_eq!((terms.answers_per_second, terms.nsid.as_deref()), (None, Some("fra")));
+    assert!(terms.cookie_secret.unwrap().ends_with("c"));
+}
+
+#[test]
 fn more_regions_than_a_mask_has_bits_are_refused() {
     let mut text = "[[jurisdictions]]\nname = \"eu\"\npreset = \"EU\"\n".to_owned();
     for n in 1..=65 {

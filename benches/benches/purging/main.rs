@@ -551,6 +551,7 @@ fn site(id: &SiteId) -> Site {
         routes: vec![],
         tls: None,
         dns_ttl_s: 60,
+        https_port: 443,
         cache_status: region_config::StatusFor::All,
         failover_on: Vec::new(),
         purge_by_response: false,

@@ -16,7 +16,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
     admin, clock, console,
-    dns::{self, DnsFault, ViewFault},
+    dns::{self, DnsFault, TermsFault, ViewFault},
     edge::{Edge, EdgeFault, keyed, listener::Doors, sites::Sites, tls::EdgeTls},
     fill::{coded::Codings, flight::Flights, owner::Owner, slices::Slices},
     geo::{self, GeoFault},
@@ -82,6 +82,9 @@ pub enum RunError {
     /// DNS.
     #[error(transparent)]
     Dns(#[from] DnsFault),
+    /// The terms that DNS is answered on.
+    #[error(transparent)]
+    Terms(#[from] TermsFault),
     /// The admin interface.
     #[error(transparent)]
     Admin(#[from] admin::ServeFault),
@@ -171,10 +174,15 @@ struct Running {
     shared: Arc<Shared>,
     edge: Edge,
     tls: Arc<EdgeTls>,
-    /// What DNS answers from, where the node answers it.
-    dns: Option<Arc<ArcSwap<dns::View>>>,
+    dns: Option<Dns>,
     geo: Arc<geo::Watch>,
     tasks: Tasks,
+}
+
+/// DNS, where the node answers it.
+struct Dns {
+    server: dns::Server,
+    view: Arc<ArcSwap<dns::View>>,
 }
 
 impl Running {
@@ -261,7 +269,7 @@ impl Running {
             let token = admin::Token::load_or_create(&state)?;
             let desk = admin::purges::Desk::open(&state, shared.here.node.as_str(), &shared.ledgers, &tasks)?;
             let steered = match &dns {
-                Some(view) => console::steered(&shared, view),
+                Some(dns) => console::steered(&shared, &dns.view),
                 None => console::not_steered(),
             };
             let context = console::context(&shared, &geo, token, parts, steered, desk);
@@ -378,7 +386,7 @@ impl Running {
             return;
         }
         match (&self.dns, self.view_of(config, Some(Arc::clone(&base))).await) {
-            (Some(dns), Some(view)) => dns.store(view),
+            (Some(dns), Some(view)) => dns.view.store(view),
             (None, _) => {}
             (Some(_), None) => return,
         }
@@ -419,8 +427,13 @@ impl Running {
             mesh.replace(&config);
         }
         shared.health.replace(&config);
-        if let (Some(dns), Some(view)) = (&self.dns, view) {
-            dns.store(view);
+        if let Some(dns) = &self.dns {
+            if let Some(view) = view {
+                dns.view.store(view);
+            }
+            if let Err(fault) = dns.server.replace(&config.node.dns_terms) {
+                tracing::error!(%fault, "the terms of DNS stay as they were");
+            }
         }
         shared.ledgers.replace(&config);
         shared.objects.share(&shares(&config));
@@ -573,11 +586,12 @@ async fn geo_base(config: &Config) -> Result<Option<Arc<geo::Base>>, RunError> {
 }
 
 /// Opens DNS, where the config asks for it.
-fn dns_front(shared: &Shared, tasks: &Tasks) -> Result<Option<Arc<ArcSwap<dns::View>>>, RunError> {
+fn dns_front(shared: &Shared, tasks: &Tasks) -> Result<Option<Dns>, RunError> {
     let config = shared.config.load_full();
     let Some(base) = shared.geo.load_full().filter(|_| !config.node.dns.is_empty()) else { return Ok(None) };
     let view = Arc::new(ArcSwap::from_pointee(dns::View::compile(&config, &base)?));
-    let server = dns::Server::bind(&config.node.dns, Arc::clone(&view), shared.health.shared(), tasks)?;
+    let terms = dns::Terms::load(&config.node.dns_terms)?;
+    let server = dns::Server::bind(&config.node.dns, Arc::clone(&view), shared.health.shared(), terms, tasks)?;
     shared.observe.register(collectors::dns(server.counters()));
-    Ok(Some(view))
+    Ok(Some(Dns { server, view }))
 }

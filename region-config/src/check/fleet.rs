@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, net::SocketAddr};
 use super::{Known, unique, unknown};
 use crate::{
     config::{REGIONS_MAX, WITNESSES_MAX},
+    dns::TEXTS_MAX,
     fault::Gatherer,
     host::HostName,
     ids::{NodeId, RealmId},
@@ -89,11 +90,30 @@ fn zones(root: &Root, gatherer: &mut Gatherer) {
     unique(root.zones.iter().filter_map(|it| it.value.name.as_ref()), "zone", "", gatherer);
     for section in &root.zones {
         name_servers(&section.value, gatherer);
+        texts(&section.value, gatherer);
         let keys = &section.value.dnssec_keys;
         if let (Some(surplus), Some(name)) = (keys.get(DNSSEC_KEYS_MAX), &section.value.name) {
             let found = format!("{} keys in `dnssec_keys`", keys.len());
             let expected = format!("at most {DNSSEC_KEYS_MAX}: one that signs, and one that takes over or goes");
             gatherer.error(surplus.place, &format!("zone `{}`", name.value), found, expected);
+        }
+    }
+}
+
+/// Texts lie in their zone, all of a name together, and no more than fit into a message.
+fn texts(zone: &ZoneSection, gatherer: &mut Gatherer) {
+    let Some(apex) = &zone.name else { return };
+    let about = format!("zone `{}`", apex.value);
+    unique(zone.txt.iter().filter_map(|it| it.value.name.as_ref()), "TXT records of", &about, gatherer);
+    for texts in &zone.txt {
+        if let Some(name) = texts.value.name.as_ref().filter(|it| !HostName::within(&it.value.0, &apex.value.0)) {
+            let found = format!("`{}` lies outside the zone", name.value);
+            gatherer.error(name.place, &about, found, format!("`{}` or a name below it", apex.value));
+        }
+        unique(&texts.value.values, "text", &about, gatherer);
+        if texts.value.values.len() > TEXTS_MAX {
+            let found = format!("{} texts under one name", texts.value.values.len());
+            gatherer.error(texts.place, &about, found, format!("at most {TEXTS_MAX}"));
         }
     }
 }

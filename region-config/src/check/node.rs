@@ -62,8 +62,7 @@ struct Listening {
 }
 
 fn listeners(root: &Root, gatherer: &mut Gatherer) {
-    let serving = [&root.http, &root.https, &root.dns];
-    if serving.iter().all(|it| it.is_none()) {
+    if root.http.is_none() && root.https.is_none() && root.dns.is_none() {
         let expected = "`listen` in [http], [https] or [dns], such as `listen = \"0.0.0.0:80\"`";
         gatherer.error(root.place, "", "nothing is listened on", expected);
     }
@@ -88,16 +87,18 @@ fn listeners(root: &Root, gatherer: &mut Gatherer) {
 
 fn listening(root: &Root) -> Vec<Listening> {
     use Transport::{Tcp, Udp};
-    let sections: [(&'static str, Transport, &Option<At<Listener>>); 5] = [
-        ("http", Tcp, &root.http),
-        ("https", Tcp, &root.https),
-        ("admin", Tcp, &root.admin),
-        ("dns", Tcp, &root.dns),
-        ("dns", Udp, &root.dns),
+    let of = |section: &Option<At<Listener>>| section.as_ref().map_or_else(Vec::new, |it| it.value.listen.clone());
+    let dns = root.dns.as_ref().map_or_else(Vec::new, |it| it.value.listen.clone());
+    let sections = [
+        ("http", Tcp, of(&root.http)),
+        ("https", Tcp, of(&root.https)),
+        ("admin", Tcp, of(&root.admin)),
+        ("dns", Tcp, dns.clone()),
+        ("dns", Udp, dns),
     ];
     let mut all: Vec<Listening> = Vec::new();
-    for (name, transport, section) in sections {
-        for address in section.iter().flat_map(|it| &it.value.listen) {
+    for (name, transport, listen) in sections {
+        for address in listen {
             // said once is enough for DNS, which listens on both
             let again = transport == Udp && all.iter().filter(|it| it.place == address.place).count() > 1;
             if !again {

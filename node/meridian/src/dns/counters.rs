@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 macro_rules! events {
     ($($(#[$doc:meta])* $event:ident = $word:literal),+ $(,)?) => {
-        /// What can become of a message. Exactly one of these is counted for each, and `Tcp`, `Subnet` and `Truncated`
-        /// beside it.
+        /// What can become of a message. Exactly one of these is counted for each, and `Tcp`, `Subnet`, `Proven` and
+        /// `Truncated` beside it.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum Event { $($(#[$doc])* $event),+ }
 
@@ -43,6 +43,12 @@ events! {
     NoRegion = "no-region",
     /// The last check of steering held an answer back: a fault of this program.
     Invariant = "invariant-violated",
+    /// A cookie without a question (RFC 7873 section 5.4), answered with one.
+    CookieAlone = "cookie-alone",
+    /// Its sender's block is over its rate: told to come over TCP, or to show the cookie it is given.
+    Limited = "rate-limited",
+    /// Its sender's block is over its rate: not answered at all.
+    Withheld = "rate-dropped",
     /// Not a proper query, another opcode, another EDNS version.
     Malformed = "malformed",
     /// Too short for an answer, an answer itself, or from port 0.
@@ -53,7 +59,9 @@ events! {
     Tcp = "tcp",
     /// Beside the outcome: it had a client subnet that was used.
     Subnet = "client-subnet",
-    /// Beside the outcome: the answer did not fit, and said so.
+    /// Beside the outcome: it showed a cookie which proves where it came from.
+    Proven = "cookie",
+    /// Beside the outcome: the answer did not fit, or its sender is to come over TCP, and it said so.
     Truncated = "truncated",
 }
 

@@ -9,13 +9,13 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 use region_config::{Config, Site};
 use rules::{residency, steering::ADDRESSES_MAX};
 use wire::dns::{
-    Data, DnsName, Name, Rtype,
+    Data, DnsName, Name, Rtype, Serial, Soa,
     sign::{Set, nsec_between},
     zone_line,
 };
 
 use super::{
-    view::ViewFault,
+    view::{ViewFault, composed, https},
     zones::{Authority, Held, Zones},
 };
 
@@ -76,10 +76,15 @@ pub fn export(config: &Config, zone: &str, now_unix_s: u64) -> Result<Exported, 
         let known = config.zones.iter().map(|zone| zone.name.clone()).collect();
         return Err(ExportFault::Unknown { name: zone.chars().take(80).collect(), known });
     };
-    let mut records = own(authority);
+    let mut records = own(authority, now_unix_s);
     for (owner, held, of) in zones.names().chain(zones.patterns()) {
         if std::ptr::eq(of, authority) {
             hold(&mut records, &owner, held, config, authority);
+        }
+    }
+    for (owner, said, of) in zones.all_texts() {
+        if std::ptr::eq(of, authority) {
+            add(&mut records, &owner, Rtype::TXT, said.ttl_s, &composed(Rtype::TXT, &said.data));
         }
     }
     for below in zones
@@ -93,12 +98,16 @@ pub fn export(config: &Config, zone: &str, now_unix_s: u64) -> Result<Exported, 
 }
 
 /// What stands at the apex.
-fn own(authority: &Authority) -> Records {
+fn own(authority: &Authority, now_unix_s: u64) -> Records {
     let mut records = Records::new();
     let mut put = |rtype, data: &[Data<'_>]| add(&mut records, &authority.apex, rtype, authority.ttl_s, data);
-    put(Rtype::SOA, &[Data::Soa(&authority.soa)]);
+    // other servers take a zone for new if its serial has grown; ours here is a hash
+    #[allow(clippy::cast_possible_truncation, reason = "serials wrap around (RFC 1982)")]
+    let soa = Soa { serial: Serial(now_unix_s as u32), ..authority.soa.clone() };
+    put(Rtype::SOA, &[Data::Soa(&soa)]);
     let servers: Vec<_> = authority.name_servers.iter().map(|(name, _)| Data::Ns(name)).collect();
     put(Rtype::NS, &servers);
+    put(Rtype::CAA, &composed(Rtype::CAA, &authority.caa));
     if let Some(signer) = &authority.signer {
         for rtype in [Rtype::DNSKEY, Rtype::CDNSKEY, Rtype::CDS] {
             put(rtype, &signer.about_keys(rtype));
@@ -113,7 +122,13 @@ fn hold(records: &mut Records, owner: &DnsName, held: &Held, config: &Config, au
         Held::Host(addresses) => put_addresses(records, owner, authority.ttl_s, addresses),
         Held::Site(site) => {
             let Some(site) = config.sites.get(*site) else { return };
-            put_addresses(records, owner, site.dns_ttl_s, &of_site(config, site));
+            let addresses = of_site(config, site);
+            put_addresses(records, owner, site.dns_ttl_s, &addresses);
+            let v4 = addresses.iter().filter_map(|it| if let IpAddr::V4(v4) = it { Some(*v4) } else { None });
+            let v6 = addresses.iter().filter_map(|it| if let IpAddr::V6(v6) = it { Some(*v6) } else { None });
+            let hints = https(site).filter(|_| !addresses.is_empty()).map(|https| https.with_hints(v4, v6));
+            let data: Vec<_> = hints.iter().filter_map(|it| Data::composed(Rtype::HTTPS, it.as_slice())).collect();
+            add(records, owner, Rtype::HTTPS, site.dns_ttl_s, &data);
         }
         Held::Empty => {}
     }

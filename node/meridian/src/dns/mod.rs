@@ -2,32 +2,33 @@
 //!
 //! UDP has an operating-system thread per socket and reads and writes in batches: an answer costs less than a wake-up of
 //! a task does. TCP is rare and slow clients are its danger, so it runs as tasks with limits. Both share one immutable
-//! [`View`], replaced whole when config or database change, and the fleet's health.
+//! [`View`], replaced whole when config or database change, the [`Terms`] that answers are given on, and the fleet's health.
 //!
 //! Nothing here writes down who asked: counters only.
 
 mod batch;
 mod counters;
+mod desk;
 mod export;
+mod led;
+mod rates;
 pub mod signed;
 mod tcp;
+mod terms;
 mod udp;
 mod view;
 mod zones;
 
-use std::{
-    io,
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-};
+use std::{io, net::SocketAddr, sync::Arc};
 
 use arc_swap::ArcSwap;
-use region_config::Config;
-use rules::{health::Fleet, steering::Standing};
-use wire::dns::{TCP_BYTES_MAX, compose_fault, parse};
+use region_config::{Config, DnsTerms};
+use rules::health::Fleet;
 
 pub use counters::{Counters, Event};
+pub use desk::Desk;
 pub use export::{ExportFault, Exported, export};
+pub use terms::{Terms, TermsFault};
 pub use view::{View, ViewFault};
 
 use crate::{
@@ -91,11 +92,11 @@ pub fn load_in_background(
 #[derive(Debug)]
 pub struct Server {
     addresses: Vec<SocketAddr>,
-    counters: Arc<Counters>,
+    front: Arc<Front>,
 }
 
 impl Server {
-    /// Listens on each address, over UDP and TCP, and answers from `view` and `fleet` as they are at the time. Must be
+    /// Listens on each address, over UDP and TCP, and answers from `view` and `fleet` as they are at the time, on `terms`. Must be
     /// called on a tokio runtime, which then serves TCP. Port 0 means any free one.
     ///
     /// # Errors
@@ -104,9 +105,11 @@ impl Server {
         listen: &[SocketAddr],
         view: Arc<ArcSwap<View>>,
         fleet: Arc<ArcSwap<Fleet>>,
+        terms: Terms,
         tasks: &Tasks,
     ) -> Result<Self, DnsFault> {
-        let front = Arc::new(Front { view, fleet, counters: Arc::default() });
+        let terms = ArcSwap::from_pointee(terms);
+        let front = Arc::new(Front { view, fleet, terms, counters: Arc::default() });
         // all sockets before any thread, so that a fault leaves nothing running
         let mut sockets = Vec::new();
         for wanted in listen {
@@ -122,7 +125,7 @@ impl Server {
             tracing::info!(%address, "answering DNS");
             addresses.push(address);
         }
-        Ok(Self { addresses, counters: Arc::clone(&front.counters) })
+        Ok(Self { addresses, front })
     }
 
     /// Where it listens.
@@ -134,7 +137,17 @@ impl Server {
     /// What became of all messages so far.
     #[must_use]
     pub fn counters(&self) -> Arc<Counters> {
-        Arc::clone(&self.counters)
+        Arc::clone(&self.front.counters)
+    }
+
+    /// Takes the terms of another config.
+    ///
+    /// # Errors
+    /// [`TermsFault`]; the terms stay as they were then.
+    pub fn replace(&self, config: &DnsTerms) -> Result<(), TermsFault> {
+        let terms = self.front.terms.load().renewed(config)?;
+        self.front.terms.store(Arc::new(terms));
+        Ok(())
     }
 }
 
@@ -143,52 +156,8 @@ impl Server {
 struct Front {
     view: Arc<ArcSwap<View>>,
     fleet: Arc<ArcSwap<Fleet>>,
+    terms: ArcSwap<Terms>,
     counters: Arc<Counters>,
-}
-
-/// How a message came.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Transport {
-    Udp,
-    Tcp,
-}
-
-/// View and health, as they were when a batch of messages came.
-struct Moment<'a> {
-    view: &'a View,
-    standing: &'a Standing,
-    counters: &'a Counters,
-}
-
-impl Moment<'_> {
-    /// Writes the answer to a message from `peer` into `buffer` and gives it back; empty if there is to be none.
-    fn respond(&self, bytes: &[u8], peer: IpAddr, transport: Transport, buffer: Vec<u8>) -> Vec<u8> {
-        let query = match parse(bytes) {
-            Ok(query) => query,
-            Err(fault) => {
-                let answer = compose_fault(bytes, &fault, buffer);
-                self.counters.note(if answer.is_empty() { Event::Dropped } else { Event::Malformed });
-                return answer;
-            }
-        };
-        let subnet = query.subnet();
-        let asked = view::Asked {
-            query: &query,
-            client: subnet.map_or(peer, |subnet| subnet.address),
-            standing: self.standing,
-            bytes_max: if transport == Transport::Udp { query.udp_bytes() } else { TCP_BYTES_MAX },
-        };
-        let (answer, event) = self.view.answer(&asked, buffer);
-        self.counters.note(event);
-        if subnet.is_some() {
-            self.counters.note(Event::Subnet);
-        }
-        // TC is the seventh bit of the third octet (RFC 1035 section 4.1.1)
-        if answer.get(2).is_some_and(|flags| flags & 0x02 != 0) {
-            self.counters.note(Event::Truncated);
-        }
-        answer
-    }
 }
 
 #[cfg(test)]

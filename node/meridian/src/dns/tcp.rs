@@ -9,7 +9,6 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use rules::steering::Standing;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -18,7 +17,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Front, Moment, Transport, counters::Event};
+use super::{Front, counters::Event, desk::Desk};
 use crate::tasks::Tasks;
 
 /// Connections at a time, in all and from one address.
@@ -68,22 +67,24 @@ pub(super) async fn accept(listener: TcpListener, front: Arc<Front>, tasks: Task
         let (front, room) = (Arc::clone(&front), Arc::clone(&room));
         tasks.spawn_until_stopped("dns tcp connection", async move {
             // how a connection ends is its client's business
-            let _ = serve(stream, peer.ip(), &front, &room).await;
+            let _ = serve(stream, peer.ip(), front, &room).await;
             drop((permit, seat));
         });
     }
 }
 
-async fn serve(mut stream: TcpStream, peer: IpAddr, front: &Front, room: &Semaphore) -> io::Result<()> {
+async fn serve(mut stream: TcpStream, peer: IpAddr, front: Arc<Front>, room: &Semaphore) -> io::Result<()> {
     stream.set_nodelay(true)?;
+    let counters = Arc::clone(&front.counters);
+    let mut desk = Desk::tcp(front);
     let mut query = Vec::new();
     let mut buffer = Vec::new();
     for _ in 0..QUERIES_MAX {
         let crowded = room.available_permits() < CONNECTIONS_MAX / 2;
         let first = timeout(if crowded { IDLE_CROWDED } else { IDLE }, stream.read_u8()).await??;
         timeout(MESSAGE, read_rest(&mut stream, first, &mut query)).await??;
-        front.counters.note(Event::Tcp);
-        let answer = respond(front, &query, peer, std::mem::take(&mut buffer));
+        counters.note(Event::Tcp);
+        let answer = desk.answer(&query, peer, std::mem::take(&mut buffer));
         let Ok(length) = u16::try_from(answer.len()) else { return Ok(()) };
         if length == 0 {
             return Ok(());
@@ -100,13 +101,6 @@ async fn read_rest(stream: &mut TcpStream, first: u8, query: &mut Vec<u8>) -> io
     let length = u16::from_be_bytes([first, stream.read_u8().await?]);
     query.resize(usize::from(length), 0);
     stream.read_exact(query).await.map(drop)
-}
-
-fn respond(front: &Front, query: &[u8], peer: IpAddr, buffer: Vec<u8>) -> Vec<u8> {
-    let view = front.view.load();
-    let standing = Standing::of(&front.fleet.load());
-    let moment = Moment { view: &view, standing: &standing, counters: &front.counters };
-    moment.respond(query, peer, Transport::Tcp, buffer)
 }
 
 /// How many connections each address has.

@@ -26,6 +26,11 @@ use rules::{
 
 use super::*;
 
+mod flood;
+mod fuzz;
+mod protocol;
+mod records;
+
 const REGIONS: &str = r#"
 [[jurisdictions]]
 name = "eu"
@@ -104,7 +109,17 @@ key = "node.key"
 "#;
 
 fn config() -> Config {
-    let files = [("meridian.toml", NODE), ("fleet/regions.toml", REGIONS), ("fleet/sites/a.toml", SITES)];
+    config_with("")
+}
+
+/// With another file beside the rest.
+fn config_with(more: &str) -> Config {
+    let files = [
+        ("meridian.toml", NODE),
+        ("fleet/regions.toml", REGIONS),
+        ("fleet/sites/a.toml", SITES),
+        ("fleet/z.toml", more),
+    ];
     region_config::check(&files).unwrap().config
 }
 
@@ -123,6 +138,10 @@ fn fleet(states: [RegionState; 2]) -> Fleet {
     Fleet { epoch: 1, minority: false, regions: states.iter().zip(names).map(view).collect() }
 }
 
+fn terms() -> Terms {
+    Terms::load(&DnsTerms { nsid: Some("fra-1".to_owned()), ..DnsTerms::default() }).unwrap()
+}
+
 /// A server on loopback, and the runtime that its TCP side runs on.
 struct Running {
     server: Server,
@@ -134,6 +153,10 @@ struct Running {
 
 impl Running {
     fn start() -> Self {
+        Self::start_with(terms())
+    }
+
+    fn start_with(terms: Terms) -> Self {
         let view = View::compile(&config(), &geo::Base::embedded().unwrap()).unwrap();
         let view = Arc::new(ArcSwap::from_pointee(view));
         let fleet = Arc::new(ArcSwap::from_pointee(fleet([RegionState::Up; 2])));
@@ -141,7 +164,7 @@ impl Running {
         let tasks = Tasks::new();
         let entered = runtime.enter();
         let listen = ["127.0.0.1:0".parse().unwrap()];
-        let server = Server::bind(&listen, Arc::clone(&view), Arc::clone(&fleet), &tasks).unwrap();
+        let server = Server::bind(&listen, Arc::clone(&view), Arc::clone(&fleet), terms, &tasks).unwrap();
         drop(entered);
         Self { server, view, fleet, tasks, runtime }
     }
@@ -449,8 +472,8 @@ fn a_used_port_is_an_error_that_names_it() {
     let running = Running::start();
     let entered = running.runtime.enter();
     let listen = [running.address()];
-    let fault =
-        Server::bind(&listen, Arc::clone(&running.view), Arc::clone(&running.fleet), &running.tasks).unwrap_err();
+    let fault = Server::bind(&listen, Arc::clone(&running.view), Arc::clone(&running.fleet), terms(), &running.tasks)
+        .unwrap_err();
     drop(entered);
     assert!(
         fault.to_string().starts_with(&format!("cannot listen for DNS on {} (UDP): ", running.address())),
@@ -477,7 +500,8 @@ fn a_listener_on_all_addresses_answers_from_the_one_that_was_asked() {
     let running = Running::start();
     let entered = running.runtime.enter();
     let listen = ["0.0.0.0:0".parse().unwrap(), "[::]:0".parse().unwrap()];
-    let server = Server::bind(&listen, Arc::clone(&running.view), Arc::clone(&running.fleet), &running.tasks).unwrap();
+    let server =
+        Server::bind(&listen, Arc::clone(&running.view), Arc::clone(&running.fleet), terms(), &running.tasks).unwrap();
     drop(entered);
     for (address, from) in server.addresses().iter().zip(["127.0.0.9", "::1"]) {
         let to = SocketAddr::new(from.parse().unwrap(), address.port());

@@ -11,11 +11,14 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::ArcSwap;
-use rules::{health::Fleet, steering::Standing};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::{Front, Moment, Transport, batch::Batch, counters::Event};
+use super::{
+    Front,
+    batch::Batch,
+    counters::Event,
+    desk::{Desk, Moment},
+};
 use crate::tasks::Tasks;
 
 /// How long a thread waits for a message before it looks whether it is to stop.
@@ -47,7 +50,7 @@ pub(super) fn start(socket: UdpSocket, address: SocketAddr, front: Arc<Front>, t
     let (ended, end) = tokio::sync::oneshot::channel::<()>();
     let told = Arc::clone(&stop);
     let run = move || {
-        serve(&socket, &front, &told);
+        serve(&socket, front, &told);
         drop(ended);
     };
     std::thread::Builder::new().name(format!("dns {}", address.port())).spawn(run)?;
@@ -61,12 +64,12 @@ pub(super) fn start(socket: UdpSocket, address: SocketAddr, front: Arc<Front>, t
     Ok(())
 }
 
-fn serve(socket: &UdpSocket, front: &Front, stop: &AtomicBool) {
+fn serve(socket: &UdpSocket, front: Arc<Front>, stop: &AtomicBool) {
     let mut batch = Batch::new();
-    let mut health = Health::new(&front.fleet);
+    let mut desk = Desk::udp(front);
     while !stop.load(Relaxed) {
         match batch.receive(socket) {
-            Ok(()) => answer(&mut batch, front, &mut health),
+            Ok(()) => desk.serve(|moment| answer(&mut batch, moment)),
             Err(cause) if matches!(cause.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => continue,
             Err(cause) => {
                 tracing::warn!(%cause, "cannot receive DNS messages");
@@ -78,44 +81,19 @@ fn serve(socket: &UdpSocket, front: &Front, stop: &AtomicBool) {
     }
 }
 
-/// Answers all messages of a batch from one view and one health.
-fn answer(batch: &mut Batch, front: &Front, health: &mut Health) {
-    let view = front.view.load();
-    let standing = health.standing(&front.fleet);
-    let moment = Moment { view: &view, standing, counters: &front.counters };
+/// Answers all messages of a batch from one view, one health and one time.
+fn answer(batch: &mut Batch, moment: &mut Moment<'_>) {
     for message in batch.messages() {
         if message.peer.port() == 0 {
-            front.counters.note(Event::Dropped);
+            moment.counters.note(Event::Dropped);
             continue;
         }
         let buffer = std::mem::take(message.reply);
-        let respond = || moment.respond(message.query, message.peer.ip(), Transport::Udp, buffer);
+        let respond = || moment.respond(message.query, message.peer.ip(), buffer);
         // no message may take the thread down, and with it the service of this address
         *message.reply = catch_unwind(AssertUnwindSafe(respond)).unwrap_or_else(|_| {
-            front.counters.note(Event::Panicked);
+            moment.counters.note(Event::Panicked);
             Vec::new()
         });
-    }
-}
-
-/// The masks of the fleet that was seen last, made anew only when the fleet is another one.
-struct Health {
-    fleet: Arc<Fleet>,
-    standing: Standing,
-}
-
-impl Health {
-    fn new(fleet: &ArcSwap<Fleet>) -> Self {
-        let fleet = fleet.load_full();
-        Self { standing: Standing::of(&fleet), fleet }
-    }
-
-    fn standing(&mut self, fleet: &ArcSwap<Fleet>) -> &Standing {
-        let now = fleet.load();
-        if !Arc::ptr_eq(&self.fleet, &now) {
-            self.standing = Standing::of(&now);
-            self.fleet = Arc::clone(&now);
-        }
-        &self.standing
     }
 }

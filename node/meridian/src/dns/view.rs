@@ -9,23 +9,22 @@ use region_config::{Config, Region, RegionMask, Site, SiteId};
 use rules::{
     health::Fleet,
     residency,
-    steering::{
-        Addresses, Decision, Explanation, Map, Outcome, Policy, Refusal, Standing, block_hash, decide, explain,
-    },
+    steering::{Addresses, Chosen, Explanation, Map, Policy, Standing, explain},
 };
-use wire::dns::{Class, Data, ExtendedErrorCode, Query, Rcode, Record, Reply, Rtype, compose, sign::Set};
+use wire::dns::{Class, Data, ExtendedErrorCode, Query, Rcode, Record, Reply, Rtype, Service, compose, sign::Set};
 
 use super::{
     counters::Event,
-    signed::{Denied, KeyFault},
+    led::{Lack, led, service},
+    signed::{Denied, KeyFault, Signer},
     zones::{Authority, Found, Held, Zones},
 };
-use crate::{clock, geo};
+use crate::{clock, edge::tls, geo};
 
 /// For how long the minimal answer to ANY may be kept, in seconds: it never changes.
 const ANY_TTL_S: u32 = 3600;
 
-/// Most sets that are signed before anybody asks: a second's work.
+/// Most sets of sites that are signed before anybody asks: a second's work.
 const PUBLISHED_MAX: usize = 16_384;
 
 /// Why a config cannot be answered from.
@@ -64,6 +63,8 @@ struct SiteView {
     /// kept by resolvers for everyone (RFC 7871 section 7.4).
     reachable_v4: RegionMask,
     reachable_v6: RegionMask,
+    /// How it is reached over HTTPS, if it is.
+    https: Option<Service>,
 }
 
 #[derive(Debug)]
@@ -98,7 +99,9 @@ impl View {
             let eligible = residency::eligible(config, site) & addressed;
             let map = base.map(|base| map_for(&mut maps, config, base, eligible));
             let policy = Policy { eligible, ttl_s: site.dns_ttl_s };
-            SiteView { policy, map, reachable_v4: v4, reachable_v6: if eligible & !v6 == 0 { v6 } else { 0 } }
+            let reachable_v6 = if eligible & !v6 == 0 { v6 } else { 0 };
+            let https = https(site);
+            SiteView { policy, map, reachable_v4: v4, reachable_v6, https }
         };
         let view = Self {
             sites: config.sites.iter().map(&mut site_view).collect(),
@@ -110,9 +113,9 @@ impl View {
         Ok(view)
     }
 
-    /// Signs what can be known before anybody asks: each zone's own records, and of each site in a signed zone the
-    /// addresses of each region, with all nodes in it, for quiet and for restless times. At most [`PUBLISHED_MAX`] sets;
-    /// the others are signed when they are asked for.
+    /// Signs what can be known before anybody asks: each zone's own records, and of each site in a signed zone what is
+    /// answered for each region, with all nodes in it, for quiet and for restless times. What is beyond
+    /// [`PUBLISHED_MAX`] is signed when it is asked for.
     fn publish(&self, now_unix_s: u64) {
         for authority in self.zones.authorities() {
             let Some(signer) = &authority.signer else { continue };
@@ -123,19 +126,27 @@ impl View {
             }
             let servers: Vec<_> = authority.name_servers.iter().map(|(name, _)| Data::Ns(name)).collect();
             publish(authority.ttl_s, &servers);
+            publish(authority.ttl_s, &composed(Rtype::CAA, &authority.caa));
             for rtype in [Rtype::DNSKEY, Rtype::CDNSKEY, Rtype::CDS] {
                 publish(authority.ttl_s, &signer.about_keys(rtype));
             }
         }
-        let of_sites = self.zones.names().filter_map(|(owner, held, authority)| match held {
-            Held::Site(site) => Some((owner, self.sites.get(*site)?, authority.signer.as_ref()?)),
-            _ => None,
-        });
-        let sets = of_sites.flat_map(|(owner, site, signer)| {
-            site_sets(site, &self.regions).map(move |(ttl_s, data)| (owner.clone(), ttl_s, data, signer))
-        });
-        for (owner, ttl_s, data, signer) in sets.take(PUBLISHED_MAX) {
-            signer.publish(&Set { owner: owner.as_slice(), ttl_s, data: &data }, now_unix_s);
+        for (owner, said, authority) in self.zones.all_texts() {
+            let Some(signer) = &authority.signer else { continue };
+            let data = composed(Rtype::TXT, &said.data);
+            signer.publish(&Set { owner: owner.as_slice(), ttl_s: said.ttl_s, data: &data }, now_unix_s);
+        }
+        let mut left = PUBLISHED_MAX;
+        for (owner, held, authority) in self.zones.names() {
+            let (Some(signer), Held::Site(site)) = (&authority.signer, held) else { continue };
+            let Some(site) = self.sites.get(*site) else { continue };
+            let legal = self.regions.iter().enumerate().filter(|(at, _)| site.policy.eligible >> at & 1 == 1);
+            for (at, addresses) in legal {
+                left = left.saturating_sub(publish_region(signer, owner.as_slice(), site, (at, addresses), now_unix_s));
+                if left == 0 {
+                    return;
+                }
+            }
         }
     }
 
@@ -171,153 +182,187 @@ impl View {
                 (Reply::error(Rcode::FORMERR, None), Event::Malformed)
             }
             (Some(_), _) if !self.ready => error(Rcode::SERVFAIL, ExtendedErrorCode::NOT_READY, Event::NotReady),
-            (Some(found), _) => return self.in_zone(asked, found, buffer),
+            (Some(found), _) => return self.in_zone(&Place { view: self, found }, asked, buffer),
         };
         (compose(query, &reply, asked.bytes_max, buffer), event)
     }
 
-    fn in_zone(&self, asked: &Asked<'_>, found: Found<'_>, buffer: Vec<u8>) -> (Vec<u8>, Event) {
-        let Found { authority, at_apex, held } = found;
+    fn in_zone(&self, place: &Place<'_>, asked: &Asked<'_>, buffer: Vec<u8>) -> (Vec<u8>, Event) {
+        let Found { authority, at_apex, held } = place.found;
         let rtype = asked.query.rtype;
         match (rtype, held) {
-            (_, None) if !at_apex => negative(asked, authority, Rcode::NXDOMAIN, Denied::Name, buffer),
+            (_, None) if !at_apex => place.negative(asked, Rcode::NXDOMAIN, buffer),
             // of a zone's keys the zone above speaks (RFC 4035 section 3.1.4.1)
-            (Rtype::DS, _) if at_apex => self.delegated(asked, authority, buffer),
+            (Rtype::DS, _) if at_apex => self.delegated(place, asked, buffer),
             (Rtype::ANY, _) => {
                 let minimal = Record { owner: None, ttl_s: ANY_TTL_S, data: Data::Minimal };
-                positive(asked, authority, &[minimal], &[], buffer)
+                place.positive(asked, &[minimal], &[], buffer)
             }
             (Rtype::SOA, _) if at_apex => {
                 let soa = Record { owner: None, ttl_s: authority.ttl_s, data: Data::Soa(&authority.soa) };
-                positive(asked, authority, &[soa], &[], buffer)
+                place.positive(asked, &[soa], &[], buffer)
             }
-            (Rtype::NS, _) if at_apex => name_servers(asked, authority, buffer),
-            (Rtype::DNSKEY | Rtype::CDNSKEY | Rtype::CDS, _) if at_apex && authority.signer.is_some() => {
+            (Rtype::NS, _) if at_apex => name_servers(place, asked, buffer),
+            (Rtype::DNSKEY | Rtype::CDNSKEY | Rtype::CDS, _) if at_apex => {
                 let data = authority.signer.iter().flat_map(|signer| signer.about_keys(rtype));
-                let answer: Vec<_> = data.map(|data| Record { owner: None, ttl_s: authority.ttl_s, data }).collect();
-                positive(asked, authority, &answer, &[], buffer)
+                place.held(asked, authority.ttl_s, data, buffer)
             }
-            (Rtype::A | Rtype::AAAA, Some(Held::Host(addresses))) if has(addresses, rtype) => {
-                host(asked, authority, addresses, buffer)
-            }
-            (Rtype::A | Rtype::AAAA, Some(Held::Site(site))) => match self.sites.get(*site) {
-                Some(site) => self.site(asked, (authority, at_apex), site, buffer),
-                None => negative(asked, authority, Rcode::NOERROR, Denied::Types(&[]), buffer),
+            (Rtype::CAA, _) if at_apex => place.held(asked, authority.ttl_s, composed(rtype, &authority.caa), buffer),
+            (Rtype::TXT, _) => match self.zones.texts(&asked.query.name) {
+                Some(said) => place.held(asked, said.ttl_s, composed(rtype, &said.data), buffer),
+                None => place.negative(asked, Rcode::NOERROR, buffer),
             },
-            _ => self.no_data(asked, authority, at_apex, held, buffer),
+            (Rtype::A | Rtype::AAAA, Some(Held::Host(addresses))) => {
+                let of_family = addresses.iter().filter(|address| address.is_ipv6() == (rtype == Rtype::AAAA));
+                place.held(asked, authority.ttl_s, of_family.map(|address| Data::from(*address)), buffer)
+            }
+            (Rtype::A | Rtype::AAAA | Rtype::HTTPS, Some(Held::Site(site))) => match self.sites.get(*site) {
+                Some(site) => self.site(place, asked, site, buffer),
+                None => place.negative(asked, Rcode::NOERROR, buffer),
+            },
+            _ => place.negative(asked, Rcode::NOERROR, buffer),
         }
     }
 
     /// What the zone above says of a zone's keys, if that is ours too.
-    fn delegated(&self, asked: &Asked<'_>, authority: &Authority, buffer: Vec<u8>) -> (Vec<u8>, Event) {
+    fn delegated(&self, place: &Place<'_>, asked: &Asked<'_>, buffer: Vec<u8>) -> (Vec<u8>, Event) {
+        let Found { authority, .. } = place.found;
         let Some(above) = self.zones.above(authority.apex.as_slice()) else {
-            return self.no_data(asked, authority, true, None, buffer);
+            return place.negative(asked, Rcode::NOERROR, buffer);
         };
-        let ds = authority.signer.iter().flat_map(|signer| signer.about_keys(Rtype::DS));
-        let answer: Vec<_> = ds.map(|data| Record { owner: None, ttl_s: above.ttl_s, data }).collect();
+        let data = authority.signer.iter().flat_map(|signer| signer.about_keys(Rtype::DS));
+        let answer: Vec<_> = data.map(|data| Record { owner: None, ttl_s: above.ttl_s, data }).collect();
         if answer.is_empty() {
             // not signed: no keys, and the zone begins here
-            return negative(asked, above, Rcode::NOERROR, Denied::Types(&[Rtype::NS]), buffer);
+            return negative(above, asked, Rcode::NOERROR, Denied::Types(&[Rtype::NS]), buffer);
         }
-        positive(asked, above, &answer, &[], buffer)
+        let reply = Reply { authoritative: true, answer: &answer, ..Reply::error(Rcode::NOERROR, None) };
+        (written(above, asked, &reply, None, buffer), Event::Zone)
     }
 
-    /// The name exists, and has no such record.
-    fn no_data(
-        &self,
-        asked: &Asked<'_>,
-        authority: &Authority,
-        at_apex: bool,
-        held: Option<&Held>,
-        buffer: Vec<u8>,
-    ) -> (Vec<u8>, Event) {
-        let mut types = Vec::new();
-        // nobody else needs to know
-        if asked.query.wants_dnssec() && authority.signer.is_some() {
-            self.types(at_apex, held, &mut types);
+    fn site(&self, place: &Place<'_>, asked: &Asked<'_>, site: &SiteView, buffer: Vec<u8>) -> (Vec<u8>, Event) {
+        let Some(map) = &site.map else { return refuse(asked, ExtendedErrorCode::NOT_READY, Event::NotReady, buffer) };
+        let v4 = || led(asked, &site.policy, map, site.reachable_v4, |at| Some(&self.regions.get(at)?.v4));
+        let v6 = || led(asked, &site.policy, map, site.reachable_v6, |at| Some(&self.regions.get(at)?.v6));
+        match (asked.query.rtype, &site.https) {
+            (Rtype::A, _) => match v4() {
+                Ok(led) => led.answer(place, asked, Data::A, buffer),
+                Err(none) => none.answer(place, asked, buffer),
+            },
+            (Rtype::AAAA, _) => match v6() {
+                Ok(led) => led.answer(place, asked, Data::Aaaa, buffer),
+                Err(none) => none.answer(place, asked, buffer),
+            },
+            (_, Some(https)) => service(place, asked, https, (v4(), v6()), buffer),
+            (_, None) => Lack::NoData.answer(place, asked, buffer),
         }
-        negative(asked, authority, Rcode::NOERROR, Denied::Types(&types), buffer)
     }
 
     /// The types that a name in a signed zone has.
-    fn types(&self, at_apex: bool, held: Option<&Held>, types: &mut Vec<Rtype>) {
+    fn types(&self, asked: &Asked<'_>, Found { authority, at_apex, held }: Found<'_>) -> Vec<Rtype> {
+        let mut types = Vec::new();
         if at_apex {
             types.extend([Rtype::NS, Rtype::SOA, Rtype::DNSKEY, Rtype::CDS, Rtype::CDNSKEY]);
+            types.extend((!authority.caa.is_empty()).then_some(Rtype::CAA));
         }
+        types.extend(self.zones.texts(&asked.query.name).map(|_| Rtype::TXT));
         match held {
             Some(Held::Host(addresses)) => {
-                types.extend([Rtype::A, Rtype::AAAA].into_iter().filter(|rtype| has(addresses, *rtype)));
+                types.extend(addresses.iter().any(IpAddr::is_ipv4).then_some(Rtype::A));
+                types.extend(addresses.iter().any(IpAddr::is_ipv6).then_some(Rtype::AAAA));
             }
             Some(Held::Site(site)) => {
                 let site = self.sites.get(*site);
                 let has = |reachable: fn(&SiteView) -> RegionMask| {
                     site.is_some_and(|site| site.policy.eligible & reachable(site) != 0)
                 };
-                types.extend(has(|site| site.reachable_v4).then_some(Rtype::A));
-                types.extend(has(|site| site.reachable_v6).then_some(Rtype::AAAA));
+                let (v4, v6) = (has(|site| site.reachable_v4), has(|site| site.reachable_v6));
+                let https = (v4 || v6) && site.is_some_and(|site| site.https.is_some());
+                types.extend(v4.then_some(Rtype::A));
+                types.extend(v6.then_some(Rtype::AAAA));
+                types.extend(https.then_some(Rtype::HTTPS));
             }
             Some(Held::Empty) | None => {}
         }
-    }
-
-    fn site(
-        &self,
-        asked: &Asked<'_>,
-        (authority, at_apex): (&Authority, bool),
-        site: &SiteView,
-        buffer: Vec<u8>,
-    ) -> (Vec<u8>, Event) {
-        let v6 = asked.query.rtype == Rtype::AAAA;
-        let reachable = if v6 { site.reachable_v6 } else { site.reachable_v4 };
-        let Some(map) = &site.map else { return refuse(asked, ExtendedErrorCode::NOT_READY, Event::NotReady, buffer) };
-        let decision = decide(asked.client, reachable, &site.policy, map, asked.standing);
-        let event = match decision.outcome {
-            Outcome::Normal => Event::Normal,
-            Outcome::Failover => Event::Failover,
-            Outcome::FailStatic => Event::FailStatic,
-            Outcome::Refuse(Refusal::NoAddress) => {
-                let held = self.zones.find(&asked.query.name).and_then(|found| found.held);
-                return self.no_data(asked, authority, at_apex, held, buffer);
-            }
-            Outcome::Refuse(Refusal::NoRegion) => {
-                return refuse(asked, ExtendedErrorCode::INVALID_DATA, Event::NoRegion, buffer);
-            }
-            Outcome::Refuse(Refusal::Invariant) => {
-                return refuse(asked, ExtendedErrorCode::INVALID_DATA, Event::Invariant, buffer);
-            }
-        };
-        let Some((region, addresses)) = decision.region().and_then(|at| Some((at, self.regions.get(at)?))) else {
-            return refuse(asked, ExtendedErrorCode::INVALID_DATA, Event::Invariant, buffer);
-        };
-        let block = block_hash(decision.block(asked.client));
-        let nodes = asked.standing.nodes(region);
-        if v6 {
-            let chosen = addresses.v6.choose(block, nodes);
-            (tailored(asked, authority, &decision, chosen.iter().map(Data::Aaaa), buffer), event)
-        } else {
-            let chosen = addresses.v4.choose(block, nodes);
-            (tailored(asked, authority, &decision, chosen.iter().map(Data::A), buffer), event)
-        }
+        types
     }
 }
 
-/// What is answered with for a site when all nodes are well: for each legal region its addresses, of each family, with
-/// both lifetimes.
-fn site_sets<'a>(
-    site: &'a SiteView,
-    regions: &'a [RegionAddresses],
-) -> impl Iterator<Item = (u32, Vec<Data<'static>>)> + 'a {
-    let legal = regions.iter().enumerate().filter(|(at, _)| site.policy.eligible >> at & 1 == 1);
-    let sets = legal.flat_map(|(at, addresses)| {
-        let whole = (0, u64::MAX);
-        let v4 = addresses.v4.choose(0, whole).iter().map(Data::A).collect();
-        let v6 = addresses.v6.choose(0, whole).iter().map(Data::Aaaa).collect();
-        let has = |reachable: RegionMask| reachable >> at & 1 == 1;
-        [has(site.reachable_v4).then_some(v4), has(site.reachable_v6).then_some(v6)]
-    });
-    sets.flatten()
-        .filter(|data: &Vec<_>| !data.is_empty())
-        .flat_map(|data| site.policy.ttls_s().map(move |ttl_s| (ttl_s, data.clone())))
+/// The name that was asked for, in its zone.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place<'a> {
+    view: &'a View,
+    found: Found<'a>,
+}
+
+impl Place<'_> {
+    /// Writes a reply, with signatures where there are some and they are wanted.
+    pub(super) fn written(&self, asked: &Asked<'_>, reply: &Reply<'_>, buffer: Vec<u8>) -> Vec<u8> {
+        written(self.found.authority, asked, reply, None, buffer)
+    }
+
+    /// What stands in the zone, the same for all clients.
+    fn positive(
+        &self,
+        asked: &Asked<'_>,
+        answer: &[Record<'_>],
+        additional: &[Record<'_>],
+        buffer: Vec<u8>,
+    ) -> (Vec<u8>, Event) {
+        let reply = Reply { authoritative: true, answer, additional, ..Reply::error(Rcode::NOERROR, None) };
+        (self.written(asked, &reply, buffer), Event::Zone)
+    }
+
+    /// Records with this data, if there is any.
+    fn held<'d>(
+        &self,
+        asked: &Asked<'_>,
+        ttl_s: u32,
+        data: impl IntoIterator<Item = Data<'d>>,
+        buffer: Vec<u8>,
+    ) -> (Vec<u8>, Event) {
+        let answer: Vec<_> = data.into_iter().map(|data| Record { owner: None, ttl_s, data }).collect();
+        if answer.is_empty() {
+            return self.negative(asked, Rcode::NOERROR, buffer);
+        }
+        self.positive(asked, &answer, &[], buffer)
+    }
+
+    /// The name or the record does not exist, for all clients.
+    pub(super) fn negative(&self, asked: &Asked<'_>, rcode: Rcode, buffer: Vec<u8>) -> (Vec<u8>, Event) {
+        let Self { view, found } = self;
+        if rcode == Rcode::NXDOMAIN {
+            return negative(found.authority, asked, rcode, Denied::Name, buffer);
+        }
+        // nobody else needs to know
+        let told = asked.query.wants_dnssec() && found.authority.signer.is_some();
+        let types = if told { view.types(asked, *found) } else { Vec::new() };
+        negative(found.authority, asked, rcode, Denied::Types(&types), buffer)
+    }
+}
+
+/// Signs what is answered for a site when all nodes of a region are well; gives how many sets that are.
+fn publish_region(
+    signer: &Signer,
+    owner: &[u8],
+    site: &SiteView,
+    (at, addresses): (usize, &RegionAddresses),
+    now_unix_s: u64,
+) -> usize {
+    let whole = (0, u64::MAX);
+    let has = |reachable: RegionMask| reachable >> at & 1 == 1;
+    let v4 = has(site.reachable_v4).then(|| addresses.v4.choose(0, whole));
+    let v6 = has(site.reachable_v6).then(|| addresses.v6.choose(0, whole));
+    let (v4, v6) = (|| v4.iter().flat_map(Chosen::iter), || v6.iter().flat_map(Chosen::iter));
+    let hints = site.https.as_ref().map(|https| https.with_hints(v4(), v6()));
+    let https = hints.iter().filter_map(|hints| Data::composed(Rtype::HTTPS, hints.as_slice())).collect();
+    let sets: [Vec<Data<'_>>; 3] = [v4().map(Data::A).collect(), v6().map(Data::Aaaa).collect(), https];
+    let mut count = 0;
+    for (data, ttl_s) in sets.iter().flat_map(|data| site.policy.ttls_s().map(|ttl_s| (data, ttl_s))) {
+        signer.publish(&Set { owner, ttl_s, data }, now_unix_s);
+        count += 1;
+    }
+    count
 }
 
 /// A query, and what its answer depends on.
@@ -331,34 +376,10 @@ pub(super) struct Asked<'a> {
     pub(super) bytes_max: usize,
 }
 
-/// The addresses of one region, for the block of clients that the decision is for.
-fn tailored<'a>(
-    asked: &Asked<'_>,
-    authority: &Authority,
-    decision: &Decision<'_>,
-    data: impl Iterator<Item = Data<'a>>,
-    buffer: Vec<u8>,
-) -> Vec<u8> {
-    let mut records =
-        [Record { owner: None, ttl_s: decision.ttl_s, data: Data::Minimal }; rules::steering::ADDRESSES_MAX];
-    let mut count = 0;
-    for (record, data) in records.iter_mut().zip(data) {
-        record.data = data;
-        count += 1;
-    }
-    let reply = Reply {
-        authoritative: true,
-        answer: &records[..count],
-        scope: decision.scope,
-        ..Reply::error(Rcode::NOERROR, None)
-    };
-    written(asked, authority, &reply, None, buffer)
-}
-
 /// Writes a reply of a zone, with signatures where there are some and they are wanted.
 fn written(
-    asked: &Asked<'_>,
     authority: &Authority,
+    asked: &Asked<'_>,
     reply: &Reply<'_>,
     denied: Option<Denied<'_>>,
     buffer: Vec<u8>,
@@ -369,22 +390,10 @@ fn written(
     }
 }
 
-/// What stands in the zone, the same for all clients.
-fn positive(
-    asked: &Asked<'_>,
-    authority: &Authority,
-    answer: &[Record<'_>],
-    additional: &[Record<'_>],
-    buffer: Vec<u8>,
-) -> (Vec<u8>, Event) {
-    let reply = Reply { authoritative: true, answer, additional, ..Reply::error(Rcode::NOERROR, None) };
-    (written(asked, authority, &reply, None, buffer), Event::Zone)
-}
-
-/// The name or the record does not exist, for all clients; SOA says for how long (RFC 2308 section 3).
+/// The name or the record does not exist; SOA says for how long (RFC 2308 section 3).
 fn negative(
-    asked: &Asked<'_>,
     authority: &Authority,
+    asked: &Asked<'_>,
     rcode: Rcode,
     denied: Denied<'_>,
     buffer: Vec<u8>,
@@ -393,15 +402,27 @@ fn negative(
     let soa = [Record { owner: Some(&authority.apex), ttl_s: authority.negative_ttl_s(), data: soa }];
     let reply = Reply { authoritative: true, authority: &soa, ..Reply::error(rcode, None) };
     let event = if rcode == Rcode::NXDOMAIN { Event::NoName } else { Event::NoData };
-    (written(asked, authority, &reply, Some(denied), buffer), event)
+    (written(authority, asked, &reply, Some(denied), buffer), event)
 }
 
-fn refuse(asked: &Asked<'_>, extended: ExtendedErrorCode, event: Event, buffer: Vec<u8>) -> (Vec<u8>, Event) {
+/// Data that was composed before, of one type.
+pub(super) fn composed(rtype: Rtype, data: &[Vec<u8>]) -> Vec<Data<'_>> {
+    data.iter().filter_map(|data| Data::composed(rtype, data)).collect()
+}
+
+/// There must be no answer.
+pub(super) fn refuse(
+    asked: &Asked<'_>,
+    extended: ExtendedErrorCode,
+    event: Event,
+    buffer: Vec<u8>,
+) -> (Vec<u8>, Event) {
     let reply = Reply::error(Rcode::SERVFAIL, Some(extended));
     (compose(asked.query, &reply, asked.bytes_max, buffer), event)
 }
 
-fn name_servers(asked: &Asked<'_>, authority: &Authority, buffer: Vec<u8>) -> (Vec<u8>, Event) {
+fn name_servers(place: &Place<'_>, asked: &Asked<'_>, buffer: Vec<u8>) -> (Vec<u8>, Event) {
+    let Found { authority, .. } = place.found;
     let ttl_s = authority.ttl_s;
     let servers = &authority.name_servers;
     let answer: Vec<_> = servers.iter().map(|(name, _)| Record { owner: None, ttl_s, data: Data::Ns(name) }).collect();
@@ -410,19 +431,7 @@ fn name_servers(asked: &Asked<'_>, authority: &Authority, buffer: Vec<u8>) -> (V
         .flat_map(|(name, addresses)| addresses.iter().map(move |address| (name, *address)))
         .map(|(name, address)| Record { owner: Some(name), ttl_s, data: Data::from(address) })
         .collect();
-    positive(asked, authority, &answer, &additional, buffer)
-}
-
-fn host(asked: &Asked<'_>, authority: &Authority, addresses: &[IpAddr], buffer: Vec<u8>) -> (Vec<u8>, Event) {
-    let v6 = asked.query.rtype == Rtype::AAAA;
-    let record = |address: &IpAddr| Record { owner: None, ttl_s: authority.ttl_s, data: Data::from(*address) };
-    let answer: Vec<_> = addresses.iter().filter(|address| address.is_ipv6() == v6).map(record).collect();
-    positive(asked, authority, &answer, &[], buffer)
-}
-
-/// Whether there is an address for a type.
-fn has(addresses: &[IpAddr], rtype: Rtype) -> bool {
-    addresses.iter().any(|address| address.is_ipv6() == (rtype == Rtype::AAAA))
+    place.positive(asked, &answer, &additional, buffer)
 }
 
 impl RegionAddresses {
@@ -432,6 +441,16 @@ impl RegionAddresses {
         let v6 = |(node, address)| if let IpAddr::V6(v6) = address { Some((node, v6)) } else { None };
         Self { v4: Addresses::new(all().filter_map(v4)), v6: Addresses::new(all().filter_map(v6)) }
     }
+}
+
+/// How a site is reached over HTTPS, if it is.
+pub(super) fn https(site: &Site) -> Option<Service> {
+    site.tls.as_ref().map(|_| Service::new(&protocols(), site.https_port))
+}
+
+/// The protocols that a client does not know of by itself (RFC 9460 section 9.1: HTTP/1.1 goes without saying).
+fn protocols() -> Vec<&'static [u8]> {
+    tls::PROTOCOLS.into_iter().filter(|protocol| *protocol != b"http/1.1").collect()
 }
 
 /// The regions that have an address which is like that.

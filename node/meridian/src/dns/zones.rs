@@ -3,7 +3,7 @@
 use std::{collections::HashMap, net::IpAddr};
 
 use region_config::{Config, HostPattern, Zone};
-use wire::dns::{DnsName, LowerName, Name, Serial, Soa};
+use wire::dns::{DnsName, LowerName, Name, Serial, Soa, caa, txt};
 
 use super::{signed::Signer, view::ViewFault};
 
@@ -15,6 +15,8 @@ pub(super) struct Authority {
     /// TTL of SOA and NS, in seconds.
     pub(super) ttl_s: u32,
     pub(super) name_servers: Vec<(DnsName, Vec<IpAddr>)>,
+    /// CAA at the apex, as data. CAs look there too when a name below has none (RFC 8659 section 3).
+    pub(super) caa: Vec<Vec<u8>>,
     /// None if the zone is not signed.
     pub(super) signer: Option<Signer>,
 }
@@ -26,6 +28,14 @@ impl Authority {
     }
 }
 
+/// Texts under a name.
+#[derive(Debug)]
+pub(super) struct Said {
+    pub(super) ttl_s: u32,
+    /// TXT, as data.
+    pub(super) data: Vec<Vec<u8>>,
+}
+
 /// What stands under a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Held {
@@ -33,7 +43,7 @@ pub(super) enum Held {
     Site(usize),
     /// A name server's addresses.
     Host(Vec<IpAddr>),
-    /// Nothing, but there are names below it.
+    /// Nothing but texts, or names below it.
     Empty,
 }
 
@@ -45,6 +55,8 @@ pub(super) struct Zones {
     names: HashMap<Box<[u8]>, Held>,
     /// For `*.suffix`: what stands under every name below the suffix.
     below: HashMap<Box<[u8]>, Held>,
+    /// Texts, beside whatever else stands under their names.
+    texts: HashMap<Box<[u8]>, Said>,
     /// Longest name in any map, in octets.
     longest: usize,
 }
@@ -64,6 +76,12 @@ impl Zones {
         for zone in &config.zones {
             zones.add_zone(zone, Serial(serial))?;
         }
+        for texts in config.zones.iter().flat_map(|zone| &zone.texts) {
+            let name = parsed(&texts.name)?;
+            let data = texts.values.iter().map(|text| txt(text)).collect();
+            zones.hold(name.as_slice(), Held::Empty);
+            zones.texts.insert(name.as_slice().into(), Said { ttl_s: texts.ttl_s, data });
+        }
         for (index, site) in config.sites.iter().enumerate() {
             for host in &site.hosts {
                 zones.add_host(host, index);
@@ -74,6 +92,11 @@ impl Zones {
             zones.hold(parsed(&server.name)?.as_slice(), Held::Host(server.addresses.clone()));
         }
         Ok(zones)
+    }
+
+    /// The texts under a name.
+    pub(super) fn texts(&self, name: &LowerName) -> Option<&Said> {
+        self.texts.get(name.as_slice())
     }
 
     /// The zone that a name is in, and what stands under it. The most specific pattern wins; none if no zone is ours.
@@ -110,6 +133,13 @@ impl Zones {
             .filter_map(|(name, held)| Some((Name::from_octets(name.to_vec()).ok()?, held, self.authority_of(name)?)))
     }
 
+    /// Every name with texts, and its zone; in no order.
+    pub(super) fn all_texts(&self) -> impl Iterator<Item = (DnsName, &Said, &Authority)> {
+        self.texts
+            .iter()
+            .filter_map(|(name, said)| Some((Name::from_octets(name.to_vec()).ok()?, said, self.authority_of(name)?)))
+    }
+
     /// Every pattern as a wildcard's name (RFC 4592), with what stands under it and its zone; in no order.
     pub(super) fn patterns(&self) -> impl Iterator<Item = (DnsName, &Held, &Authority)> {
         self.below.iter().filter_map(|(suffix, held)| {
@@ -131,8 +161,9 @@ impl Zones {
         let soa = Soa { mname, rname: parsed(&zone.mailbox)?, serial, minimum_s: zone.negative_ttl_s };
         let key = self.key(apex.as_slice());
         self.apexes.insert(key, self.authorities.len());
+        let caa = zone.caa.iter().filter_map(|it| caa(it.critical, &it.tag, &it.value)).collect();
         let signer = Signer::load(zone, &apex)?;
-        self.authorities.push(Authority { apex, soa, ttl_s: zone.ttl_s, name_servers, signer });
+        self.authorities.push(Authority { apex, soa, ttl_s: zone.ttl_s, name_servers, caa, signer });
         Ok(())
     }
 

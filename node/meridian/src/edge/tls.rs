@@ -97,6 +97,9 @@ pub enum TlsFaultKind {
     NotYetValid(String),
 }
 
+/// What is spoken over TLS, by ALPN; the best first. DNS says the same.
+pub(crate) const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
+
 impl EdgeTls {
     /// Loads the certificates of all sites that there is a permit for.
     ///
@@ -113,7 +116,7 @@ impl EdgeTls {
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
             .with_cert_resolver(resolver);
-        server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        server.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
         // keys of its own, made anew every 6 hours; a ticket opens only for the name it was given for
         server.ticketer = aws_lc_rs::Ticketer::new()?;
         Ok((Self { config: Arc::new(server), certificates }, faults))

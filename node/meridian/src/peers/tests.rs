@@ -112,6 +112,7 @@ fn config(addresses: &[SocketAddr]) -> Config {
             http: vec![],
             https: vec![],
             dns: vec![],
+            dns_terms: region_config::DnsTerms::default(),
             admin: None,
             peer: None,
             identity: None,

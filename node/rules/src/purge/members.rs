@@ -80,6 +80,7 @@ mod tests {
                 http: vec![],
                 https: vec![],
                 dns: vec![],
+                dns_terms: region_config::DnsTerms::default(),
                 admin: None,
                 peer: None,
                 identity: None,

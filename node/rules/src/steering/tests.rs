@@ -36,6 +36,7 @@ fn config(regions: usize) -> Config {
             http: vec![],
             https: vec![],
             dns: vec![],
+            dns_terms: region_config::DnsTerms::default(),
             admin: None,
             peer: None,
             identity: None,

@@ -5,8 +5,13 @@ use std::net::IpAddr;
 use domain::base::{
     Message, ParsedName, RecordSection,
     iana::{Class, Opcode, OptRcode, OptionCode, Rcode, Rtype},
-    opt::{Opt, OptRecord, UnknownOptData},
+    opt::{
+        Opt, OptRecord, UnknownOptData,
+        cookie::{ClientCookie, Cookie, ServerCookie},
+    },
 };
+
+use super::cookie::COOKIE_BYTES;
 
 /// Most records in the additional section: OPT and one signature are all that a query has use for.
 const ADDITIONAL_MAX: u16 = 4;
@@ -28,6 +33,17 @@ pub struct Query<'a> {
     pub class: Class,
     /// EDNS, if the query has it.
     pub edns: Option<Edns>,
+    /// What its reply carries besides an answer; nothing at first.
+    pub owed: Owed<'a>,
+}
+
+/// What goes into the OPT record of a reply, whatever is answered. Nothing does if the query has none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Owed<'a> {
+    /// The cookie, from [`super::CookieSecrets::judge`].
+    pub cookie: Option<[u8; COOKIE_BYTES]>,
+    /// Which server this is (RFC 5001); only for a query that asks for it.
+    pub nsid: Option<&'a [u8]>,
 }
 
 impl Query<'_> {
@@ -61,6 +77,10 @@ pub struct Edns {
     pub compact_ok: bool,
     /// The client's subnet (RFC 7871).
     pub subnet: Option<Subnet>,
+    /// Whether the sender wants to know which server this is (RFC 5001).
+    pub nsid: bool,
+    /// The sender's cookie (RFC 7873).
+    pub(super) cookie: Option<Cookie>,
 }
 
 /// A client's subnet (RFC 7871 section 6), as it was sent.
@@ -157,6 +177,8 @@ pub enum Fault {
         /// Whether the message had EDNS, so that the reply must have it too (RFC 6891 section 7).
         edns: bool,
     },
+    /// A cookie: it was sent instead of a question (RFC 7873 section 5.4).
+    Cookie(Edns),
 }
 
 impl Fault {
@@ -168,9 +190,9 @@ impl Fault {
 /// Parses a query.
 ///
 /// # Errors
-/// [`Fault`]: not a query at all, another opcode, not exactly one question (RFC 9619), records where a query has none,
-/// two OPT records (RFC 6891 section 6.1.1), a malformed or doubled client subnet (RFC 7871 section 7.1.2), an EDNS
-/// version above 0, octets behind the end.
+/// [`Fault`]: not a query at all, another opcode, more than one question or none (RFC 9619; a cookie may come instead of
+/// it), records where a query has none, two OPT records (RFC 6891 section 6.1.1), a malformed or doubled client subnet (RFC
+/// 7871 section 7.1.2), a malformed cookie (RFC 7873 section 5.2.2), an EDNS version above 0, octets behind the end.
 pub fn parse(bytes: &[u8]) -> Result<Query<'_>, Fault> {
     let message = Message::from_slice(bytes).map_err(|_| Fault::Drop)?;
     let header = message.header();
@@ -182,11 +204,16 @@ pub fn parse(bytes: &[u8]) -> Result<Query<'_>, Fault> {
     }
     let counts = message.header_counts();
     let records = counts.ancount() > 0 || counts.nscount() > 0;
-    if counts.qdcount() != 1 || records || counts.arcount() > ADDITIONAL_MAX {
+    if counts.qdcount() > 1 || records || counts.arcount() > ADDITIONAL_MAX {
         return Err(Fault::form(false));
     }
 
     let malformed = |_| Fault::form(false);
+    if counts.qdcount() == 0 {
+        let edns = edns(message.additional().map_err(malformed)?, bytes.len())?;
+        let had = edns.is_some();
+        return Err(edns.filter(|edns| edns.cookie.is_some()).map_or(Fault::form(had), Fault::Cookie));
+    }
     let question = message.sole_question().map_err(malformed)?;
     let name = Some(question.qname()).filter(|name| !name.is_compressed()).and_then(LowerName::new);
     let edns = edns(message.additional().map_err(malformed)?, bytes.len())?;
@@ -197,6 +224,7 @@ pub fn parse(bytes: &[u8]) -> Result<Query<'_>, Fault> {
         class: question.qclass(),
         question: question.into_qname(),
         edns,
+        owed: Owed::default(),
     })
 }
 
@@ -225,14 +253,33 @@ fn options(opt: &OptRecord<&[u8]>) -> Result<Edns, Fault> {
         return Err(Fault::Reply { rcode: OptRcode::BADVERS, edns: true });
     }
     let udp_bytes = opt.udp_payload_size().max(UDP_BYTES_MIN);
-    let mut edns = Edns { udp_bytes, dnssec_ok: opt.dnssec_ok(), compact_ok: false, subnet: None };
+    let mut edns =
+        Edns { udp_bytes, dnssec_ok: opt.dnssec_ok(), compact_ok: false, subnet: None, nsid: false, cookie: None };
     for option in opt.opt().iter::<UnknownOptData<_>>() {
         let option = option.map_err(|_| Fault::form(true))?;
-        if option.code() != OptionCode::CLIENT_SUBNET {
-            continue;
+        match option.code() {
+            OptionCode::CLIENT_SUBNET => {
+                let subnet = Subnet::parse(option.as_slice()).filter(|_| edns.subnet.is_none());
+                edns.subnet = Some(subnet.ok_or(Fault::form(true))?);
+            }
+            // of several, the first one counts (RFC 7873 section 5.2)
+            OptionCode::COOKIE if edns.cookie.is_none() => {
+                edns.cookie = Some(cookie(option.as_slice()).ok_or(Fault::form(true))?);
+            }
+            OptionCode::NSID => edns.nsid = true,
+            _ => {}
         }
-        let subnet = Subnet::parse(option.as_slice()).filter(|_| edns.subnet.is_none());
-        edns.subnet = Some(subnet.ok_or(Fault::form(true))?);
     }
     Ok(edns)
+}
+
+/// The client's 8 octets, and none or 8 to 32 of the server (RFC 7873 section 4).
+fn cookie(data: &[u8]) -> Option<Cookie> {
+    let (client, server) = data.split_first_chunk::<8>()?;
+    let server = match server.len() {
+        0 => None,
+        8..=32 => Some(ServerCookie::from_octets(server)),
+        _ => return None,
+    };
+    Some(Cookie::new(ClientCookie::from_octets(*client), server))
 }

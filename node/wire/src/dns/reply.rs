@@ -6,18 +6,20 @@ use domain::{
     base::{
         CharStr, Message, MessageBuilder, Serial, StaticCompressor, ToName, Ttl,
         iana::{Class, ExtendedErrorCode, OptRcode, OptionCode, Rcode, Rtype},
-        message_builder::{AdditionalBuilder, AnswerBuilder, PushError, RecordSectionBuilder},
+        message_builder::{AdditionalBuilder, AnswerBuilder, OptBuilder, PushError, RecordSectionBuilder},
         name::Name,
         opt::ExtendedError,
         rdata::{ComposeRecordData, RecordData},
-        wire::{Compose, Composer},
+        wire::Composer,
     },
+    dep::octseq::OctetsBuilder,
     rdata::{self, A, Aaaa, Hinfo, Ns},
 };
 
 use super::{
     UDP_BYTES_MAX,
-    query::{Edns, Fault, Query, Subnet},
+    cookie::CookieJudged,
+    query::{Edns, Fault, Owed, Query, Subnet},
 };
 
 /// A name that is kept.
@@ -168,7 +170,7 @@ impl Reply<'_> {
 /// without records if they do not fit. Empty if not even the question fits.
 #[must_use]
 pub fn compose(query: &Query<'_>, reply: &Reply<'_>, bytes_max: usize, buffer: Vec<u8>) -> Vec<u8> {
-    let room = bytes_max.saturating_sub(query.edns.as_ref().map_or(0, |edns| opt_bytes(edns, reply)));
+    let room = bytes_max.saturating_sub(query.edns.as_ref().map_or(0, |edns| opt_bytes(edns, &query.owed, reply)));
     let Some(mut builder) = start(buffer, room) else { return Vec::new() };
     let header = builder.header_mut();
     header.set_aa(reply.authoritative);
@@ -176,7 +178,7 @@ pub fn compose(query: &Query<'_>, reply: &Reply<'_>, bytes_max: usize, buffer: V
     if sections(query, reply, &mut answer).is_err() {
         answer.rewind();
         answer.header_mut().set_tc(true);
-        return finish(answer.additional(), query, reply);
+        return finish(answer.additional(), query, Ending::of(reply));
     }
     let mut authority = answer.authority();
     for record in reply.authority {
@@ -184,7 +186,7 @@ pub fn compose(query: &Query<'_>, reply: &Reply<'_>, bytes_max: usize, buffer: V
             let mut answer = authority.answer();
             answer.rewind();
             answer.header_mut().set_tc(true);
-            return finish(answer.additional(), query, reply);
+            return finish(answer.additional(), query, Ending::of(reply));
         }
     }
     let mut additional = authority.additional();
@@ -193,18 +195,13 @@ pub fn compose(query: &Query<'_>, reply: &Reply<'_>, bytes_max: usize, buffer: V
             break;
         }
     }
-    finish(additional, query, reply)
+    finish(additional, query, Ending::of(reply))
 }
 
 /// Writes a reply without records that says that it is not all, so that the client asks again over TCP.
 #[must_use]
 pub fn compose_truncated(query: &Query<'_>, buffer: Vec<u8>) -> Vec<u8> {
-    let reply = Reply { authoritative: true, ..Reply::error(Rcode::NOERROR, None) };
-    let Some(builder) = start(buffer, UDP_BYTES_MAX) else { return Vec::new() };
-    let mut answer = builder.start_error(query.message, reply.rcode);
-    answer.header_mut().set_aa(true);
-    answer.header_mut().set_tc(true);
-    finish(answer.additional(), query, &reply)
+    short(query, OptRcode::NOERROR, true, buffer)
 }
 
 /// Writes the error that is owed to the sender of `bytes` into `buffer`; empty if none is.
@@ -217,11 +214,7 @@ pub fn compose_fault(bytes: &[u8], fault: &Fault, buffer: Vec<u8>) -> Vec<u8> {
         // as much of the question as can be read, so that its sender knows what failed
         builder.start_error(message, rcode.rcode()).additional()
     } else {
-        let header = builder.header_mut();
-        header.set_id(message.header().id());
-        header.set_qr(true);
-        header.set_opcode(message.header().opcode());
-        header.set_rd(message.header().rd());
+        head(&mut builder, message);
         builder.additional()
     };
     additional.header_mut().set_rcode(rcode.rcode());
@@ -234,6 +227,39 @@ pub fn compose_fault(bytes: &[u8], fault: &Fault, buffer: Vec<u8>) -> Vec<u8> {
         });
     }
     additional.finish().into_target()
+}
+
+/// Writes the reply to a cookie that came without a question (RFC 7873 section 5.4) into `buffer`.
+#[must_use]
+pub fn compose_cookie(bytes: &[u8], judged: &CookieJudged, buffer: Vec<u8>) -> Vec<u8> {
+    let Ok(message) = Message::from_slice(bytes) else { return emptied(buffer) };
+    let Some(mut builder) = start(buffer, UDP_BYTES_MAX) else { return Vec::new() };
+    head(&mut builder, message);
+    let rcode = if judged.shown && !judged.proven { OptRcode::BADCOOKIE } else { OptRcode::NOERROR };
+    let mut additional = builder.additional();
+    additional.header_mut().set_rcode(rcode.rcode());
+    // a vector has no end to run into
+    let _ = additional.opt(|opt| {
+        opt.set_udp_payload_size(SIZE_OFFERED);
+        opt.set_rcode(rcode);
+        option(opt, OptionCode::COOKIE, &judged.reply)
+    });
+    additional.finish().into_target()
+}
+
+/// Writes a reply without records into `buffer`, in place of one that its sender is not to have like this: over TCP (`rcode`
+/// is NOERROR, and the TC bit is set) or with the cookie that it has here (BADCOOKIE).
+#[must_use]
+pub fn compose_short(query: &Query<'_>, rcode: OptRcode, buffer: Vec<u8>) -> Vec<u8> {
+    short(query, rcode, false, buffer)
+}
+
+fn short(query: &Query<'_>, rcode: OptRcode, authoritative: bool, buffer: Vec<u8>) -> Vec<u8> {
+    let Some(builder) = start(buffer, UDP_BYTES_MAX) else { return Vec::new() };
+    let mut answer = builder.start_error(query.message, rcode.rcode());
+    answer.header_mut().set_aa(authoritative);
+    answer.header_mut().set_tc(rcode == OptRcode::NOERROR);
+    finish(answer.additional(), query, Ending { rcode, scope: 0, extended: None })
 }
 
 /// The largest UDP message we take, as EDNS says it.
@@ -250,14 +276,25 @@ fn start(buffer: Vec<u8>, bytes_max: usize) -> Option<MessageBuilder<Buffer>> {
     Some(builder)
 }
 
+/// The header of a reply without a question.
+fn head(builder: &mut MessageBuilder<Buffer>, message: &Message<[u8]>) {
+    let header = builder.header_mut();
+    header.set_id(message.header().id());
+    header.set_qr(true);
+    header.set_opcode(message.header().opcode());
+    header.set_rd(message.header().rd());
+}
+
 fn sections(query: &Query<'_>, reply: &Reply<'_>, answer: &mut AnswerBuilder<Buffer>) -> Result<(), PushError> {
     reply.answer.iter().try_for_each(|record| push(answer, query, record))
 }
 
 /// How long the OPT record will be.
-fn opt_bytes(edns: &Edns, reply: &Reply<'_>) -> usize {
+fn opt_bytes(edns: &Edns, owed: &Owed<'_>, reply: &Reply<'_>) -> usize {
     let subnet = edns.subnet.map_or(0, |subnet| 8 + usize::from(subnet.source).div_ceil(8));
-    11 + subnet + if reply.extended.is_some() { 6 } else { 0 }
+    let cookie = owed.cookie.map_or(0, |cookie| 4 + cookie.len());
+    let nsid = owed.nsid.map_or(0, |nsid| 4 + nsid.len());
+    11 + subnet + cookie + nsid + if reply.extended.is_some() { 6 } else { 0 }
 }
 
 fn push<S: RecordSectionBuilder<Buffer>>(
@@ -299,32 +336,57 @@ fn soa_data(soa: &Soa) -> rdata::Soa<&DnsName> {
     rdata::Soa::new(&soa.mname, &soa.rname, soa.serial, refresh, retry, expire, minimum)
 }
 
+/// What OPT says besides what is owed to the query.
+#[derive(Clone, Copy)]
+struct Ending {
+    rcode: OptRcode,
+    scope: u8,
+    extended: Option<ExtendedErrorCode>,
+}
+
+impl Ending {
+    fn of(reply: &Reply<'_>) -> Self {
+        Self { rcode: reply.rcode.into(), scope: reply.scope, extended: reply.extended }
+    }
+}
+
 /// Adds OPT, for which room was kept, if the query has EDNS.
-fn finish(mut additional: AdditionalBuilder<Buffer>, query: &Query<'_>, reply: &Reply<'_>) -> Vec<u8> {
+fn finish(mut additional: AdditionalBuilder<Buffer>, query: &Query<'_>, ending: Ending) -> Vec<u8> {
     additional.clear_push_limit();
     if let Some(edns) = &query.edns {
         // a vector has no end to run into
         let _ = additional.opt(|opt| {
             opt.set_udp_payload_size(SIZE_OFFERED);
             opt.set_dnssec_ok(edns.dnssec_ok);
-            opt.set_rcode(OptRcode::from(reply.rcode));
+            opt.set_rcode(ending.rcode);
             if let Some(subnet) = &edns.subnet {
-                let scope = if subnet.source > 0 { reply.scope } else { 0 };
+                let scope = if subnet.source > 0 { ending.scope } else { 0 };
                 let octets = subnet_octets(subnet, scope);
                 let length = 4 + usize::from(subnet.source).div_ceil(8);
-                let data = octets.get(..length).unwrap_or(&octets);
-                let length = u16::try_from(length).unwrap_or(0);
-                opt.push_raw_option(OptionCode::CLIENT_SUBNET, length, |target| {
-                    data.iter().try_for_each(|octet| octet.compose(target))
-                })?;
+                option(opt, OptionCode::CLIENT_SUBNET, octets.get(..length).unwrap_or(&octets))?;
             }
-            match reply.extended {
+            if let Some(cookie) = &query.owed.cookie {
+                option(opt, OptionCode::COOKIE, cookie)?;
+            }
+            if let Some(nsid) = query.owed.nsid {
+                option(opt, OptionCode::NSID, nsid)?;
+            }
+            match ending.extended {
                 Some(code) => opt.push(&ExtendedError::<&[u8]>::from(code)),
                 None => Ok(()),
             }
         });
     }
     additional.finish().into_target()
+}
+
+fn option(
+    opt: &mut OptBuilder<'_, Buffer>,
+    code: OptionCode,
+    data: &[u8],
+) -> Result<(), <Buffer as OctetsBuilder>::AppendError> {
+    let length = u16::try_from(data.len()).unwrap_or(0);
+    opt.push_raw_option(code, length, |target| target.append_slice(data))
 }
 
 /// A client subnet as it goes out: family, source and address as they came, and the scope.

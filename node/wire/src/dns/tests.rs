@@ -122,6 +122,9 @@ fn what_is_no_proper_query_is_refused_or_dropped() {
     assert_eq!(with(&|b| b[2] |= 0x80), Fault::Drop);
     assert_eq!(with(&|b| b[2] |= 0x28), fault(Rcode::NOTIMP, false));
     assert_eq!(with(&|b| b[5] = 0), fault(Rcode::FORMERR, false));
+    let no_question = query("a.example.", &[]).split_off(12 + 11 + 4);
+    let empty = [&good[..5], &[0], &good[6..12], &no_question].concat();
+    assert_eq!(parse(&empty).unwrap_err(), fault(Rcode::FORMERR, true), "QDCOUNT 0 without a cookie (RFC 9619)");
     assert_eq!(with(&|b| b[5] = 2), fault(Rcode::FORMERR, false));
     assert_eq!(with(&|b| b[7] = 1), fault(Rcode::FORMERR, false));
     assert_eq!(with(&|b| b.push(0)), fault(Rcode::FORMERR, true));
@@ -164,6 +167,155 @@ fn what_does_not_fit_is_truncated_and_says_so() {
     }
 }
 
+/// Header, `name` in wire format, type A, class IN.
+fn with_name(name: &[u8]) -> Vec<u8> {
+    [&[0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0][..], name, &[0, 1, 0, 1]].concat()
+}
+
+#[test]
+fn names_that_are_too_long_or_point_anywhere_are_format_errors() {
+    let label = |octets: u8| [&[octets][..], &vec![b'a'; usize::from(octets)]].concat();
+    let longest = [label(63), label(63), label(63), label(61), vec![0]].concat();
+    assert_eq!(longest.len(), 255);
+    assert!(parse(&with_name(&longest)).is_ok());
+    let too_long = [label(63), label(63), label(63), label(62), vec![0]].concat();
+    let many = [[1, b'a'].repeat(128), vec![0]].concat();
+    let bad: [&[u8]; 10] = [
+        &too_long,
+        &many,
+        &[64, 0],
+        &[0x80, 0],
+        &[0xc0, 12],
+        &[1, b'a', 0xc0, 12],
+        &[0xc0, 0xff],
+        &[1, b'a', 0xc0, 0],
+        &[5, b'a'],
+        &[],
+    ];
+    for name in bad {
+        assert_eq!(parse(&with_name(name)).unwrap_err(), fault(Rcode::FORMERR, false), "{}", name.escape_ascii());
+    }
+}
+
+const COOKIE: u16 = 10;
+const NSID: u16 = 3;
+/// RFC 9018 appendix A.
+const SECRET: [u8; 16] = 0xe5e9_73e5_a6b2_a43f_48e7_dc84_9e37_bfcf_u128.to_be_bytes();
+const CLIENT: [u8; 8] = 0x2464_c4ab_cf10_c957_u64.to_be_bytes();
+
+fn secrets() -> CookieSecrets {
+    CookieSecrets { made_with: SECRET, also_taken: None }
+}
+
+fn judged(secrets: &CookieSecrets, cookie: &[u8], peer: &str, unix_s: u32) -> CookieJudged {
+    let bytes = query("a.example.", &[(COOKIE, cookie)]);
+    secrets.judge(&parse(&bytes).unwrap(), peer.parse().unwrap(), unix_s).unwrap()
+}
+
+fn hex(octets: &[u8]) -> String {
+    octets.iter().map(|octet| format!("{octet:02x}")).collect()
+}
+
+#[test]
+fn server_cookies_are_those_of_rfc_9018() {
+    let first = judged(&secrets(), &CLIENT, "198.51.100.100", 1_559_731_985);
+    assert_eq!((first.proven, first.shown), (false, false));
+    assert_eq!(hex(&first.reply), "2464c4abcf10c957010000005cf79f111f8130c3eee29480", "A.1");
+    let renewed = judged(&secrets(), &first.reply, "198.51.100.100", 1_559_734_385);
+    assert!(renewed.proven && renewed.shown);
+    assert_eq!(hex(&renewed.reply), "2464c4abcf10c957010000005cf7a871d4a564a1442aca77", "A.2");
+    let soon = judged(&secrets(), &first.reply, "198.51.100.100", 1_559_731_985 + 1_800);
+    assert_eq!(soon.reply, first.reply, "no new one in the first half hour");
+}
+
+#[test]
+fn a_cookie_holds_for_an_hour_for_its_address_and_secret() {
+    let (peer, made) = ("2001:db8:220:1:59de:d0f4:8769:82b8", 1_559_741_961);
+    let given = judged(&secrets(), &CLIENT, peer, made).reply;
+    for (after_s, proven) in [(0, true), (3_600, true), (3_601, false), (-300, true), (-301, false), (i32::MIN, false)]
+    {
+        let told = judged(&secrets(), &given, peer, made.wrapping_add_signed(after_s));
+        assert_eq!((told.proven, told.shown), (proven, true), "{after_s}");
+    }
+    assert!(!judged(&secrets(), &given, "2001:db8:220:1:59de:d0f4:8769:82b9", made).proven, "another address");
+    let mut forged = given;
+    forged[23] ^= 1;
+    assert!(!judged(&secrets(), &forged, peer, made).proven);
+    let rolled = CookieSecrets { made_with: [7; 16], also_taken: Some(SECRET) };
+    let told = judged(&rolled, &given, peer, made);
+    assert!(told.proven && told.reply != given, "taken, and replaced by one of the new secret");
+    assert!(!judged(&CookieSecrets { also_taken: None, ..rolled }, &given, peer, made).proven);
+    // of other servers, in forms that are not RFC 9018's
+    for length in [8, 15, 17, 32] {
+        assert!(!judged(&secrets(), &[&CLIENT[..], &vec![1; length]].concat(), peer, made).proven);
+    }
+}
+
+#[test]
+fn a_malformed_cookie_is_a_format_error_and_of_two_the_first_counts() {
+    for length in [0, 1, 7, 9, 15, 41, 60] {
+        let bytes = query("a.example.", &[(COOKIE, &vec![1; length])]);
+        assert_eq!(parse(&bytes).unwrap_err(), fault(Rcode::FORMERR, true), "{length}");
+    }
+    let bytes = query("a.example.", &[(COOKIE, &CLIENT), (COOKIE, &[1])]);
+    let told = secrets().judge(&parse(&bytes).unwrap(), "192.0.2.1".parse().unwrap(), 0).unwrap();
+    assert_eq!(told.reply[..8], CLIENT);
+}
+
+#[test]
+fn a_cookie_may_come_instead_of_a_question() {
+    let mut bytes = query(".", &[(COOKIE, &CLIENT)]);
+    // without its question: the root, a type and a class
+    bytes.drain(12..17);
+    bytes[5] = 0;
+    let Err(Fault::Cookie(edns)) = parse(&bytes) else { panic!("{:?}", parse(&bytes)) };
+    let peer = "192.0.2.1".parse().unwrap();
+    let first = secrets().judge_alone(&edns, peer, 1_000).unwrap();
+    let ask = |shown: &CookieJudged| {
+        let answer = compose_cookie(&bytes, shown, Vec::new());
+        let message = Message::from_slice(&answer).unwrap();
+        assert_eq!((message.header().id(), message.header_counts().qdcount()), (0x1234, 0));
+        assert!(message.header().qr() && message.opt().unwrap().opt().cookie().is_some());
+        message.opt_rcode()
+    };
+    assert_eq!(ask(&first), OptRcode::NOERROR);
+    assert_eq!(ask(&CookieJudged { shown: true, ..first }), OptRcode::BADCOOKIE);
+    assert_eq!(ask(&CookieJudged { shown: true, proven: true, ..first }), OptRcode::NOERROR);
+}
+
+#[test]
+fn replies_carry_what_is_owed_and_keep_room_for_it() {
+    let bytes = query("a.example.", &[(ECS, &[0, 1, 24, 0, 203, 0, 113]), (COOKIE, &CLIENT), (NSID, &[])]);
+    let mut query = parse(&bytes).unwrap();
+    assert!(query.edns.as_ref().unwrap().nsid);
+    query.owed = Owed { cookie: Some([5; COOKIE_BYTES]), nsid: Some(b"fra-1") };
+    let record = Record { owner: None, ttl_s: 30, data: Data::A(Ipv4Addr::LOCALHOST) };
+    let records = [record; 80];
+    for count in 0..80 {
+        let extended = Some(ExtendedErrorCode::OTHER);
+        let reply = Reply { extended, ..reply(&records[..count]) };
+        let answer = compose(&query, &reply, 512, Vec::new());
+        let message = Message::from_slice(&answer).unwrap();
+        assert!(answer.len() <= 512, "{count}");
+        let opt = message.opt().unwrap();
+        assert_eq!(opt.opt().cookie().unwrap().client().into_octets(), [5; 8]);
+        assert!(answer.windows(9).any(|octets| octets == b"\0\x03\0\x05fra-1"), "{count}");
+        assert_eq!(message.header().tc(), message.header_counts().ancount() == 0 && count > 0);
+    }
+}
+
+#[test]
+fn a_short_answer_is_hardly_longer_than_the_query_and_says_what_to_do() {
+    let bytes = query("a.b.example.", &[(ECS, &[0, 1, 24, 0, 203, 0, 113])]);
+    let query = parse(&bytes).unwrap();
+    let answer = compose_short(&query, OptRcode::NOERROR, Vec::new());
+    let message = Message::from_slice(&answer).unwrap();
+    assert!(message.header().tc() && answer.len() <= bytes.len());
+    let answer = compose_short(&query, OptRcode::BADCOOKIE, answer);
+    let message = Message::from_slice(&answer).unwrap();
+    assert_eq!((message.opt_rcode(), message.header().tc()), (OptRcode::BADCOOKIE, false));
+}
+
 fn near_query() -> impl Strategy<Value = Vec<u8>> {
     let start = query("a.b.example.", &[(ECS, &[0, 1, 24, 0, 203, 0, 113]), (10, &[1; 8])]);
     let changes = prop::collection::vec((0..start.len(), any::<u8>()), 0..6);
@@ -184,6 +336,10 @@ proptest! {
             Ok(query) => {
                 let records = [Record { owner: None, ttl_s: 30, data: Data::Minimal }];
                 compose(&query, &reply(&records), query.udp_bytes(), Vec::new())
+            }
+            Err(Fault::Cookie(edns)) => {
+                let told = secrets().judge_alone(&edns, Ipv4Addr::LOCALHOST.into(), 0).unwrap();
+                compose_cookie(&bytes, &told, Vec::new())
             }
             Err(fault) => compose_fault(&bytes, &fault, Vec::new()),
         };

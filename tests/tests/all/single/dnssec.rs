@@ -26,6 +26,14 @@ dnssec_keys = ["zone.pem"]
 name = "ns1.demo.test"
 addresses = ["192.0.2.53"]
 
+[[zones.caa]]
+tag = "issue"
+value = "ca.example"
+
+[[zones.txt]]
+name = "_acme-challenge.shop.demo.test"
+values = ["one", "two"]
+
 [[sites]]
 name = "shop"
 hosts = ["shop.demo.test", "*.apps.demo.test", "deep.x.demo.test"]
@@ -72,7 +80,7 @@ fn signed() -> (Node, SocketAddr, String) {
     let made = meridian(dir.path(), &["--json", "zone", "key", "--zone", ZONE, "--out", "zone.pem"]);
     let made: serde_json::Value = serde_json::from_str(&made).unwrap();
     let [dns] = free_addresses();
-    let node = Node::within(dir, &format!("[dns]\nlisten = \"{dns}\"\n{FLEET}{NODE}"));
+    let node = Node::within(dir, &format!("[dns]\nlisten = \"{dns}\"\nanswers_per_second = 0\n{FLEET}{NODE}"));
     (node, dns, made["ds"].as_str().unwrap().to_owned())
 }
 
@@ -151,6 +159,7 @@ fn a_validating_resolver_believes_all_answers_of_a_signed_zone_and_no_forged_one
         ("pinned", "A", "198.51.100.1"),
         ("ns1", "A", "192.0.2.53"),
         ("shop", "ANY", "RFC8482"),
+        ("_acme-challenge.shop", "TXT", "\"two\""),
         // there is no such record
         ("shop", "TXT", "NSEC"),
         ("ns1", "AAAA", "NSEC"),
@@ -170,7 +179,7 @@ fn a_validating_resolver_believes_all_answers_of_a_signed_zone_and_no_forged_one
             assert!(believed && told.contains(answer), "{name} {rtype} {subnet}:\n{told}");
         }
     }
-    for rtype in ["SOA", "NS", "DNSKEY", "CDS", "CDNSKEY"] {
+    for rtype in ["SOA", "NS", "DNSKEY", "CDS", "CDNSKEY", "CAA"] {
         let told = dig(resolver_address, &[ZONE, rtype]);
         let is_there =
             told.contains("flags: qr rd ra ad") && told.contains(&format!("{ZONE}.")) && told.contains("RRSIG");

@@ -21,6 +21,7 @@ fn config(regions: usize, nodes: usize, here: (usize, usize)) -> Config {
             http: vec![],
             https: vec![],
             dns: vec![],
+            dns_terms: region_config::DnsTerms::default(),
             admin: None,
             peer: None,
             identity: None,

@@ -1,0 +1,194 @@
+//! From a message to its answer: what one UDP thread, or one TCP connection, answers with.
+
+use std::{net::IpAddr, sync::Arc};
+
+use arc_swap::ArcSwap;
+use rules::{health::Fleet, steering::Standing};
+use wire::dns::{Fault, OptRcode, Owed, Query, TCP_BYTES_MAX, compose_cookie, compose_fault, compose_short, parse};
+
+use super::{
+    Front,
+    counters::{Counters, Event},
+    rates::{Leave, Rates},
+    terms::Terms,
+    view::{Asked, View},
+};
+use crate::clock;
+
+/// What is answered with. Over UDP, where a sender's address may be forged, answers are counted.
+pub struct Desk {
+    front: Arc<Front>,
+    health: Health,
+    rates: Option<Rates>,
+}
+
+impl Desk {
+    pub(super) fn udp(front: Arc<Front>) -> Self {
+        Self { health: Health::new(&front.fleet), rates: Some(Rates::new()), front }
+    }
+
+    pub(super) fn tcp(front: Arc<Front>) -> Self {
+        Self { health: Health::new(&front.fleet), rates: None, front }
+    }
+
+    /// A UDP desk without a socket: for what measures and tortures it.
+    #[must_use]
+    pub fn new(view: Arc<ArcSwap<View>>, fleet: Arc<ArcSwap<Fleet>>, terms: Terms) -> Self {
+        Self::udp(Arc::new(Front { view, fleet, terms: ArcSwap::from_pointee(terms), counters: Arc::default() }))
+    }
+
+    /// The same as over TCP.
+    #[cfg(test)]
+    pub(super) fn without_rates(self) -> Self {
+        Self { rates: None, ..self }
+    }
+
+    /// What became of all messages at this door.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.front.counters
+    }
+
+    /// Lets `each` answer messages that came together, from one view, one health and one time.
+    pub(super) fn serve(&mut self, each: impl FnOnce(&mut Moment<'_>)) {
+        let (view, terms) = (self.front.view.load(), self.front.terms.load());
+        let mut moment = Moment {
+            view: &view,
+            standing: self.health.standing(&self.front.fleet),
+            terms: &terms,
+            counters: &self.front.counters,
+            rates: self.rates.as_mut(),
+            unix_s: low_bits(clock::unix_ms() / 1_000),
+            now_ms: low_bits(clock::monotonic_ms()),
+        };
+        each(&mut moment);
+    }
+
+    /// Writes the answer to one message from `peer` into `buffer` and gives it back; empty if there is to be none.
+    #[must_use]
+    pub fn answer(&mut self, bytes: &[u8], peer: IpAddr, mut buffer: Vec<u8>) -> Vec<u8> {
+        self.serve(|moment| buffer = moment.respond(bytes, peer, std::mem::take(&mut buffer)));
+        buffer
+    }
+}
+
+/// Times are compared by their difference, so their low bits are enough.
+#[allow(clippy::cast_possible_truncation, reason = "that is what it does")]
+fn low_bits(number: u64) -> u32 {
+    number as u32
+}
+
+/// View, terms, health and time, as they were when messages came.
+pub(super) struct Moment<'a> {
+    view: &'a View,
+    standing: &'a Standing,
+    terms: &'a Terms,
+    pub(super) counters: &'a Counters,
+    rates: Option<&'a mut Rates>,
+    unix_s: u32,
+    now_ms: u32,
+}
+
+impl Moment<'_> {
+    /// Writes the answer to a message from `peer` into `buffer` and gives it back; empty if there is to be none.
+    pub(super) fn respond(&mut self, bytes: &[u8], peer: IpAddr, buffer: Vec<u8>) -> Vec<u8> {
+        match parse(bytes) {
+            Ok(query) => self.answer(query, peer, buffer),
+            Err(fault) => self.reject(bytes, &fault, peer, buffer),
+        }
+    }
+
+    fn answer(&mut self, query: Query<'_>, peer: IpAddr, buffer: Vec<u8>) -> Vec<u8> {
+        let terms = self.terms;
+        // as long as both the message and the terms last
+        let mut query: Query<'_> = query;
+        let judged = terms.secrets.judge(&query, peer, self.unix_s);
+        let asks_who = query.edns.as_ref().is_some_and(|edns| edns.nsid);
+        query.owed =
+            Owed { cookie: judged.map(|judged| judged.reply), nsid: terms.nsid.as_deref().filter(|_| asks_who) };
+        let subnet = query.subnet();
+        let asked = Asked {
+            query: &query,
+            client: subnet.map_or(peer, |subnet| subnet.address),
+            standing: self.standing,
+            bytes_max: if self.rates.is_some() { query.udp_bytes() } else { TCP_BYTES_MAX },
+        };
+        let (answer, event) = self.view.answer(&asked, buffer);
+        if subnet.is_some() {
+            self.counters.note(Event::Subnet);
+        }
+        let proven = judged.is_some_and(|judged| judged.proven);
+        if proven {
+            self.counters.note(Event::Proven);
+        }
+        let answer = match if proven { Leave::Whole } else { self.count(peer, event) } {
+            Leave::Whole => {
+                self.counters.note(event);
+                answer
+            }
+            Leave::Short => {
+                self.counters.note(Event::Limited);
+                let rcode = if judged.is_some() { OptRcode::BADCOOKIE } else { OptRcode::NOERROR };
+                compose_short(&query, rcode, answer)
+            }
+            Leave::Nothing => self.withhold(answer),
+        };
+        // TC is the seventh bit of the third octet (RFC 1035 section 4.1.1)
+        if answer.get(2).is_some_and(|flags| flags & 0x02 != 0) {
+            self.counters.note(Event::Truncated);
+        }
+        answer
+    }
+
+    /// What is no query, but may be owed an answer; there is no shorter one.
+    fn reject(&mut self, bytes: &[u8], fault: &Fault, peer: IpAddr, buffer: Vec<u8>) -> Vec<u8> {
+        let (answer, event) = match fault {
+            Fault::Drop => (Vec::new(), Event::Dropped),
+            Fault::Reply { .. } => (compose_fault(bytes, fault, buffer), Event::Malformed),
+            Fault::Cookie(edns) => match self.terms.secrets.judge_alone(edns, peer, self.unix_s) {
+                Some(judged) => (compose_cookie(bytes, &judged, buffer), Event::CookieAlone),
+                None => (Vec::new(), Event::Dropped),
+            },
+        };
+        if self.count(peer, event) != Leave::Whole {
+            return self.withhold(answer);
+        }
+        self.counters.note(if answer.is_empty() { Event::Dropped } else { event });
+        answer
+    }
+
+    fn count(&mut self, peer: IpAddr, event: Event) -> Leave {
+        match (&mut self.rates, self.terms.answers_per_second) {
+            (Some(rates), Some(per_second)) => rates.count(peer, event, per_second, self.now_ms),
+            _ => Leave::Whole,
+        }
+    }
+
+    fn withhold(&self, mut answer: Vec<u8>) -> Vec<u8> {
+        self.counters.note(Event::Withheld);
+        answer.clear();
+        answer
+    }
+}
+
+/// The masks of the fleet that was seen last, made anew only when the fleet is another one.
+struct Health {
+    fleet: Arc<Fleet>,
+    standing: Standing,
+}
+
+impl Health {
+    fn new(fleet: &ArcSwap<Fleet>) -> Self {
+        let fleet = fleet.load_full();
+        Self { standing: Standing::of(&fleet), fleet }
+    }
+
+    fn standing(&mut self, fleet: &ArcSwap<Fleet>) -> &Standing {
+        let now = fleet.load();
+        if !Arc::ptr_eq(&self.fleet, &now) {
+            self.standing = Standing::of(&now);
+            self.fleet = Arc::clone(&now);
+        }
+        &self.standing
+    }
+}

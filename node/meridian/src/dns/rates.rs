@@ -1,0 +1,205 @@
+//! How many answers a block of addresses may have over UDP: a sender's address may be forged, and then the answers go to
+//! someone who never asked. Whoever is over it is told now and then to come over TCP, which nobody can forge; whoever shows a
+//! cookie is not counted at all.
+//!
+//! A leaky bucket per block (/24, /56) and kind of answer, in a table of a fixed size per thread: no lock, no allocation.
+
+use std::{
+    hash::{Hash, Hasher},
+    net::IpAddr,
+};
+
+use siphasher::sip::SipHasher13;
+
+use super::counters::Event;
+use crate::chance;
+
+/// Sets of buckets: 1 MiB per thread, 65,536 buckets.
+const SETS: usize = 16_384;
+/// Buckets that one set has: a cache line of them.
+const WAYS: usize = 4;
+/// What one answer adds to a bucket; what flows out in a millisecond is then the rate per second.
+const ANSWER: u32 = 1_000;
+/// The highest rate, in answers per second: a bucket's level must stay a number of 32 bits.
+const RATE_MAX: u32 = 1_000_000;
+
+/// What becomes of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Leave {
+    /// It is sent.
+    Whole,
+    /// Its sender is told how to prove itself: by TCP, or by a cookie.
+    Short,
+    /// Nothing is sent.
+    Nothing,
+}
+
+/// Kinds of answers that are counted apart, so that a flood for names that do not exist leaves room for those that do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Kind {
+    Site,
+    Zone,
+    Negative,
+    Error,
+}
+
+impl Kind {
+    /// None for what has no answer.
+    fn of(event: Event) -> Option<Self> {
+        match event {
+            Event::Normal | Event::Failover | Event::FailStatic => Some(Self::Site),
+            Event::Zone => Some(Self::Zone),
+            Event::NoData | Event::NoName => Some(Self::Negative),
+            Event::Refused
+            | Event::NotReady
+            | Event::NoRegion
+            | Event::Invariant
+            | Event::Malformed
+            | Event::CookieAlone => Some(Self::Error),
+            Event::Dropped
+            | Event::Panicked
+            | Event::Limited
+            | Event::Withheld
+            | Event::Tcp
+            | Event::Subnet
+            | Event::Truncated
+            | Event::Proven => None,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Bucket {
+    tag: u32,
+    /// When `level` was right, in ms.
+    at_ms: u32,
+    level: u32,
+    /// How many answers were held back since one was let through.
+    held_back: u32,
+}
+
+impl Bucket {
+    fn level_at(&self, now_ms: u32, per_second: u32) -> u32 {
+        self.level.saturating_sub(now_ms.wrapping_sub(self.at_ms).saturating_mul(per_second))
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+#[repr(align(64))]
+struct Set([Bucket; WAYS]);
+
+/// The buckets of one thread.
+pub(super) struct Rates {
+    sets: Box<[Set]>,
+    /// Drawn at start, so that nobody can choose addresses that share a bucket with somebody else's.
+    hasher: SipHasher13,
+}
+
+impl Rates {
+    pub(super) fn new() -> Self {
+        let mut key = [0; 16];
+        // without chance the table works all the same
+        let _ = chance::fill(&mut key);
+        Self { sets: vec![Set::default(); SETS].into(), hasher: SipHasher13::new_with_key(&key) }
+    }
+
+    /// Counts an answer to `peer`, if there is to be one, and says what becomes of it; `now_ms` is by any clock that does
+    /// not stand still. A second's worth may come at once.
+    pub(super) fn count(&mut self, peer: IpAddr, event: Event, per_second: u32, now_ms: u32) -> Leave {
+        let Some(kind) = Kind::of(event) else { return Leave::Whole };
+        let per_second = per_second.min(RATE_MAX);
+        let hash = self.hash(peer, kind);
+        let Some(bucket) = self.bucket(hash, per_second, now_ms) else { return Leave::Whole };
+        let level = bucket.level_at(now_ms, per_second);
+        (bucket.level, bucket.at_ms) = (level, now_ms);
+        if level + ANSWER <= per_second * ANSWER {
+            bucket.level += ANSWER;
+            bucket.held_back = 0;
+            return Leave::Whole;
+        }
+        bucket.held_back = bucket.held_back.wrapping_add(1);
+        if bucket.held_back % 2 == 0 { Leave::Short } else { Leave::Nothing }
+    }
+
+    fn hash(&self, peer: IpAddr, kind: Kind) -> u64 {
+        let mut hasher = self.hasher;
+        match peer {
+            IpAddr::V4(v4) => (4u8, v4.to_bits() >> 8, kind).hash(&mut hasher),
+            IpAddr::V6(v6) => (6u8, v6.to_bits() >> 72, kind).hash(&mut hasher),
+        }
+        hasher.finish()
+    }
+
+    /// The bucket for a hash; if it has none, that of its set which is emptiest becomes it.
+    fn bucket(&mut self, hash: u64, per_second: u32, now_ms: u32) -> Option<&mut Bucket> {
+        #[allow(clippy::cast_possible_truncation, reason = "both halves are used")]
+        let (tag, at) = ((hash >> 32) as u32, hash as usize % SETS);
+        let Set(set) = self.sets.get_mut(at)?;
+        let way = set.iter().position(|bucket| bucket.tag == tag);
+        let emptiest = || (0..WAYS).min_by_key(|way| set.get(*way).map(|bucket| bucket.level_at(now_ms, per_second)));
+        let way = way.or_else(emptiest)?;
+        let bucket = set.get_mut(way)?;
+        if bucket.tag != tag {
+            *bucket = Bucket { tag, at_ms: now_ms, ..Bucket::default() };
+        }
+        Some(bucket)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VICTIM: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(203, 0, 113, 9));
+
+    fn passed(rates: &mut Rates, peer: IpAddr, event: Event, count: u32, now_ms: u32) -> (u32, u32) {
+        let mut told = (0, 0);
+        for _ in 0..count {
+            match rates.count(peer, event, 100, now_ms) {
+                Leave::Whole => told.0 += 1,
+                Leave::Short => told.1 += 1,
+                Leave::Nothing => {}
+            }
+        }
+        told
+    }
+
+    #[test]
+    fn a_block_has_a_seconds_worth_at_once_and_then_its_rate_and_every_second_one_over_it_is_short() {
+        let mut rates = Rates::new();
+        let start = u32::MAX - 300;
+        assert_eq!(passed(&mut rates, VICTIM, Event::Normal, 300, start), (100, 100));
+        assert_eq!(passed(&mut rates, VICTIM, Event::Normal, 300, start), (0, 150), "nothing flows out in no time");
+        assert_eq!(passed(&mut rates, VICTIM, Event::Normal, 300, start.wrapping_add(500)), (50, 125), "over the wrap");
+        assert_eq!(passed(&mut rates, VICTIM, Event::Normal, 100, start.wrapping_add(5_000)), (100, 0));
+    }
+
+    #[test]
+    fn neighbours_share_a_bucket_and_strangers_and_other_kinds_do_not() {
+        let mut rates = Rates::new();
+        assert_eq!(passed(&mut rates, VICTIM, Event::NoName, 100, 7), (100, 0));
+        assert_eq!(passed(&mut rates, "203.0.113.200".parse().unwrap(), Event::NoData, 2, 7), (0, 1), "the same /24");
+        assert_eq!(passed(&mut rates, "203.0.112.9".parse().unwrap(), Event::NoName, 100, 7), (100, 0));
+        assert_eq!(passed(&mut rates, VICTIM, Event::Normal, 100, 7), (100, 0));
+        let v6 = |text: &str| text.parse().unwrap();
+        assert_eq!(passed(&mut rates, v6("2001:db8:0:100::1"), Event::Zone, 100, 7), (100, 0));
+        assert_eq!(passed(&mut rates, v6("2001:db8:0:1ff::2"), Event::Zone, 2, 7), (0, 1), "the same /56");
+        assert_eq!(passed(&mut rates, v6("2001:db8:0:200::1"), Event::Zone, 100, 7), (100, 0));
+    }
+
+    #[test]
+    fn a_full_bucket_outlives_floods_from_everywhere() {
+        let mut rates = Rates::new();
+        assert_eq!(passed(&mut rates, VICTIM, Event::Normal, 100, 7), (100, 0));
+        for block in 0..60_000u32 {
+            let peer = IpAddr::V4(std::net::Ipv4Addr::from_bits(block << 8));
+            assert_eq!(rates.count(peer, Event::Normal, 100, 7), Leave::Whole);
+        }
+        assert_eq!(passed(&mut rates, VICTIM, Event::Normal, 100, 7), (0, 50), "still full");
+    }
+
+    #[test]
+    fn the_table_is_as_large_as_it_says() {
+        assert_eq!(size_of::<Set>() * SETS, 1 << 20);
+    }
+}
