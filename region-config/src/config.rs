@@ -95,14 +95,31 @@ pub struct NodeConfig {
     pub memory_bytes: u64,
     /// Disk for cached objects, in bytes; 0 means memory only.
     pub disk_bytes: u64,
-    /// MaxMind-format city or country file; none means the embedded country-level default.
-    pub geo_file: Option<PathBuf>,
+    /// Where clients are on the map.
+    pub geo: Geo,
     /// Access log file; none means no access log.
     pub access_log: Option<PathBuf>,
     /// DNS servers that the addresses of origins are asked of; none means those of the system.
     pub resolvers: Vec<SocketAddr>,
     /// Limits on clients.
     pub limits: Limits,
+}
+
+/// Where the node learns where clients are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Geo {
+    /// MaxMind-format city or country file; none means the embedded country-level default.
+    pub file: Option<PathBuf>,
+    /// MaxMind-format file of AS numbers; none means what `file` says of them.
+    pub asn_file: Option<PathBuf>,
+    /// How old a file's data may be before the node warns, in ms.
+    pub max_age_ms: u64,
+}
+
+impl Default for Geo {
+    fn default() -> Self {
+        Self { file: None, asn_file: None, max_age_ms: 45 * 86_400_000 }
+    }
 }
 
 /// Where applications order purges, with tokens of their own.

@@ -109,6 +109,12 @@ pub(crate) fn known(text: &str) -> Option<[u8; 2]> {
     codes(CODES).find(|code| code == text.as_bytes())
 }
 
+/// Whether a country (ISO 3166-1 alpha-2, upper case) is a member of the European Union.
+#[must_use]
+pub fn in_european_union(country: [u8; 2]) -> bool {
+    codes(EU).any(|code| code == country)
+}
+
 fn codes(list: &'static str) -> impl Iterator<Item = [u8; 2]> {
     list.split_ascii_whitespace().filter_map(|code| code.as_bytes().try_into().ok())
 }

@@ -25,7 +25,7 @@ mod token;
 mod written;
 
 pub use config::*;
-pub use country::Continent;
+pub use country::{Continent, in_european_union};
 pub use dns::{ANSWERS_PER_SECOND, Caa, DnsTerms, TEXT_BYTES_MAX, TEXTS_MAX, Texts};
 pub use fault::{Fault, Faults, Severity, Style, draw};
 pub use files::{Checked, check, examine, load};

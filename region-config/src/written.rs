@@ -126,6 +126,10 @@ section! {
     GeoSection {
         /// A MaxMind-format city or country file (.mmdb); the built-in country-level one if left out.
         may file: FilePath,
+        /// A MaxMind-format file (.mmdb) that says which network (AS number) an address belongs to; if left out, what `file` says of it.
+        may asn_file: FilePath,
+        /// How old the data of a file may be before the node warns; 45d if left out.
+        may max_age: Time<DAY, { 3_650 * DAY }>,
     }
 }
 

@@ -10,14 +10,15 @@ use crate::{
     admin::{Context, Gathered, Part, Parts, Steered, Token, purges::Desk},
     drain::Drain,
     edge::dry,
+    geo::Watch,
     observe::{Kind, collectors, ledgers::ledgers},
     snapshot::Shared,
 };
 
 /// The parts that must be ready before this node serves.
 #[must_use]
-pub fn parts(shared: &Arc<Shared>) -> Parts {
-    let shared = Arc::clone(shared);
+pub fn parts(shared: &Arc<Shared>, geo: &Arc<Watch>) -> Parts {
+    let (shared, geo) = (Arc::clone(shared), Arc::clone(geo));
     Arc::new(move || {
         let caught_up = shared.ledgers.caught_up();
         let waiting =
@@ -28,6 +29,7 @@ pub fn parts(shared: &Arc<Shared>) -> Parts {
             Part { part: "ledger".into(), ready: caught_up, detail: (!caught_up).then(|| waiting.into()) },
             disk(&shared),
             clock(&shared),
+            places(&geo),
         ]
     })
 }
@@ -46,17 +48,24 @@ fn clock(shared: &Shared) -> Part {
     Part { part: "clock".into(), ready: true, detail: gross.then(|| detail.into()) }
 }
 
+/// A node whose geo database is old or cannot be renewed answers from what it has. Whoever asks is told.
+fn places(geo: &Watch) -> Part {
+    let alarms: Vec<_> = geo.alarms().iter().map(ToString::to_string).collect();
+    Part { part: "geo".into(), ready: true, detail: (!alarms.is_empty()).then(|| alarms.join("; ")) }
+}
+
 /// What the admin interface works with.
 #[must_use]
 pub fn context(
     shared: &Arc<Shared>,
+    geo: &Arc<Watch>,
     token: Token,
     parts: Parts,
     steered: Steered,
     desk: Arc<Desk>,
     drain: &Arc<Drain>,
 ) -> Arc<Context> {
-    let (warned, ledgers) = (Arc::clone(&desk), Arc::clone(&shared.ledgers));
+    let (warned, ledgers, places) = (Arc::clone(&desk), Arc::clone(&shared.ledgers), Arc::clone(geo));
     let looking = Arc::clone(shared);
     Arc::new(Context {
         config: Arc::clone(&shared.config),
@@ -68,7 +77,10 @@ pub fn context(
         token,
         hosts: Vec::new(),
         parts,
-        warnings: Arc::new(move || [warned.warnings(), ledgers.warnings()].concat()),
+        warnings: Arc::new(move || {
+            let places = places.alarms().iter().map(ToString::to_string).collect();
+            [warned.warnings(), ledgers.warnings(), places].concat()
+        }),
         started_unix_ms: shared.started_unix_ms,
         explained: Arc::new(move |question| {
             let shared = Arc::clone(&looking);

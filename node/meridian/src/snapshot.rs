@@ -55,7 +55,7 @@ pub struct Shared {
     /// The fleet's health.
     pub health: Arc<Health>,
     /// Where clients are on the map; none if neither DNS nor a route asks.
-    pub geo: ArcSwapOption<Base>,
+    pub geo: Arc<ArcSwapOption<Base>>,
     /// What is counted.
     pub observe: Arc<Observe>,
     /// The other nodes; none in a fleet of one.

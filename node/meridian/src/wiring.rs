@@ -177,6 +177,7 @@ struct Running {
     tls: Arc<EdgeTls>,
     dns: Option<Dns>,
     drain: Arc<Drain>,
+    geo: Arc<geo::Watch>,
     tasks: Tasks,
 }
 
@@ -184,7 +185,6 @@ struct Running {
 struct Dns {
     server: dns::Server,
     view: Arc<ArcSwap<dns::View>>,
-    base: Arc<geo::Base>,
 }
 
 impl Running {
@@ -241,7 +241,7 @@ impl Running {
             origins,
             ledgers,
             health,
-            geo: ArcSwapOption::new(geo),
+            geo: Arc::new(ArcSwapOption::new(geo)),
             observe,
             mesh,
             via: HeaderValue::try_from(format!("1.1 {node}.meridian"))
@@ -252,7 +252,8 @@ impl Running {
             tasks: tasks.clone(),
         });
         let drain = Drain::new();
-        let parts = console::parts(&shared);
+        let geo = geo::Watch::new(Arc::clone(&shared.config), Arc::clone(&shared.geo));
+        let parts = console::parts(&shared, &geo);
         if let Some(mesh) = &shared.mesh {
             mesh.register(Kind::Fetch, Owner::new(Arc::clone(&shared)));
             let reporter =
@@ -261,6 +262,7 @@ impl Running {
             mesh.start();
         }
         console::register_figures(&shared);
+        shared.observe.register(collectors::geo(Arc::clone(&geo)));
         sweep::start(&shared);
         let dns = dns_front(&shared, &tasks)?;
         let tls = Arc::new(tls);
@@ -273,7 +275,7 @@ impl Running {
                 Some(dns) => console::steered(&shared, &dns.view),
                 None => console::not_steered(),
             };
-            let context = console::context(&shared, token, parts, steered, desk, &drain);
+            let context = console::context(&shared, &geo, token, parts, steered, desk, &drain);
             if let Some(mesh) = &shared.mesh {
                 mesh.register(Kind::Purges, admin::purges::Teller::new(&context));
             }
@@ -290,7 +292,7 @@ impl Running {
                 server.start(admin::purge_router(&context), tls, &tasks);
             }
         }
-        let node = Self { shared, edge, tls, dns, drain, tasks };
+        let node = Self { shared, edge, tls, dns, drain, geo, tasks };
         node.tell_when_ready();
         node.watch_certificates();
         Ok(node)
@@ -330,18 +332,21 @@ impl Running {
         });
     }
 
-    /// Waits for the signal to stop, or until the node has left in order; takes the config anew at each SIGHUP.
+    /// Waits for the signal to stop, or until the node has left in order; takes the config anew at each SIGHUP, and other
+    /// geo databases as they come. One after the other, so that nothing made of an older config or database can come after
+    /// what was made of a newer one.
     async fn until_told(&self, signals: &mut Signals, config_dir: &Path) {
+        let mut databases = self.geo.start(&self.tasks);
         let left = self.leave();
         tokio::pin!(left);
         loop {
-            let told = tokio::select! {
-                told = signals.next() => told,
+            tokio::select! {
+                told = signals.next() => match told {
+                    Told::Stop => return,
+                    Told::Reload => self.reload(config_dir).await,
+                },
+                Some(base) = databases.recv() => self.know_places(base).await,
                 () = &mut left => return,
-            };
-            match told {
-                Told::Reload => self.reload(config_dir).await,
-                Told::Stop => return,
             }
         }
     }
@@ -374,7 +379,10 @@ impl Running {
         match loaded {
             Ok(Ok(config)) => {
                 self.learn_places(&config).await;
-                self.take(config);
+                let config = Arc::new(config);
+                let view = self.view_of(Arc::clone(&config), self.shared.geo.load_full()).await;
+                self.take(config, view);
+                self.geo.nudge();
             }
             Ok(Err(faults)) => refused(&faults),
             Err(error) => tracing::error!(%error, "reading the config"),
@@ -384,19 +392,61 @@ impl Running {
         }
     }
 
-    /// Loads the geo database if a new config is the first to ask for it.
+    /// Loads the geo database if a new config asks for one that is not the one in use.
     async fn learn_places(&self, config: &Config) {
-        if self.shared.geo.load().is_some() {
+        if self.shared.geo.load().as_ref().is_some_and(|base| base.is_of(&config.node.geo)) {
             return;
         }
         match geo_base(config).await {
-            Ok(base) => self.shared.geo.store(base),
-            Err(error) => tracing::error!(%error, "clients' countries are not known"),
+            Ok(Some(base)) => {
+                tracing::info!("{}", base.describe());
+                self.shared.geo.store(Some(base));
+                self.geo.taken();
+            }
+            Ok(None) => {}
+            Err(error) => tracing::error!(%error, "where clients are stays as it was known"),
+        }
+    }
+
+    /// Puts another edition of the geo database in force.
+    async fn know_places(&self, base: Arc<geo::Base>) {
+        let config = self.shared.config.load_full();
+        // read for a config that is no more
+        if !base.is_of(&config.node.geo) {
+            return;
+        }
+        match (&self.dns, self.view_of(config, Some(Arc::clone(&base))).await) {
+            (Some(dns), Some(view)) => {
+                // what was begun later knows at least as much
+                let _newer = dns::put(&dns.view, &view);
+            }
+            (None, _) => {}
+            (Some(_), None) => return,
+        }
+        tracing::info!("the new geo database is in force: {}", base.describe());
+        self.shared.geo.store(Some(base));
+        self.geo.taken();
+    }
+
+    /// What DNS is to answer from with this config and database; none if it answers nothing, or cannot from these.
+    async fn view_of(&self, config: Arc<Config>, base: Option<Arc<geo::Base>>) -> Option<Arc<dns::View>> {
+        let base = base.filter(|_| self.dns.is_some())?;
+        let compiled = tokio::task::spawn_blocking(move || dns::View::compile(&config, &base)).await;
+        match compiled {
+            Ok(Ok(view)) => Some(Arc::new(view)),
+            Ok(Err(fault)) => {
+                tracing::error!(%fault, "DNS answers stay as they were");
+                None
+            }
+            Err(error) => {
+                tracing::error!(%error, "DNS answers stay as they were");
+                None
+            }
         }
     }
 
     /// Puts a checked config in force. Listeners, state folder and sizes keep what they were started with.
-    fn take(&self, config: Config) {
+    fn take(&self, config: Arc<Config>, view: Option<Arc<dns::View>>) {
         let shared = &self.shared;
         let jurisdiction = &shared.here.jurisdiction;
         if let Err(fault) = shared.origins.replace(&config) {
@@ -411,13 +461,10 @@ impl Running {
         }
         shared.health.replace(&config);
         if let Some(dns) = &self.dns {
-            match dns::View::compile(&config, &dns.base) {
-                Ok(view) => {
-                    if !dns::put(&dns.view, &Arc::new(view)) {
-                        tracing::info!("a newer plan is in force already");
-                    }
-                }
-                Err(fault) => tracing::error!(%fault, "DNS answers stay as they were"),
+            if let Some(view) = view
+                && !dns::put(&dns.view, &view)
+            {
+                tracing::info!("a newer plan is in force already");
             }
             if let Err(fault) = dns.server.replace(&config.node.dns_terms) {
                 tracing::error!(%fault, "the terms of DNS stay as they were");
@@ -428,7 +475,7 @@ impl Running {
         let sites = Sites::compile(&config, jurisdiction, &shared.ledgers, &shared.observe);
         shared.sites.store(Arc::new(sites));
         shared.observe.trails().keep_only(&permits(&config, jurisdiction));
-        shared.config.store(Arc::new(config));
+        shared.config.store(config);
         tracing::info!("the new config is in force");
     }
 
@@ -568,8 +615,8 @@ async fn geo_base(config: &Config) -> Result<Option<Arc<geo::Base>>, RunError> {
     if config.node.dns.is_empty() && !keyed::asks_for_countries(config) {
         return Ok(None);
     }
-    let file = config.node.geo_file.clone();
-    let loading = tokio::task::spawn_blocking(move || geo::Base::open(file.as_deref()));
+    let wanted = config.node.geo.clone();
+    let loading = tokio::task::spawn_blocking(move || geo::Base::open(&wanted));
     Ok(Some(Arc::new(loading.await.map_err(|error| RunError::Runtime(io::Error::other(error)))??)))
 }
 
@@ -581,5 +628,5 @@ fn dns_front(shared: &Shared, tasks: &Tasks) -> Result<Option<Dns>, RunError> {
     let terms = dns::Terms::load(&config.node.dns_terms)?;
     let server = dns::Server::bind(&config.node.dns, Arc::clone(&view), shared.health.shared(), terms, tasks)?;
     shared.observe.register(collectors::dns(server.counters()));
-    Ok(Some(Dns { server, view, base }))
+    Ok(Some(Dns { server, view }))
 }

@@ -91,7 +91,7 @@ pub fn config(index: usize, tight_ms: Option<u64>, witnesses: Option<WitnessSet>
             workers: 0,
             memory_bytes: 0,
             disk_bytes: 0,
-            geo_file: None,
+            geo: region_config::Geo::default(),
             access_log: None,
             resolvers: Vec::new(),
             limits: Limits::default(),

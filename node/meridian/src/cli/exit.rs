@@ -15,7 +15,7 @@ pub enum Exit {
     Config,
     /// The node could not be reached.
     Unreachable,
-    /// The node refused.
+    /// Refused, by a node or by what a new database is held against.
     Refused,
     /// A purge was accepted and goes on, but had not come as far as asked in time.
     Incomplete,

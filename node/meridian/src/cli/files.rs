@@ -10,7 +10,7 @@ use rustls::{
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::output::with_causes;
-use crate::{clock, dns::signed::ZoneKey, ledger::credentials_fault, peers::LoadedIdentity};
+use crate::{clock, dns::signed::ZoneKey, geo::Base, ledger::credentials_fault, peers::LoadedIdentity};
 
 /// Everything that is wrong with the files, a sentence each; those of a site name the site.
 pub(super) fn check(config: &Config) -> Vec<String> {
@@ -20,10 +20,8 @@ pub(super) fn check(config: &Config) -> Vec<String> {
     {
         faults.push(format!("[peer]: {}", with_causes(&fault)));
     }
-    if let Some(path) = &config.node.geo_file
-        && let Err(why) = geo(path)
-    {
-        faults.push(format!("[geo]: `{}` {why}; expected a MaxMind-format file (.mmdb)", path.display()));
+    if let Err(fault) = Base::open(&config.node.geo) {
+        faults.push(format!("[geo]: {}; expected a MaxMind-format file (.mmdb)", with_causes(&fault)));
     }
     for zone in config.zones.iter().filter(|_| !config.node.dns.is_empty()) {
         for fault in zone.dnssec_keys.iter().filter_map(|path| ZoneKey::load(path).err()) {
@@ -69,13 +67,6 @@ fn login(path: &Path) -> Result<(), String> {
     match credentials_fault(&String::from_utf8_lossy(&text)) {
         Some(why) => Err(format!("the credentials in `{}` {why}", path.display())),
         None => Ok(()),
-    }
-}
-
-fn geo(path: &Path) -> Result<(), String> {
-    match maxminddb::Reader::open_readfile(path) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(format!("cannot be used: {error}")),
     }
 }
 
@@ -160,14 +151,5 @@ mod tests {
         assert!(told(&good.certificate, &good.certificate).contains("holds no private key"));
         assert!(told(&old.certificate, &old.key).starts_with("the certificate in `DIR/old.crt` expired on "));
         assert!(told(&PathBuf::from("/nowhere"), &good.key).starts_with("`/nowhere` cannot be read: No such file"));
-    }
-
-    #[test]
-    fn a_geo_file_must_be_one() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("a.mmdb");
-        assert!(geo(&path).is_err());
-        fs::write(&path, "not a database").unwrap();
-        assert!(geo(&path).is_err());
     }
 }

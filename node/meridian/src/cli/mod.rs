@@ -10,6 +10,7 @@ mod exit;
 mod explain;
 mod files;
 mod force;
+mod geo;
 mod output;
 mod purge;
 mod run;
@@ -34,7 +35,7 @@ Exit codes:
   2  the command line makes no sense
   3  the configuration makes no sense (nothing was started or changed)
   4  the node could not be reached
-  5  the node refused: wrong token, unknown site, or an order that makes no sense
+  5  refused: wrong token, unknown site, an order that makes no sense, or a geo database that is held back
   6  a purge was accepted and goes on, but had not come as far as asked in time
   7  a signed receipt does not hold";
 
@@ -217,6 +218,9 @@ enum Command {
     /// Tells where given clients would be led if a region were gone, or under another configuration.
     #[command(after_help = WHAT_IF_EXAMPLES)]
     WhatIf(what_if::Order),
+    /// Looks addresses up, checks geo databases, and puts newer ones in place.
+    #[command(subcommand)]
+    Geo(geo::Order),
     /// Keys of signed DNS zones, and zones as files.
     #[command(subcommand, after_help = ZONE_EXAMPLES)]
     Zone(zone::Order),
@@ -294,6 +298,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Force(order) => force::force(&order, output),
         Command::Explain(order) => explain::explain(&order, output),
         Command::WhatIf(order) => what_if::what_if(&order, output),
+        Command::Geo(order) => geo::geo(&order, output),
         Command::Zone(order) => zone::zone(&order, output),
         Command::DebugToken(order) => debug::debug(&order, output),
     };
@@ -364,6 +369,10 @@ mod tests {
             "meridian force down --why b",
             "meridian force down --region a --node b --why c",
             "meridian force sideways --region a --why c",
+            "meridian geo",
+            "meridian geo lookup a.test",
+            "meridian geo update --config a",
+            "meridian geo update --config a --from b --rollback",
             "meridian zone key --zone a",
             "meridian zone key --zone a..b --out c",
             "meridian zone export --config a",
@@ -391,6 +400,10 @@ mod tests {
             "meridian force release --region a --why b",
             "meridian force list",
             "meridian drain --wait 10 --no-follow",
+            "meridian geo lookup ::1 --file a --asn-file b --json",
+            "meridian geo check a --asn",
+            "meridian geo update --config a --from b --force",
+            "meridian geo update --config a --rollback --asn",
             "meridian zone key --zone a.test --out b.pem",
             "meridian zone ds -c a",
             "meridian zone export -c a --zone b.test --json",

@@ -99,8 +99,7 @@ impl World {
 
 fn world(dir: &Path, output: Output) -> Result<World, Exit> {
     let config = region_config::load(dir).map_err(|faults| check::invalid(&faults, output))?;
-    let base =
-        geo::Base::open(config.node.geo_file.as_deref()).map_err(|fault| output.failed(Exit::Failure, &fault))?;
+    let base = geo::Base::open(&config.node.geo).map_err(|fault| output.failed(Exit::Failure, &fault))?;
     Ok(World { config, base })
 }
 

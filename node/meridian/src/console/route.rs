@@ -66,8 +66,8 @@ fn from(location: &Location) -> SteeredFrom {
     SteeredFrom {
         country: location.country.map(|code| code.escape_ascii().to_string()),
         continent: location.continent().map(|continent| continent.as_str().into()),
-        latitude: degrees.map(|(north, _)| rounded(north)),
-        longitude: degrees.map(|(_, east)| rounded(east)),
+        latitude: degrees.map(|[north, _]| rounded(north)),
+        longitude: degrees.map(|[_, east]| rounded(east)),
         accuracy_km: location.accuracy_km,
         asn: location.asn,
     }

@@ -83,7 +83,7 @@ pub fn load_in_background(
     done: impl FnOnce(Result<Arc<geo::Base>, LoadFault>) + Send + 'static,
 ) -> io::Result<()> {
     let load = move || -> Result<Arc<geo::Base>, LoadFault> {
-        let base = geo::Base::open(config.node.geo_file.as_deref())?;
+        let base = geo::Base::open(&config.node.geo)?;
         if !put(&view, &Arc::new(View::compile(&config, &base)?)) {
             tracing::info!("a newer plan is in force already");
         }

@@ -383,7 +383,7 @@ fn without_a_geo_table_nothing_is_answered() {
     assert_eq!(running.ask("shop.demo.test", Rtype::A, GERMAN).region(), "eu");
 
     let mut missing = config();
-    missing.node.geo_file = Some("/nowhere.mmdb".into());
+    missing.node.geo.file = Some("/nowhere.mmdb".into());
     let (done, loaded) = std::sync::mpsc::sync_channel(1);
     load_in_background(Arc::new(missing), Arc::clone(&running.view), move |result| done.send(result).unwrap()).unwrap();
     let fault = loaded.recv_timeout(Duration::from_secs(60)).unwrap().unwrap_err().to_string();

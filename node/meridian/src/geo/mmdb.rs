@@ -1,18 +1,18 @@
-//! Databases in MaxMind's format.
+//! Databases in MaxMind's format, in any of the schemas of [`super::record`].
 //!
-//! Two schemas: MaxMind's own (`country.iso_code`, `location.latitude`, `location.longitude`) and the flat one of
-//! ip-location-db (`country_code`, `latitude`, `longitude`). A record without coordinates stands at its country's middle.
-//! `country` is used, not `registered_country`: that is where the holder is, not where the address is.
+//! A record without coordinates stands at its country's middle.
 
 use std::{
     collections::HashMap,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    time::{Duration, Instant},
 };
 
-use maxminddb::{LookupResult, MaxMindDbError, PathElement, Reader, WithinOptions};
+use maxminddb::{LookupResult, MaxMindDbError, Reader, WithinOptions};
 use rules::steering::{Base, BaseBuilder, BaseFault, Location, LocationId, Point};
 
-use super::embedded;
+use super::{embedded, record::Record};
+use crate::clock;
 
 /// Steps of a degree that coordinates are rounded to: a quarter is finer than the distance between any two regions asks
 /// for, and keeps the number of locations small.
@@ -20,6 +20,12 @@ const STEPS: f64 = 4.0;
 /// The parts of IPv6 that addresses of clients come from: global unicast, and unique local for those who map their own.
 const CLIENTS_V6: [(Ipv6Addr, u8); 2] =
     [(Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3), (Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0), 7)];
+/// How long a file may take: a city database takes seconds.
+const TIME_MAX: Duration = Duration::from_secs(300);
+/// How many networks go by between two looks at the clock.
+const LOOK_EVERY: u64 = 4096;
+/// Characters of a database's name that are kept.
+const KIND_MAX: usize = 80;
 
 /// Why a file is no usable database.
 #[derive(Debug, thiserror::Error)]
@@ -33,58 +39,137 @@ pub enum DatabaseFault {
     /// Its search tree runs in circles.
     #[error("expected an intact file in MaxMind's format, found: a search tree with more networks than nodes allow")]
     Endless,
+    /// It takes too long.
+    #[error("expected a file that is read in {} s, found one that takes longer", TIME_MAX.as_secs())]
+    Slow,
     /// It is about something else.
-    #[error(
-        "it is a `{kind}` database with no countries or coordinates in it: expected `country.iso_code` and `location`, \
-         or `country_code`, `latitude` and `longitude`"
-    )]
-    NoPlaces {
+    #[error("it is a `{kind}` database with no {} in it: expected {}", wanted.name(), wanted.fields())]
+    Nothing {
         /// What it says it is.
         kind: String,
+        /// What it should say.
+        wanted: Wanted,
     },
 }
 
-/// Reads all networks of a database, and says what it is.
-pub(super) fn ranges(bytes: Vec<u8>) -> Result<(Base, String), DatabaseFault> {
+/// What a file is read for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// Where addresses are.
+    Places,
+    /// Which networks they belong to.
+    Networks,
+}
+
+impl Wanted {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Places => "countries or coordinates",
+            Self::Networks => "AS numbers",
+        }
+    }
+
+    fn fields(self) -> &'static str {
+        match self {
+            Self::Places => "`country.iso_code` and `location`, or `country_code`, `latitude` and `longitude`",
+            Self::Networks => "`autonomous_system_number` or `asn`",
+        }
+    }
+}
+
+/// What a file says of itself, and how much was found in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Said {
+    /// The kind of database.
+    pub(super) kind: String,
+    /// When its data were put together, in s since the Unix epoch.
+    pub(super) built_unix_s: u64,
+    /// Its networks with a record: IPv4, IPv6.
+    pub(super) networks: [u64; 2],
+    /// Those of them that say what the file was read for.
+    pub(super) useful: [u64; 2],
+}
+
+/// Reads all networks of a database.
+pub(super) fn read(bytes: Vec<u8>, wanted: Wanted) -> Result<(Base, Said), DatabaseFault> {
     let reader = Reader::from_source(bytes)?;
     // the library's check also demands a description, which files of ip-location-db do without; what they lack of the check,
     // the walk below makes up for: it ends, and it reads every record that a network points to
     if !reader.metadata().description.is_empty() {
         reader.verify()?;
     }
-    let mut places = Places::new(reader.metadata().node_count);
+    let mut found = Findings::new(reader.metadata().node_count, wanted);
     if reader.metadata().ip_version == 6 {
         for (network, length) in CLIENTS_V6 {
-            walk(&reader, IpAddr::V6(network), length, &mut places)?;
+            walk(&reader, (IpAddr::V6(network), length), &mut found)?;
         }
     }
-    walk(&reader, IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0, &mut places)?;
+    walk(&reader, (IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0), &mut found)?;
 
+    let Findings { builder, networks, useful, .. } = found;
     let metadata = reader.metadata();
-    if places.locations == 0 {
-        return Err(DatabaseFault::NoPlaces { kind: metadata.database_type.chars().take(80).collect() });
+    let kind: String = metadata.database_type.chars().filter(|c| !c.is_control()).take(KIND_MAX).collect();
+    if useful == [0, 0] {
+        return Err(DatabaseFault::Nothing { kind, wanted });
     }
-    let kind: String = metadata.database_type.chars().filter(|c| !c.is_control()).take(80).collect();
-    Ok((places.builder.finish(), format!("{kind}, built at {} (Unix time)", metadata.build_epoch)))
+    Ok((builder.finish(), Said { kind, built_unix_s: metadata.build_epoch, networks, useful }))
+}
+
+/// What a database says about one address.
+#[derive(Debug)]
+pub(super) struct Row {
+    /// The database's network that it is in, `first/length`.
+    pub(super) network: String,
+    /// The record of that network, if it has one.
+    pub(super) record: Option<Record>,
+    /// What a node makes of it: rounded, and with the addresses beside it that share a cell.
+    pub(super) steered: Location,
+    pub(super) said: Said,
+}
+
+/// Looks one address up, as it is in the file and as a node sees it. The address is not one that carries another.
+pub(super) fn look_up(bytes: Vec<u8>, address: IpAddr, wanted: Wanted) -> Result<Row, DatabaseFault> {
+    let reader = Reader::from_source(bytes)?;
+    let metadata = reader.metadata();
+    let kind: String = metadata.database_type.chars().filter(|c| !c.is_control()).take(KIND_MAX).collect();
+    let said = Said { kind, built_unix_s: metadata.build_epoch, networks: [0, 0], useful: [0, 0] };
+    if address.is_ipv6() && metadata.ip_version == 4 {
+        return Ok(Row { network: "none".to_owned(), record: None, steered: Location::NOWHERE, said });
+    }
+    let row = reader.lookup(address)?;
+    let mut found = Findings::new(metadata.node_count, wanted);
+    let cell = match address {
+        IpAddr::V4(v4) => (IpAddr::V4((v4.to_bits() & 0xffff_ff00).into()), 24),
+        IpAddr::V6(v6) => (IpAddr::V6((v6.to_bits() >> 72 << 72).into()), 56),
+    };
+    walk(&reader, cell, &mut found)?;
+    let steered = found.builder.finish().location(address);
+    Ok(Row { network: row.network()?.to_string(), record: row.decode()?, steered, said })
 }
 
 /// Adds all networks inside one network, in address order.
-fn walk(reader: &Reader<Vec<u8>>, first: IpAddr, length: u8, places: &mut Places) -> Result<(), DatabaseFault> {
+fn walk(reader: &Reader<Vec<u8>>, inside: (IpAddr, u8), found: &mut Findings) -> Result<(), DatabaseFault> {
+    let (first, length) = inside;
     let within = format!("{first}/{length}").parse().map_err(MaxMindDbError::InvalidNetwork)?;
-    for found in reader.within(within, WithinOptions::default())? {
-        let found = found?;
-        places.networks_left = places.networks_left.checked_sub(1).ok_or(DatabaseFault::Endless)?;
-        let location = places.of(&found)?;
-        let network = found.network()?;
+    for network in reader.within(within, WithinOptions::default())? {
+        let row = network?;
+        found.count()?;
+        let location = found.of(&row)?;
+        let network = row.network()?;
         let host_bits = u32::from(network.prefix());
         match (network.network(), first) {
-            (IpAddr::V4(v4), IpAddr::V4(_)) => {
-                let inside = u32::MAX.checked_shr(host_bits).unwrap_or(0);
-                places.builder.range_v4(v4.to_bits(), v4.to_bits() | inside, location)?;
+            (IpAddr::V4(v4), IpAddr::V4(outer)) => {
+                // a network that is wider than what was asked for is told whole
+                let last = v4.to_bits() | u32::MAX.checked_shr(host_bits).unwrap_or(0);
+                let last = last.min(outer.to_bits() | u32::MAX.checked_shr(u32::from(length)).unwrap_or(0));
+                found.note(0, location);
+                found.builder.range_v4(v4.to_bits().max(outer.to_bits()), last, location)?;
             }
-            (IpAddr::V6(v6), IpAddr::V6(_)) => {
-                let inside = u128::MAX.checked_shr(host_bits).unwrap_or(0);
-                places.builder.range_v6(v6.to_bits(), v6.to_bits() | inside, location)?;
+            (IpAddr::V6(v6), IpAddr::V6(outer)) => {
+                let last = v6.to_bits() | u128::MAX.checked_shr(host_bits).unwrap_or(0);
+                let last = last.min(outer.to_bits() | u128::MAX.checked_shr(u32::from(length)).unwrap_or(0));
+                found.note(1, location);
+                found.builder.range_v6(v6.to_bits().max(outer.to_bits()), last, location)?;
             }
             // an IPv6 database without IPv4 in it answers for `::/n` when asked for IPv4
             (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => {}
@@ -93,105 +178,91 @@ fn walk(reader: &Reader<Vec<u8>>, first: IpAddr, length: u8, places: &mut Places
     Ok(())
 }
 
-/// Country, and coordinates in [`STEPS`].
-type Rounded = (Option<[u8; 2]>, Option<[i16; 2]>);
+/// Country, coordinates in [`STEPS`], accuracy, AS number.
+type Rounded = (Option<[u8; 2]>, Option<[i16; 2]>, Option<u16>, Option<u32>);
 
-/// The locations found so far.
-struct Places {
+/// What was found so far.
+struct Findings {
     builder: BaseBuilder,
-    locations: usize,
+    wanted: Wanted,
+    networks: [u64; 2],
+    useful: [u64; 2],
     /// How many more networks a sound tree can have: each has a place in a node, and a node has two.
     networks_left: u64,
+    until: Instant,
     centroids: HashMap<[u8; 2], Point>,
     /// By where the record stands in the file: many networks share one.
     records: HashMap<usize, LocationId>,
-    /// By country and rounded coordinates: many records share one.
+    /// By what is kept of the record: many records share one.
     known: HashMap<Rounded, LocationId>,
 }
 
-impl Places {
-    fn new(nodes: u32) -> Self {
+impl Findings {
+    fn new(nodes: u32, wanted: Wanted) -> Self {
         Self {
             builder: BaseBuilder::new(),
-            locations: 0,
+            wanted,
+            networks: [0, 0],
+            useful: [0, 0],
             // part of the tree is walked twice in a file whose IPv4 networks lie above its nodes for them
             networks_left: u64::from(nodes).saturating_mul(4),
+            until: clock::instant() + TIME_MAX,
             centroids: embedded::built_in_centroids(),
             records: HashMap::new(),
             known: HashMap::new(),
         }
     }
 
-    fn of(&mut self, found: &LookupResult<'_, Vec<u8>>) -> Result<LocationId, DatabaseFault> {
-        let Some(offset) = found.offset() else { return Ok(0) };
+    /// Counts a network against what a sound file can have, in the time that it may take.
+    fn count(&mut self) -> Result<(), DatabaseFault> {
+        self.networks_left = self.networks_left.checked_sub(1).ok_or(DatabaseFault::Endless)?;
+        let late = self.networks_left.is_multiple_of(LOOK_EVERY) && clock::instant() > self.until;
+        if late { Err(DatabaseFault::Slow) } else { Ok(()) }
+    }
+
+    fn note(&mut self, family: usize, location: LocationId) {
+        self.networks[family] += 1;
+        self.useful[family] += u64::from(location != 0);
+    }
+
+    fn of(&mut self, row: &LookupResult<'_, Vec<u8>>) -> Result<LocationId, DatabaseFault> {
+        let Some(offset) = row.offset() else { return Ok(0) };
         if let Some(id) = self.records.get(&offset) {
             return Ok(*id);
         }
-        found.decode::<serde::de::IgnoredAny>()?;
-        let id = self.location(country(found)?, coordinates(found)?);
+        let record: Record = row.decode()?.unwrap_or_default();
+        let id = self.location(&record);
         self.records.insert(offset, id);
         Ok(id)
     }
 
-    fn location(&mut self, country: Option<[u8; 2]>, coordinates: Option<[f64; 2]>) -> LocationId {
-        #[allow(clippy::cast_possible_truncation, reason = "checked to be degrees; an f64 saturates")]
-        let steps = coordinates.map(|degrees| degrees.map(|degree| (degree * STEPS).round() as i16));
-        if country.is_none() && steps.is_none() {
+    fn location(&mut self, record: &Record) -> LocationId {
+        let asn = record.asn();
+        let rounded = match self.wanted {
+            Wanted::Places => {
+                #[allow(clippy::cast_possible_truncation, reason = "checked to be degrees; an f64 saturates")]
+                let steps = record.degrees().map(|degrees| degrees.map(|degree| (degree * STEPS).round() as i16));
+                (record.country(), steps, record.accuracy_km().filter(|_| steps.is_some()), asn)
+            }
+            Wanted::Networks => (None, None, None, asn),
+        };
+        let useful = match self.wanted {
+            // a database of networks alone is none of places
+            Wanted::Places => rounded.0.is_some() || rounded.1.is_some(),
+            Wanted::Networks => asn.is_some(),
+        };
+        if !useful {
             return 0;
         }
-        if let Some(id) = self.known.get(&(country, steps)) {
+        if let Some(id) = self.known.get(&rounded) {
             return *id;
         }
+        let (country, steps, accuracy_km, asn) = rounded;
         let exact = steps.and_then(|[n, e]| Point::from_degrees(f64::from(n) / STEPS, f64::from(e) / STEPS));
         let point = exact.or_else(|| self.centroids.get(&country?).copied());
-        let id = self.builder.location(Location { country, point, ..Location::NOWHERE });
-        self.locations += 1;
-        self.known.insert((country, steps), id);
+        let id = self.builder.location(Location { country, point, accuracy_km, asn });
+        self.known.insert(rounded, id);
         id
-    }
-}
-
-fn country(found: &LookupResult<'_, Vec<u8>>) -> Result<Option<[u8; 2]>, MaxMindDbError> {
-    let nested = [PathElement::Key("country"), PathElement::Key("iso_code")];
-    let code: Option<&str> = match found.decode_path(&nested)? {
-        Some(code) => Some(code),
-        None => found.decode_path(&[PathElement::Key("country_code")])?,
-    };
-    let code: Option<[u8; 2]> = code.and_then(|code| code.as_bytes().try_into().ok());
-    Ok(code.filter(|code| code.iter().all(u8::is_ascii_alphabetic)).map(|code| code.map(|c| c.to_ascii_uppercase())))
-}
-
-/// Degrees north and east, if they are on the Earth and not the origin, which stands for "unknown".
-fn coordinates(found: &LookupResult<'_, Vec<u8>>) -> Result<Option<[f64; 2]>, MaxMindDbError> {
-    let read = |key: &'static str| -> Result<Option<f64>, MaxMindDbError> {
-        let nested = found.decode_path::<Degrees>(&[PathElement::Key("location"), PathElement::Key(key)])?;
-        let degrees = if nested.is_some() { nested } else { found.decode_path(&[PathElement::Key(key)])? };
-        Ok(degrees.map(|Degrees(degrees)| degrees))
-    };
-    let (Some(north), Some(east)) = (read("latitude")?, read("longitude")?) else { return Ok(None) };
-    Ok(Point::from_degrees(north, east).and(Some([north, east])).filter(|degrees| *degrees != [0.0, 0.0]))
-}
-
-/// A number of either precision: MaxMind writes doubles, ip-location-db floats.
-struct Degrees(f64);
-
-impl<'de> serde::Deserialize<'de> for Degrees {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Number;
-
-        impl serde::de::Visitor<'_> for Number {
-            type Value = Degrees;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a number of degrees")
-            }
-
-            fn visit_f64<E>(self, degrees: f64) -> Result<Degrees, E> {
-                Ok(Degrees(degrees))
-            }
-        }
-
-        deserializer.deserialize_any(Number)
     }
 }
 
@@ -254,21 +325,6 @@ mod tests {
             assert_eq!(location.point.is_some(), country.is_some(), "{address}");
         }
         assert_eq!(base.ranges().location("84.0.0.1".parse().unwrap()).point, Point::from_degrees(51.0, 10.5));
-    }
-
-    #[test]
-    fn octets_changed_at_random_never_make_it_panic() {
-        let whole = std::fs::read(file("GeoIP2-City-Test.mmdb")).unwrap();
-        let mut seed = 1u64;
-        for _ in 0..200 {
-            let mut bytes = whole.clone();
-            for _ in 0..4 {
-                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                let at = usize::try_from(seed >> 33).unwrap() % bytes.len();
-                bytes[at] = u8::try_from(seed >> 20 & 0xff).unwrap();
-            }
-            let _ = super::ranges(bytes);
-        }
     }
 
     #[test]

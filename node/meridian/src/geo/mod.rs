@@ -1,27 +1,72 @@
 //! Where addresses are: a geo database, made into the ranges that steering works with.
 //!
 //! Two sources: the country-level default that is built in (`geo/README.md` in this crate says whose it is and what is
-//! wrong with it), and a file in MaxMind's format that the operator names. A file is read into memory, never mapped: a
-//! mapped file that is truncated in place kills the process.
+//! wrong with it), and files in MaxMind's format that the operator names: one for places, one for AS numbers. A file is
+//! read into memory, never mapped: a mapped file that is truncated in place kills the process.
+//!
+//! A file that knows only one family of addresses leaves the other to the built-in database, and says so.
 
 mod embedded;
+mod files;
+mod gates;
+mod lookup;
 mod mmdb;
+mod record;
+mod update;
+mod watch;
 
 use std::{
     io,
     path::{Path, PathBuf},
 };
 
+use region_config::Geo;
 use rules::steering;
 
-/// Largest database file that is read, in bytes.
-const FILE_BYTES_MAX: u64 = 1 << 30;
+use self::files::Stamps;
+pub use self::{
+    embedded::Damage,
+    gates::Held,
+    gates::against,
+    lookup::{Found, Said, look_up},
+    mmdb::{DatabaseFault, Wanted},
+    update::{Force, Order, UpdateFault, Updated, rollback, update},
+    watch::{Alarm, Watch},
+};
+
+/// What the built-in database is called.
+const BUILT_IN: &str = "built-in country database";
+/// When the data of the built-in database were put together: 17 June 2026, in s since the Unix epoch.
+const BUILT_IN_UNIX_S: u64 = 1_781_654_400;
 
 /// A geo database in memory.
 #[derive(Debug, Clone)]
 pub struct Base {
     ranges: steering::Base,
-    description: String,
+    editions: Vec<Edition>,
+    /// The family that the file knows nothing about, and that the built-in database answers for.
+    lent: Option<&'static str>,
+    /// What the config asked for.
+    source: Geo,
+    stamps: Stamps,
+}
+
+/// A database that a base was made of.
+#[derive(Debug, Clone)]
+pub struct Edition {
+    /// What it was read for.
+    pub wanted: Wanted,
+    /// The file; none for the built-in one.
+    pub path: Option<PathBuf>,
+    /// What it says it is.
+    pub kind: String,
+    /// When its data were put together, in s since the Unix epoch.
+    pub built_unix_s: u64,
+    /// Its networks: IPv4, IPv6.
+    pub networks: [u64; 2],
+    /// Those of them that say what it was read for.
+    pub useful: [u64; 2],
+    sum: blake3::Hash,
 }
 
 impl Base {
@@ -31,27 +76,57 @@ impl Base {
     /// [`GeoFault::Embedded`] if the built-in bytes are not what was built in.
     pub fn embedded() -> Result<Self, GeoFault> {
         let ranges = embedded::ranges().map_err(GeoFault::Embedded)?;
-        Ok(Self { ranges, description: "built-in country database".to_owned() })
+        let (v4, v6) = ranges.ranges();
+        let networks = [v4 as u64, v6 as u64];
+        let edition = Edition {
+            wanted: Wanted::Places,
+            path: None,
+            kind: BUILT_IN.to_owned(),
+            built_unix_s: BUILT_IN_UNIX_S,
+            networks,
+            useful: networks,
+            sum: blake3::hash(&[]),
+        };
+        Ok(Self { ranges, editions: vec![edition], lent: None, source: Geo::default(), stamps: Stamps::default() })
     }
 
-    /// A file in MaxMind's format: City or Country in MaxMind's schema, or the flat schema of ip-location-db. Takes
-    /// seconds for a city database: not for a thread that answers.
+    /// A file of places in MaxMind's format, in MaxMind's schema or a flat one. Takes seconds for a city database: not for a
+    /// thread that answers.
     ///
     /// # Errors
     /// [`GeoFault`] if the file cannot be read, is damaged, or says nothing about places.
     pub fn load(path: &Path) -> Result<Self, GeoFault> {
-        let bytes = read(path).map_err(|cause| GeoFault::Read { path: path.to_owned(), cause })?;
-        let (ranges, description) =
-            mmdb::ranges(bytes).map_err(|cause| GeoFault::Database { path: path.to_owned(), cause })?;
-        Ok(Self { ranges, description })
+        Self::open(&Geo { file: Some(path.to_owned()), ..Geo::default() })
     }
 
-    /// What the config asks for: the file, or the built-in default.
+    /// What the config asks for: its files, or the built-in default in place of the one for places.
     ///
     /// # Errors
     /// As [`Base::load`] and [`Base::embedded`].
-    pub fn open(file: Option<&Path>) -> Result<Self, GeoFault> {
-        file.map_or_else(Self::embedded, Self::load)
+    pub fn open(geo: &Geo) -> Result<Self, GeoFault> {
+        // before anything is read: a file that changes meanwhile must look changed
+        let stamps = Stamps::of(geo);
+        let mut base = match &geo.file {
+            Some(path) => Self::of_places(path)?,
+            None => Self::embedded()?,
+        };
+        if let Some(path) = &geo.asn_file {
+            let (networks, edition) = read(path, Wanted::Networks)?;
+            base.ranges = base.ranges.with_networks_of(&networks);
+            base.editions.push(edition);
+        }
+        Ok(Self { source: geo.clone(), stamps, ..base })
+    }
+
+    fn of_places(path: &Path) -> Result<Self, GeoFault> {
+        let (ranges, edition) = read(path, Wanted::Places)?;
+        let built_in = || embedded::ranges().map_err(GeoFault::Embedded);
+        let (ranges, lent) = match edition.useful {
+            [_, 0] => (ranges.with_v6_of(&built_in()?), Some("IPv6")),
+            [0, _] => (ranges.with_v4_of(&built_in()?), Some("IPv4")),
+            _ => (ranges, None),
+        };
+        Ok(Self { ranges, editions: vec![edition], lent, source: Geo::default(), stamps: Stamps::default() })
     }
 
     /// The ranges, for steering.
@@ -60,21 +135,74 @@ impl Base {
         &self.ranges
     }
 
+    /// What it was made of: places first.
+    #[must_use]
+    pub fn editions(&self) -> &[Edition] {
+        &self.editions
+    }
+
+    /// The family of addresses that its file knows nothing about, so that the built-in database answers for it.
+    #[must_use]
+    pub fn lent(&self) -> Option<&'static str> {
+        self.lent
+    }
+
+    /// Whether it is what a config asks for.
+    #[must_use]
+    pub fn is_of(&self, geo: &Geo) -> bool {
+        (&self.source.file, &self.source.asn_file) == (&geo.file, &geo.asn_file)
+    }
+
     /// What it is and how large, for operators.
     #[must_use]
     pub fn describe(&self) -> String {
+        let of = |edition: &Edition| format!("{}, built {}", edition.kind, day(edition.built_unix_s));
+        let editions: Vec<_> = self.editions.iter().map(of).collect();
         let (v4, v6) = self.ranges.ranges();
         let locations = self.ranges.locations();
-        format!("{}: {v4} IPv4 ranges, {v6} IPv6 ranges, {locations} locations", self.description)
+        let lent = self.lent.map_or_else(String::new, |family| format!(" (no {family} in it: the {BUILT_IN} answers)"));
+        format!("{}{lent}: {v4} IPv4 ranges, {v6} IPv6 ranges, {locations} locations", editions.join("; "))
     }
 }
 
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let bytes = std::fs::metadata(path)?.len();
-    if bytes > FILE_BYTES_MAX {
-        return Err(io::Error::other(format!("it has {bytes} bytes, and {FILE_BYTES_MAX} are the most that is read")));
+impl Edition {
+    /// How old its data are, in s.
+    #[must_use]
+    pub fn age_s(&self, unix_ms: u64) -> u64 {
+        (unix_ms / 1000).saturating_sub(self.built_unix_s)
     }
-    std::fs::read(path)
+
+    /// The file's name in messages.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.path.as_ref().map_or_else(|| self.kind.clone(), |path| path.display().to_string())
+    }
+}
+
+/// Reads a file for what it says of places or networks.
+fn read(path: &Path, wanted: Wanted) -> Result<(steering::Base, Edition), GeoFault> {
+    let bytes = files::read(path).map_err(|cause| GeoFault::Read { path: path.to_owned(), cause })?;
+    let sum = blake3::hash(&bytes);
+    let database = |cause| GeoFault::Database { path: path.to_owned(), cause: Box::new(cause) };
+    let (ranges, said) = mmdb::read(bytes, wanted).map_err(database)?;
+    let mmdb::Said { kind, built_unix_s, networks, useful } = said;
+    let edition = Edition { wanted, path: Some(path.to_owned()), kind, built_unix_s, networks, useful, sum };
+    Ok((ranges, edition))
+}
+
+/// A day as `2026-06-17`, of seconds since the Unix epoch.
+#[must_use]
+pub fn day(unix_s: u64) -> String {
+    // days since the first of March of the year 0, whose leap day is the last of its year
+    let days = unix_s / 86_400 + 719_468;
+    let (era, of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}")
 }
 
 /// Why there is no geo database.
@@ -97,9 +225,9 @@ pub enum GeoFault {
         /// The file.
         path: PathBuf,
         /// Why.
-        cause: mmdb::DatabaseFault,
+        cause: Box<mmdb::DatabaseFault>,
     },
 }
 
-pub use embedded::Damage;
-pub use mmdb::DatabaseFault;
+#[cfg(test)]
+mod tests;

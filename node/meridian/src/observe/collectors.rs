@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     dns,
+    geo::{Alarm, Wanted, Watch},
     ledger::Ledgers,
     origin::{OriginCounts, OriginState, OriginView, Origins},
     sweep::Swept,
@@ -152,6 +153,37 @@ pub fn dns(counters: Arc<dns::Counters>) -> Collector {
         let mut family = page.family("meridian_dns_messages_total", Kind::Counter, help);
         for (event, count) in counters.all() {
             family.count(&[("event", event.as_str())], count);
+        }
+    })
+}
+
+/// The geo database: whose data, how old, and what an operator should look at.
+#[must_use]
+pub fn geo(watch: Arc<Watch>) -> Collector {
+    Box::new(move |page| {
+        let Some(base) = watch.current() else { return };
+        let purpose = |wanted| if wanted == Wanted::Places { "places" } else { "networks" };
+        let help = "When the data of each geo database were put together.";
+        let mut family = page.family("meridian_geo_built_timestamp_seconds", Kind::Gauge, help);
+        for edition in base.editions() {
+            family.sample(&[("database", purpose(edition.wanted))], edition.built_unix_s as f64);
+        }
+        let mut family = page.family("meridian_geo_networks", Kind::Gauge, "Networks of each geo database.");
+        for edition in base.editions() {
+            for (ip, count) in ["4", "6"].into_iter().zip(edition.networks) {
+                family.sample(&[("database", purpose(edition.wanted)), ("ip", ip)], count as f64);
+            }
+        }
+        let alarms = watch.alarms();
+        let mut family = page.family("meridian_geo_alarm", Kind::Gauge, "What is wrong with the geo databases.");
+        for word in Alarm::WORDS {
+            let raised = alarms.iter().any(|alarm| alarm.as_str() == word);
+            family.sample(&[("alarm", word)], f64::from(u8::from(raised)));
+        }
+        let help = "Other geo databases that were found while the node ran, by what became of them.";
+        let mut family = page.family("meridian_geo_reloads_total", Kind::Counter, help);
+        for (outcome, count) in watch.counts() {
+            family.count(&[("outcome", outcome)], count);
         }
     })
 }

@@ -253,7 +253,7 @@ pub(crate) mod tests {
                 workers: 1,
                 memory_bytes: 0,
                 disk_bytes: 0,
-                geo_file: None,
+                geo: region_config::Geo::default(),
                 access_log: None,
                 purge: None,
                 resolvers: Vec::new(),

@@ -120,7 +120,7 @@ fn config(addresses: &[SocketAddr]) -> Config {
             workers: 1,
             memory_bytes: 0,
             disk_bytes: 0,
-            geo_file: None,
+            geo: region_config::Geo::default(),
             access_log: None,
             purge: None,
             resolvers: Vec::new(),

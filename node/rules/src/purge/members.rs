@@ -88,7 +88,7 @@ mod tests {
                 workers: 0,
                 memory_bytes: 0,
                 disk_bytes: 0,
-                geo_file: None,
+                geo: region_config::Geo::default(),
                 access_log: None,
                 purge: None,
                 resolvers: Vec::new(),

@@ -34,6 +34,15 @@ pub(super) fn spot(address: IpAddr) -> Spot {
     }
 }
 
+/// The address that is looked up in place of one that carries it: the IPv4 address inside, or the address itself.
+#[must_use]
+pub fn inner(address: IpAddr) -> IpAddr {
+    match spot(address) {
+        Spot::V4 { address, .. } => IpAddr::V4(address.into()),
+        Spot::V6(bits) => IpAddr::V6(bits.into()),
+    }
+}
+
 /// The shortest scope with which a block around a native IPv6 address holds no carrier prefix.
 pub(super) fn beside_carriers(bits: u128) -> u32 {
     CARRIERS.iter().map(|(prefix, _)| common(bits, *prefix) + 1).max().unwrap_or(0)

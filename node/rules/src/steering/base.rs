@@ -1,18 +1,20 @@
 //! A geo database in address order: ranges of locations, made once per database and never looked into per request.
 
-use std::net::IpAddr;
+use std::{collections::HashMap, net::IpAddr};
 
 use region_config::Continent;
 
 use super::{
     address::{Spot, spot},
     place::Point,
-    ranges::Ranges,
+    ranges::{Ranges, Word},
 };
 
 /// Resolvers send no more bits of an address than these (RFC 7871 section 11.1), so finer ranges only split caches.
 const CELL_BITS_V4: u32 = 24;
 const CELL_BITS_V6: u32 = 56;
+/// Bits below a cell in what ranges begin with: all of IPv4, half of IPv6.
+const CELL_SHIFT: u32 = 8;
 
 /// Index of a location in a [`Base`]; 0 is nowhere.
 pub type LocationId = u32;
@@ -96,6 +98,125 @@ impl Base {
     pub fn locations(&self) -> usize {
         self.locations.len() - 1
     }
+
+    /// This base with the AS numbers of another one, where that knows any.
+    #[must_use]
+    pub fn with_networks_of(&self, networks: &Self) -> Self {
+        let mut joined = Joined { places: &self.locations, networks: &networks.locations, ..Joined::default() };
+        joined.locations.push(Location::NOWHERE);
+        joined.known.insert((0, 0), 0);
+        let v4 = Ranges::new(overlaid(&self.v4, &networks.v4).map(|(start, pair)| (start, joined.id(pair))));
+        let v6 = Ranges::new(overlaid(&self.v6, &networks.v6).map(|(start, pair)| (start, joined.id(pair))));
+        Self { locations: joined.locations, v4, v6 }
+    }
+
+    /// This base with all that another one says about IPv4, in place of what this one says.
+    #[must_use]
+    pub fn with_v4_of(&self, other: &Self) -> Self {
+        let (locations, ids) = self.appended(other);
+        Self { locations, v4: other.v4.translated(&ids), v6: self.v6.clone() }
+    }
+
+    /// This base with all that another one says about IPv6, in place of what this one says.
+    #[must_use]
+    pub fn with_v6_of(&self, other: &Self) -> Self {
+        let (locations, ids) = self.appended(other);
+        Self { locations, v4: self.v4.clone(), v6: other.v6.translated(&ids) }
+    }
+
+    /// The locations of both, and the new ids of the other's.
+    fn appended(&self, other: &Self) -> (Vec<Location>, Vec<LocationId>) {
+        let more = other.locations.get(1..).unwrap_or(&[]);
+        let before = self.locations.len();
+        let id = |at: usize| LocationId::try_from(before + at).unwrap_or(0);
+        let ids = std::iter::once(0).chain((0..more.len()).map(id)).collect();
+        (self.locations.iter().chain(more).copied().collect(), ids)
+    }
+
+    /// Some IPv4 addresses that it knows, spread evenly over all that it knows: about `count` /24, or all if there are fewer.
+    #[must_use]
+    pub fn sample_v4(&self, count: u64) -> Vec<IpAddr> {
+        let starts = self.v4.iter().map(|(start, value)| (u64::from(start) >> CELL_SHIFT, value));
+        let address = |cell: u64| IpAddr::V4(u32::try_from(cell << CELL_SHIFT).unwrap_or(0).into());
+        sampled(starts, 1 << CELL_BITS_V4, count).into_iter().map(address).collect()
+    }
+
+    /// Some IPv6 addresses that it knows, as [`Base::sample_v4`]: /56.
+    #[must_use]
+    pub fn sample_v6(&self, count: u64) -> Vec<IpAddr> {
+        let starts = self.v6.iter().map(|(start, value)| (start >> CELL_SHIFT, value));
+        let address = |cell: u64| IpAddr::V6((u128::from(cell) << (64 + CELL_SHIFT)).into());
+        sampled(starts, 1 << CELL_BITS_V6, count).into_iter().map(address).collect()
+    }
+}
+
+/// About `count` cells of ranges with a value, at even distances; `end` is behind the last cell of all.
+fn sampled(starts: impl Iterator<Item = (u64, u32)>, end: u64, count: u64) -> Vec<u64> {
+    let mut starts = starts.peekable();
+    let mut known = Vec::new();
+    while let Some((first, value)) = starts.next() {
+        let after = starts.peek().map_or(end, |(next, _)| *next);
+        if value != 0 {
+            known.push((first, after - first));
+        }
+    }
+    let total: u64 = known.iter().map(|(_, cells)| cells).sum();
+    let step = (total / count.max(1)).max(1);
+    let (mut next, mut before) = (step / 2, 0);
+    let mut cells = Vec::new();
+    for (first, length) in known {
+        while next < before + length {
+            cells.push(first + next - before);
+            next += step;
+        }
+        before += length;
+    }
+    cells
+}
+
+/// Two location ids, of places and of networks, as one.
+#[derive(Default)]
+struct Joined<'a> {
+    places: &'a [Location],
+    networks: &'a [Location],
+    locations: Vec<Location>,
+    known: HashMap<(LocationId, LocationId), LocationId>,
+}
+
+impl Joined<'_> {
+    fn id(&mut self, pair: (LocationId, LocationId)) -> LocationId {
+        if let Some(id) = self.known.get(&pair) {
+            return *id;
+        }
+        let of = |locations: &[Location], id: LocationId| locations.get(id as usize).copied();
+        let place = of(self.places, pair.0).unwrap_or(Location::NOWHERE);
+        let asn = of(self.networks, pair.1).and_then(|location| location.asn).or(place.asn);
+        let id = LocationId::try_from(self.locations.len()).unwrap_or(0);
+        self.locations.push(Location { asn, ..place });
+        self.known.insert(pair, id);
+        id
+    }
+}
+
+/// Where either of two covers begins a range, with the values of both from there on.
+fn overlaid<'a, W: Word>(first: &'a Ranges<W>, second: &'a Ranges<W>) -> impl Iterator<Item = (W, (u32, u32))> + 'a {
+    let (mut first, mut second) = (first.iter().peekable(), second.iter().peekable());
+    let mut values = (0, 0);
+    std::iter::from_fn(move || {
+        let heads = (first.peek().map(|it| it.0), second.peek().map(|it| it.0));
+        let start = match heads {
+            (Some(a), Some(b)) => a.min(b),
+            (Some(start), None) | (None, Some(start)) => start,
+            (None, None) => return None,
+        };
+        if let Some((_, value)) = first.next_if(|it| it.0 == start) {
+            values.0 = value;
+        }
+        if let Some((_, value)) = second.next_if(|it| it.0 == start) {
+            values.1 = value;
+        }
+        Some((start, values))
+    })
 }
 
 /// The first 64 bits of an IPv6 address.
@@ -298,6 +419,70 @@ mod tests {
         ] {
             assert_eq!(country(&base, address), expected, "{address}");
         }
+    }
+
+    #[test]
+    fn networks_of_another_base_are_laid_over_the_places_of_this_one() {
+        let mut builder = BaseBuilder::new();
+        let de = builder.location(Location { country: Some(*b"DE"), asn: Some(1), ..Location::NOWHERE });
+        builder.range_v4(v4("10.0.0.0"), v4("10.0.3.255"), de).unwrap();
+        builder.range_v6(0x2001_0db8 << 96, (0x2001_0db9 << 96) - 1, de).unwrap();
+        let places = builder.finish();
+        let mut builder = BaseBuilder::new();
+        let seven = builder.location(Location { asn: Some(7), ..Location::NOWHERE });
+        builder.range_v4(v4("10.0.1.0"), v4("10.0.2.255"), seven).unwrap();
+        builder.range_v4(v4("11.0.0.0"), v4("11.0.0.255"), seven).unwrap();
+        let joined = places.with_networks_of(&builder.finish());
+        for (address, country, asn) in [
+            ("9.0.0.0", None, None),
+            ("10.0.0.1", Some(*b"DE"), Some(1)),
+            ("10.0.1.1", Some(*b"DE"), Some(7)),
+            ("10.0.2.255", Some(*b"DE"), Some(7)),
+            ("10.0.3.1", Some(*b"DE"), Some(1)),
+            ("11.0.0.9", None, Some(7)),
+            ("11.0.1.0", None, None),
+            ("2001:db8::1", Some(*b"DE"), Some(1)),
+        ] {
+            let location = joined.location(address.parse().unwrap());
+            assert_eq!((location.country, location.asn), (country, asn), "{address}");
+        }
+        assert_eq!(joined.locations(), 3);
+    }
+
+    #[test]
+    fn one_family_can_be_taken_from_another_base() {
+        let base = |code: [u8; 2]| {
+            let mut builder = BaseBuilder::new();
+            let id = builder.location(Location { country: Some(code), ..Location::NOWHERE });
+            builder.range_v4(v4("10.0.0.0"), v4("10.0.3.255"), id).unwrap();
+            builder.range_v6(0x2001_0db8 << 96, (0x2001_0db9 << 96) - 1, id).unwrap();
+            builder.finish()
+        };
+        let (de, fr) = (base(*b"DE"), base(*b"FR"));
+        let mixed = de.with_v6_of(&fr);
+        assert_eq!((country(&mixed, "10.0.0.1"), country(&mixed, "2001:db8::1")), (Some(*b"DE"), Some(*b"FR")));
+        let mixed = de.with_v4_of(&fr);
+        assert_eq!((country(&mixed, "10.0.0.1"), country(&mixed, "2001:db8::1")), (Some(*b"FR"), Some(*b"DE")));
+        assert_eq!((country(&mixed, "11.0.0.1"), country(&mixed, "2001:db9::1")), (None, None));
+    }
+
+    #[test]
+    fn a_sample_is_spread_evenly_over_what_is_known() {
+        let mut builder = BaseBuilder::new();
+        let de = builder.location(Location { country: Some(*b"DE"), ..Location::NOWHERE });
+        builder.range_v4(v4("10.0.0.0"), v4("10.255.255.255"), de).unwrap();
+        builder.range_v4(v4("12.0.0.0"), v4("12.255.255.255"), de).unwrap();
+        builder.range_v4(v4("255.255.255.0"), u32::MAX, de).unwrap();
+        builder.range_v6(u128::MAX - (1 << 72), u128::MAX, de).unwrap();
+        let base = builder.finish();
+        let sample = base.sample_v4(100);
+        assert!((100..=101).contains(&sample.len()));
+        let inside = |text: &str| sample.iter().filter(|it| it.to_string().starts_with(text)).count();
+        assert_eq!((inside("10."), inside("12.")), (50, 50));
+        assert!(sample.iter().all(|address| base.location(*address).country.is_some()));
+        assert_eq!(base.sample_v4(u64::MAX).len(), 2 * 65_536 + 1);
+        assert_eq!(base.sample_v6(5).len(), 1);
+        assert!(BaseBuilder::new().finish().sample_v6(5).is_empty());
     }
 
     #[test]

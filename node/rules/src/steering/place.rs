@@ -22,10 +22,10 @@ impl Point {
         Some(Self { x: north.cos() * east.cos(), y: north.cos() * east.sin(), z: north.sin() })
     }
 
-    /// Degrees north and degrees east.
+    /// Degrees north and east.
     #[must_use]
-    pub fn degrees(self) -> (f64, f64) {
-        (self.z.clamp(-1.0, 1.0).asin().to_degrees(), self.y.atan2(self.x).to_degrees())
+    pub fn degrees(self) -> [f64; 2] {
+        [self.z.clamp(-1.0, 1.0).asin().to_degrees(), self.y.atan2(self.x).to_degrees()]
     }
 
     /// Great-circle distance in whole kilometres, 0 to 20015.
@@ -51,7 +51,7 @@ mod tests {
         assert!((1310..=1325).contains(&berlin.kilometres(dublin)));
         assert!((16050..=16110).contains(&berlin.kilometres(sydney)));
         assert_eq!(berlin.kilometres(berlin), 0);
-        let (north, east) = sydney.degrees();
+        let [north, east] = sydney.degrees();
         assert!((north + 33.87).abs() < 1e-9 && (east - 151.21).abs() < 1e-9);
         assert_eq!(at(90.0, 0.0).kilometres(at(-90.0, 77.0)), 20015);
     }

@@ -95,6 +95,12 @@ impl<W: Word> Ranges<W> {
         Self { starts: starts.into(), values: values.into(), heads }
     }
 
+    /// The ranges with other values: `values[i]` for a range that has value `i`.
+    pub(super) fn translated(&self, values: &[u32]) -> Self {
+        let new = |old: u32| values.get(old as usize).copied().unwrap_or(0);
+        Self::new(self.iter().map(|(start, value)| (start, new(value))))
+    }
+
     /// The ranges that have one value in these and one in others: each start with both values, ascending.
     pub(super) fn beside<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = (W, u32, u32)> + 'a {
         let (mut mine, mut others) = (self.iter().peekable(), other.iter().peekable());

@@ -44,7 +44,7 @@ pub(super) fn config(regions: usize) -> Config {
             workers: 1,
             memory_bytes: 0,
             disk_bytes: 0,
-            geo_file: None,
+            geo: region_config::Geo::default(),
             access_log: None,
             purge: None,
             resolvers: Vec::new(),

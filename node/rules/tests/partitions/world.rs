@@ -424,7 +424,7 @@ fn config((regions, nodes): (usize, usize), here: Place, witnesses: &[Place]) ->
             workers: 1,
             memory_bytes: 0,
             disk_bytes: 0,
-            geo_file: None,
+            geo: region_config::Geo::default(),
             access_log: None,
             purge: None,
             resolvers: Vec::new(),

@@ -8,6 +8,8 @@ mod clocks;
 mod effect;
 mod ledger_disk;
 mod links;
+mod places;
+mod reloads;
 mod storm;
 
 use std::{

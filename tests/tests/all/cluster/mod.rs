@@ -6,6 +6,7 @@ mod drain;
 mod engines;
 mod figures;
 mod forced;
+pub(crate) mod geo;
 mod owner;
 mod purging;
 mod receipts;

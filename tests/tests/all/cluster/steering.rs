@@ -15,7 +15,7 @@ const EU: &str = "eu-central";
 const US: &str = "us-west";
 
 /// From the first packet on; a fleet that has just started knows nothing of its regions.
-const FIRST: Duration = Duration::from_secs(20);
+pub(super) const FIRST: Duration = Duration::from_secs(20);
 /// What is promised.
 const FAILOVER: Duration = Duration::from_secs(5);
 /// A region that comes back is believed after a while only.

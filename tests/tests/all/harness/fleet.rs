@@ -291,6 +291,15 @@ impl Member {
         }
     }
 
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: i32) {
+        let pid = i32::try_from(self.pid()).unwrap();
+        // SAFETY: no memory is involved; the process is our child, and not waited for yet
+        #[allow(unsafe_code, reason = "the only way to send a signal")]
+        let sent = unsafe { libc::kill(pid, signal) };
+        assert_eq!(sent, 0, "signal {signal} to {}", self.name);
+    }
+
     /// Its process id.
     pub(crate) fn pid(&self) -> u32 {
         self.process.as_ref().expect("it runs").id()

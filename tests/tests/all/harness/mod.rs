@@ -20,6 +20,8 @@ pub(crate) mod scribe;
 pub(crate) mod shim;
 pub(crate) mod stamped;
 pub(crate) mod wire;
+#[path = "../../../../node/meridian/src/geo/tests/written.rs"]
+pub(crate) mod written;
 pub(crate) mod wrong_clock;
 
 use std::{

@@ -80,7 +80,7 @@ fn config(me: &str, fleet: &[(&str, &str)]) -> Config {
             workers: 0,
             memory_bytes: 0,
             disk_bytes: 0,
-            geo_file: None,
+            geo: region_config::Geo::default(),
             access_log: None,
             purge: None,
             resolvers: Vec::new(),

@@ -28,7 +28,7 @@ pub(in crate::health) fn config(regions: usize, nodes: usize, here: (usize, usiz
             workers: 1,
             memory_bytes: 0,
             disk_bytes: 0,
-            geo_file: None,
+            geo: region_config::Geo::default(),
             access_log: None,
             purge: None,
             resolvers: Vec::new(),
