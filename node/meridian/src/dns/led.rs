@@ -100,14 +100,26 @@ pub(super) fn service(
     };
     let terms = [v4.as_ref().map(Led::terms), v6.as_ref().map(Led::terms)];
     let both = terms.into_iter().flatten().reduce(|a, b| (a.0.max(b.0), a.1.min(b.1), a.2));
-    let hints = service
-        .with_hints(v4.iter().flat_map(|led| led.addresses.iter()), v6.iter().flat_map(|led| led.addresses.iter()));
+    let addresses =
+        (|| v4.iter().flat_map(|led| led.addresses.iter()), || v6.iter().flat_map(|led| led.addresses.iter()));
+    let hints = if place.signs(asked) {
+        // in one order for all clients, so that there is one signature for all
+        service.with_hints(sorted(addresses.0()), sorted(addresses.1()))
+    } else {
+        service.with_hints(addresses.0(), addresses.1())
+    };
     match (both, Data::composed(Rtype::HTTPS, hints.as_slice())) {
         (Some((scope, ttl_s, event)), Some(data)) => {
             (tailored(place, asked, &[Record { owner: None, ttl_s, data }], scope, buffer), event)
         }
         _ => Lack::NoData.answer(place, asked, buffer),
     }
+}
+
+pub(super) fn sorted<A: Ord>(addresses: impl Iterator<Item = A>) -> impl Iterator<Item = A> {
+    let mut all: Vec<A> = addresses.collect();
+    all.sort_unstable();
+    all.into_iter()
 }
 
 impl<A> Led<A> {

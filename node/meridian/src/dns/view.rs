@@ -14,7 +14,7 @@ use wire::dns::{Class, Data, ExtendedErrorCode, Query, Rcode, Record, Reply, Rty
 
 use super::{
     counters::Event,
-    led::{Lack, led, service},
+    led::{Lack, led, service, sorted},
     plan,
     signed::{Denied, KeyFault, Signer},
     zones::{Authority, Found, Held, Zones},
@@ -319,6 +319,11 @@ pub(super) struct Place<'a> {
 }
 
 impl Place<'_> {
+    /// Whether the answer is to have signatures.
+    pub(super) fn signs(&self, asked: &Asked<'_>) -> bool {
+        self.found.authority.signer.is_some() && asked.query.wants_dnssec()
+    }
+
     /// Writes a reply, with signatures where there are some and they are wanted.
     pub(super) fn written(&self, asked: &Asked<'_>, reply: &Reply<'_>, buffer: Vec<u8>) -> Vec<u8> {
         written(self.found.authority, asked, reply, None, buffer)
@@ -358,8 +363,7 @@ impl Place<'_> {
             return negative(found.authority, asked, rcode, Denied::Name, buffer);
         }
         // nobody else needs to know
-        let told = asked.query.wants_dnssec() && found.authority.signer.is_some();
-        let types = if told { view.types(asked, *found) } else { Vec::new() };
+        let types = if self.signs(asked) { view.types(asked, *found) } else { Vec::new() };
         negative(found.authority, asked, rcode, Denied::Types(&types), buffer)
     }
 }
@@ -377,7 +381,7 @@ fn publish_region(
     let v4 = has(site.reachable_v4).then(|| addresses.v4.choose(0, whole));
     let v6 = has(site.reachable_v6).then(|| addresses.v6.choose(0, whole));
     let (v4, v6) = (|| v4.iter().flat_map(Chosen::iter), || v6.iter().flat_map(Chosen::iter));
-    let hints = site.https.as_ref().map(|https| https.with_hints(v4(), v6()));
+    let hints = site.https.as_ref().map(|https| https.with_hints(sorted(v4()), sorted(v6())));
     let https = hints.iter().filter_map(|hints| Data::composed(Rtype::HTTPS, hints.as_slice())).collect();
     let sets: [Vec<Data<'_>>; 3] = [v4().map(Data::A).collect(), v6().map(Data::Aaaa).collect(), https];
     let mut count = 0;

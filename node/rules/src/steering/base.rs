@@ -473,7 +473,7 @@ mod tests {
         builder.range_v4(v4("10.0.0.0"), v4("10.255.255.255"), de).unwrap();
         builder.range_v4(v4("12.0.0.0"), v4("12.255.255.255"), de).unwrap();
         builder.range_v4(v4("255.255.255.0"), u32::MAX, de).unwrap();
-        builder.range_v6(u128::MAX - (1 << 72), u128::MAX, de).unwrap();
+        builder.range_v6(u128::MAX - ((1 << 72) - 1), u128::MAX, de).unwrap();
         let base = builder.finish();
         let sample = base.sample_v4(100);
         assert!((100..=101).contains(&sample.len()));
