@@ -5,7 +5,7 @@
 use std::{
     hint::black_box,
     net::{IpAddr, Ipv4Addr},
-    path::Path,
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -15,10 +15,10 @@ use meridian::{
     dns::{Desk, Terms, View},
     geo::Base,
 };
-use region_config::{Config, DnsTerms};
+use region_config::{Config, DnsTerms, Geo};
 use rules::{
     health::{Fleet, NodeState, NodeView, RegionState, RegionView},
-    steering::{Map, Policy, Standing, decide},
+    steering::{Map, Standing, Wishes, decide},
 };
 
 const CLIENTS: usize = 1 << 16;
@@ -61,7 +61,7 @@ fn fleet(config: &Config) -> Fleet {
 
 /// The file that `MERIDIAN_GEO` names, else the built-in one.
 fn base() -> Base {
-    Base::open(std::env::var_os("MERIDIAN_GEO").as_deref().map(Path::new)).unwrap()
+    Base::open(&Geo { file: std::env::var_os("MERIDIAN_GEO").map(PathBuf::from), ..Geo::default() }).unwrap()
 }
 
 fn clients() -> Vec<Ipv4Addr> {
@@ -87,9 +87,9 @@ fn decisions(bench: &mut Criterion) {
     for regions in [6, 30] {
         let config = config(regions);
         let eligible = rules::residency::eligible(&config, &config.sites[0]);
-        let map = Map::compile(&config, base.ranges(), eligible, &config.node.region);
+        let map = Map::compile(&config, base.ranges(), &Wishes::nearest(eligible), &config.node.region);
         let standing = Standing::of(&fleet(&config));
-        let policy = Policy { eligible, ttl_s: 30 };
+        let policy = Wishes::nearest(eligible).policy(30);
         let mut at = 0;
         bench.bench_function(&format!("decision with scope/{regions} regions"), |bencher| {
             bencher.iter(|| {
