@@ -23,7 +23,7 @@ mod zones;
 use std::{io, net::SocketAddr, sync::Arc};
 
 use arc_swap::ArcSwap;
-use region_config::{Config, DnsTerms};
+use region_config::DnsTerms;
 use rules::health::Fleet;
 
 pub use counters::{Counters, Event};
@@ -33,10 +33,7 @@ pub use plan::put;
 pub use terms::{Terms, TermsFault};
 pub use view::{View, ViewFault};
 
-use crate::{
-    geo::{self, GeoFault},
-    tasks::Tasks,
-};
+use crate::tasks::Tasks;
 
 /// Why DNS is not served.
 #[derive(Debug, thiserror::Error)]
@@ -59,37 +56,6 @@ pub enum DnsFault {
         /// Why.
         cause: io::Error,
     },
-}
-
-/// Why a new database or config is not answered from; the view before it stays.
-#[derive(Debug, thiserror::Error)]
-pub enum LoadFault {
-    /// The geo database.
-    #[error(transparent)]
-    Geo(#[from] GeoFault),
-    /// The config.
-    #[error(transparent)]
-    View(#[from] ViewFault),
-}
-
-/// Loads the config's geo database and puts a view of both in place, on a thread of its own: a city database takes
-/// seconds. On a fault the view before stays. `done` gets the database (for explanations and later configs) or the fault.
-///
-/// # Errors
-/// If the thread cannot be started.
-pub fn load_in_background(
-    config: Arc<Config>,
-    view: Arc<ArcSwap<View>>,
-    done: impl FnOnce(Result<Arc<geo::Base>, LoadFault>) + Send + 'static,
-) -> io::Result<()> {
-    let load = move || -> Result<Arc<geo::Base>, LoadFault> {
-        let base = geo::Base::open(&config.node.geo)?;
-        if !put(&view, &Arc::new(View::compile(&config, &base)?)) {
-            tracing::info!("a newer plan is in force already");
-        }
-        Ok(Arc::new(base))
-    };
-    std::thread::Builder::new().name("geo".to_owned()).spawn(move || done(load())).map(drop)
 }
 
 /// The DNS listeners. They end when the owner of the tasks stops.
