@@ -66,7 +66,6 @@ const THREADS: Reserved = Reserved {
             because: "one runtime per core; joined when the edge closes",
         },
         Place { path: "node/meridian/src/dns/udp.rs", because: "an answer costs less than a task's wake-up" },
-        Place { path: "node/meridian/src/dns/mod.rs", because: "compiling a geo database takes seconds of a core" },
         Place { path: "node/meridian/src/observe/access_log.rs", because: "writes to a file, which may hang" },
         Place { path: "node/meridian/src/demo/children.rs", because: "listens for signals; ends with the process" },
         Place { path: "node/store/src/ledger/writer.rs", because: "waits for fsync; joined when the ledger closes" },
