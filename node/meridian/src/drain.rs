@@ -8,12 +8,11 @@ use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use region_config::Config;
+use rules::steering::TTL_S;
 use tokio::sync::Notify;
 
 use crate::clock;
 
-/// Bounds of every TTL that DNS gives out, in seconds; as in `rules::steering`.
-const TTL_S: (u32, u32) = (5, 300);
 /// The longest wait for resolvers that may be ordered, in seconds.
 pub const WAIT_S_MAX: u64 = 3_600;
 /// How long clients may take to go, beyond the time that a kept connection has anyway.

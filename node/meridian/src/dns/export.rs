@@ -84,7 +84,7 @@ pub fn export(config: &Config, zone: &str, now_unix_s: u64) -> Result<Exported, 
     }
     for (owner, said, of) in zones.all_texts() {
         if std::ptr::eq(of, authority) {
-            add(&mut records, &owner, Rtype::TXT, said.ttl_s, &composed(Rtype::TXT, &said.data));
+            add(&mut records, &owner, said.ttl_s, &composed(Rtype::TXT, &said.data));
         }
     }
     for below in zones
@@ -100,18 +100,13 @@ pub fn export(config: &Config, zone: &str, now_unix_s: u64) -> Result<Exported, 
 /// What stands at the apex.
 fn own(authority: &Authority, now_unix_s: u64) -> Records {
     let mut records = Records::new();
-    let mut put = |rtype, data: &[Data<'_>]| add(&mut records, &authority.apex, rtype, authority.ttl_s, data);
+    let mut put = |data: &[Data<'_>]| add(&mut records, &authority.apex, authority.ttl_s, data);
     // other servers take a zone for new if its serial has grown; ours here is a hash
     #[allow(clippy::cast_possible_truncation, reason = "serials wrap around (RFC 1982)")]
     let soa = Soa { serial: Serial(now_unix_s as u32), ..authority.soa.clone() };
-    put(Rtype::SOA, &[Data::Soa(&soa)]);
-    let servers: Vec<_> = authority.name_servers.iter().map(|(name, _)| Data::Ns(name)).collect();
-    put(Rtype::NS, &servers);
-    put(Rtype::CAA, &composed(Rtype::CAA, &authority.caa));
-    if let Some(signer) = &authority.signer {
-        for rtype in [Rtype::DNSKEY, Rtype::CDNSKEY, Rtype::CDS] {
-            put(rtype, &signer.about_keys(rtype));
-        }
+    put(&[Data::Soa(&soa)]);
+    for data in authority.own() {
+        put(&data);
     }
     records
 }
@@ -128,7 +123,7 @@ fn hold(records: &mut Records, owner: &DnsName, held: &Held, config: &Config, au
             let v6 = addresses.iter().filter_map(|it| if let IpAddr::V6(v6) = it { Some(*v6) } else { None });
             let hints = https(site).filter(|_| !addresses.is_empty()).map(|https| https.with_hints(v4, v6));
             let data: Vec<_> = hints.iter().filter_map(|it| Data::composed(Rtype::HTTPS, it.as_slice())).collect();
-            add(records, owner, Rtype::HTTPS, site.dns_ttl_s, &data);
+            add(records, owner, site.dns_ttl_s, &data);
         }
         Held::Empty => {}
     }
@@ -136,10 +131,9 @@ fn hold(records: &mut Records, owner: &DnsName, held: &Held, config: &Config, au
 
 /// Name servers of a zone below, and what says which keys it has.
 fn delegate(records: &mut Records, below: &Authority, authority: &Authority) {
-    let servers: Vec<_> = below.name_servers.iter().map(|(name, _)| Data::Ns(name)).collect();
-    add(records, &below.apex, Rtype::NS, authority.ttl_s, &servers);
+    add(records, &below.apex, authority.ttl_s, &below.servers());
     if let Some(signer) = &below.signer {
-        add(records, &below.apex, Rtype::DS, authority.ttl_s, &signer.about_keys(Rtype::DS));
+        add(records, &below.apex, authority.ttl_s, &signer.about_keys(Rtype::DS));
     }
     for (name, addresses) in below.name_servers.iter().filter(|(name, _)| name.ends_with(&below.apex)) {
         put_addresses(records, name, authority.ttl_s, addresses);
@@ -179,14 +173,15 @@ fn of_site(config: &Config, site: &Arc<Site>) -> Vec<IpAddr> {
 }
 
 fn put_addresses(records: &mut Records, owner: &DnsName, ttl_s: u32, addresses: &[IpAddr]) {
-    for (rtype, v6) in [(Rtype::A, false), (Rtype::AAAA, true)] {
+    for v6 in [false, true] {
         let data: Vec<_> = addresses.iter().filter(|it| it.is_ipv6() == v6).map(|it| Data::from(*it)).collect();
-        add(records, owner, rtype, ttl_s, &data);
+        add(records, owner, ttl_s, &data);
     }
 }
 
-fn add(records: &mut Records, owner: &DnsName, rtype: Rtype, ttl_s: u32, data: &[Data<'_>]) {
-    if !data.is_empty() {
+/// Adds records of one type, if there are any.
+fn add(records: &mut Records, owner: &DnsName, ttl_s: u32, data: &[Data<'_>]) {
+    if let Some(rtype) = data.first().map(Data::rtype) {
         let kind = records.entry(owner.clone()).or_default().entry(rtype).or_default();
         kind.ttl_s = ttl_s;
         kind.data.extend(data.iter().map(Data::rdata));

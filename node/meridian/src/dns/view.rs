@@ -144,11 +144,8 @@ impl View {
             for ttl_s in [authority.ttl_s, authority.negative_ttl_s()] {
                 publish(ttl_s, &[Data::Soa(&authority.soa)]);
             }
-            let servers: Vec<_> = authority.name_servers.iter().map(|(name, _)| Data::Ns(name)).collect();
-            publish(authority.ttl_s, &servers);
-            publish(authority.ttl_s, &composed(Rtype::CAA, &authority.caa));
-            for rtype in [Rtype::DNSKEY, Rtype::CDNSKEY, Rtype::CDS] {
-                publish(authority.ttl_s, &signer.about_keys(rtype));
+            for data in authority.own() {
+                publish(authority.ttl_s, &data);
             }
         }
         for (owner, said, authority) in self.zones.all_texts() {

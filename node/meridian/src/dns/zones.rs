@@ -3,9 +3,12 @@
 use std::{collections::HashMap, net::IpAddr};
 
 use region_config::{Config, HostPattern, Zone};
-use wire::dns::{DnsName, LowerName, Name, Serial, Soa, caa, txt};
+use wire::dns::{Data, DnsName, LowerName, Name, Rtype, Serial, Soa, caa, txt};
 
-use super::{signed::Signer, view::ViewFault};
+use super::{
+    signed::Signer,
+    view::{ViewFault, composed},
+};
 
 /// A zone, ready to be answered from.
 #[derive(Debug)]
@@ -25,6 +28,19 @@ impl Authority {
     /// TTL of negative answers, in seconds: of SOA, and of what denies (RFC 2308 section 5).
     pub(super) fn negative_ttl_s(&self) -> u32 {
         self.ttl_s.min(self.soa.minimum_s)
+    }
+
+    /// Its name servers, as data.
+    pub(super) fn servers(&self) -> Vec<Data<'_>> {
+        self.name_servers.iter().map(|(name, _)| Data::Ns(name)).collect()
+    }
+
+    /// What stands at the apex of the zone itself, SOA left out: the records of each type. All have the zone's TTL.
+    pub(super) fn own(&self) -> Vec<Vec<Data<'_>>> {
+        let about_keys =
+            |signer| [Rtype::DNSKEY, Rtype::CDNSKEY, Rtype::CDS].map(|rtype| Signer::about_keys(signer, rtype));
+        let keys = self.signer.iter().flat_map(about_keys);
+        [self.servers(), composed(Rtype::CAA, &self.caa)].into_iter().chain(keys).collect()
     }
 }
 

@@ -92,14 +92,11 @@ pub fn update(order: &Order<'_>, from: &Path, force: Force) -> Result<Updated, U
 /// # Errors
 /// [`UpdateFault`]; the file is as it was.
 pub fn rollback(order: &Order<'_>) -> Result<Updated, UpdateFault> {
-    let file = order.file()?;
-    let previous = beside(file, PREVIOUS);
+    let previous = beside(order.file()?, PREVIOUS);
     if !previous.exists() {
         return Err(UpdateFault::NoPrevious(previous));
     }
-    let new = beside(file, NEW);
-    fs::copy(&previous, &new).and_then(|_| File::open(&new)?.sync_all()).map_err(disk("copying to", &new))?;
-    order.place(file, &new, Force::Yes)
+    update(order, &previous, Force::Yes)
 }
 
 /// Whether what speaks against a database is overruled.

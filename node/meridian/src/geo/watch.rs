@@ -204,7 +204,8 @@ impl Watch {
         let now = Stamps::of(geo);
         if current.is_of(geo) && now.same_databases(&current.stamps) {
             // also when the files are back to what they were
-            (self.seen.lock().waiting, self.seen.lock().judged) = (None, None);
+            let mut seen = self.seen.lock();
+            (seen.waiting, seen.judged) = (None, None);
             return None;
         }
         if !self.is_new(&now, asked) {

@@ -10,7 +10,7 @@ use crate::health::{Fleet, NodeState, RegionState};
 /// TTL of an answer that is expected to change soon, in seconds.
 const HASTY_TTL_S: u32 = 10;
 /// Bounds of every TTL, in seconds.
-const TTL_S: (u32, u32) = (5, 300);
+pub const TTL_S: (u32, u32) = (5, 300);
 
 /// What a site demands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -36,7 +36,7 @@ mod wishes;
 pub use address::{Block, block_hash, cells, inner};
 pub use answers::{ADDRESSES_MAX, Addresses, Chosen, Endpoint};
 pub use base::{Base, BaseBuilder, BaseFault, Location, LocationId};
-pub use decide::{Decision, Outcome, Policy, Reason, Refusal, Standing, decide, regions_up_to};
+pub use decide::{Decision, Outcome, Policy, Reason, Refusal, Standing, TTL_S, decide, regions_up_to};
 pub use explain::{Explanation, RegionExplanation, explain};
 pub use gates::{Edition, Objection, objections};
 pub use map::{Map, Origin};
