@@ -40,11 +40,12 @@ pub struct Settings {
     pub settle_ms: u64,
     /// How long a region must look better without a break before it is called so, in ms.
     pub hold_ms: u64,
-    /// What going down adds to a region's penalty.
+    /// What a fall adds to a region's penalty, whether to degraded or to down, in one step or in several.
     pub flap_penalty: f64,
     /// The time in which a penalty halves, in ms.
     pub half_life_ms: u64,
-    /// Above this penalty a region that went down stays down ...
+    /// Above this penalty a region that fell does not rise: after two falls within two minutes, so that no region changes
+    /// more than four times in two minutes, or three in one ...
     pub suppress_above: f64,
     /// ... until its penalty is below this.
     pub reuse_below: f64,
@@ -63,8 +64,8 @@ impl Default for Settings {
             hold_ms: 3000,
             flap_penalty: 1000.0,
             half_life_ms: 60_000,
-            suppress_above: 2000.0,
-            reuse_below: 750.0,
+            suppress_above: 1250.0,
+            reuse_below: 500.0,
         }
     }
 }
