@@ -29,11 +29,13 @@ pub struct Desk {
 
 impl Desk {
     pub(super) fn udp(front: Arc<Front>) -> Self {
-        Self { health: Health::new(&front.fleet), rates: Some(Rates::new()), tally: Tally::default(), front }
+        let health = Health::new(&front.fleet, &front.view.load());
+        Self { health, rates: Some(Rates::new()), tally: Tally::default(), front }
     }
 
     pub(super) fn tcp(front: Arc<Front>) -> Self {
-        Self { health: Health::new(&front.fleet), rates: None, tally: Tally::default(), front }
+        let health = Health::new(&front.fleet, &front.view.load());
+        Self { health, rates: None, tally: Tally::default(), front }
     }
 
     /// A UDP desk without a socket: for what measures and tortures it.
@@ -59,7 +61,7 @@ impl Desk {
         let (view, terms) = (self.front.view.load(), self.front.terms.load());
         let mut moment = Moment {
             view: &view,
-            standing: self.health.standing(&self.front.fleet),
+            standing: self.health.standing(&self.front.fleet, &view),
             terms: &terms,
             tally: &mut self.tally,
             rates: self.rates.as_mut(),
@@ -219,23 +221,24 @@ impl<'a> Moment<'a> {
     }
 }
 
-/// The masks of the fleet that was seen last, made anew only when the fleet is another one.
+/// The masks of the fleet that was seen last, for the view that was seen last: made anew only when one is another one.
 struct Health {
     fleet: Arc<Fleet>,
+    plan: u64,
     standing: Standing,
 }
 
 impl Health {
-    fn new(fleet: &ArcSwap<Fleet>) -> Self {
+    fn new(fleet: &ArcSwap<Fleet>, view: &View) -> Self {
         let fleet = fleet.load_full();
-        Self { standing: Standing::of(&fleet), fleet }
+        Self { standing: view.standing(&fleet), plan: view.plan(), fleet }
     }
 
-    fn standing(&mut self, fleet: &ArcSwap<Fleet>) -> &Standing {
+    fn standing(&mut self, fleet: &ArcSwap<Fleet>, view: &View) -> &Standing {
         let now = fleet.load();
-        if !Arc::ptr_eq(&self.fleet, &now) {
-            self.standing = Standing::of(&now);
-            self.fleet = Arc::clone(&now);
+        if !Arc::ptr_eq(&self.fleet, &now) || self.plan != view.plan() {
+            self.standing = view.standing(&now);
+            (self.fleet, self.plan) = (Arc::clone(&now), view.plan());
         }
         &self.standing
     }
