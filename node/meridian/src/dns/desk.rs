@@ -76,8 +76,8 @@ impl Desk {
     #[must_use]
     pub fn answer(&mut self, bytes: &[u8], peer: IpAddr, mut buffer: Vec<u8>) -> Vec<u8> {
         self.serve(|moment| {
-            let read = moment.read(bytes, peer);
-            buffer = moment.respond(read, std::mem::take(&mut buffer));
+            let mut read = moment.read(bytes, peer);
+            buffer = moment.respond(&mut read, std::mem::take(&mut buffer));
         });
         buffer
     }
@@ -134,30 +134,34 @@ impl<'a> Moment<'a> {
     }
 
     /// Writes the answer to a message into `buffer` and gives it back; empty if there is to be none.
-    pub(super) fn respond(&mut self, read: Read<'_>, buffer: Vec<u8>) -> Vec<u8> {
+    pub(super) fn respond<'b>(&mut self, read: &mut Read<'b>, buffer: Vec<u8>) -> Vec<u8>
+    where
+        'a: 'b,
+    {
         let Read { bytes, peer, query, client, found } = read;
         match query {
-            Ok(query) => self.answer(query, (peer, client), found, buffer),
-            Err(fault) => self.reject(bytes, &fault, peer, buffer),
+            Ok(query) => self.answer(query, (*peer, *client), *found, buffer),
+            Err(fault) => self.reject(bytes, fault, *peer, buffer),
         }
     }
 
-    fn answer(
+    fn answer<'b>(
         &mut self,
-        query: Query<'_>,
+        query: &mut Query<'b>,
         (peer, client): (IpAddr, IpAddr),
-        found: Option<Found<'_>>,
+        found: Option<Found<'b>>,
         buffer: Vec<u8>,
-    ) -> Vec<u8> {
+    ) -> Vec<u8>
+    where
+        'a: 'b,
+    {
         let terms = self.terms;
-        // as long as both the message and the terms last
-        let mut query: Query<'_> = query;
-        let judged = terms.secrets.judge(&query, peer, self.unix_s);
+        let judged = terms.secrets.judge(query, peer, self.unix_s);
         let asks_who = query.edns.as_ref().is_some_and(|edns| edns.nsid);
         query.owed =
             Owed { cookie: judged.map(|judged| judged.reply), nsid: terms.nsid.as_deref().filter(|_| asks_who) };
         let asked = Asked {
-            query: &query,
+            query,
             found,
             client,
             standing: self.standing,
@@ -179,7 +183,7 @@ impl<'a> Moment<'a> {
             Leave::Short => {
                 self.tally.note(Event::Limited);
                 let rcode = if judged.is_some() { OptRcode::BADCOOKIE } else { OptRcode::NOERROR };
-                compose_short(&query, rcode, answer)
+                compose_short(query, rcode, answer)
             }
             Leave::Nothing => self.withhold(answer),
         };
