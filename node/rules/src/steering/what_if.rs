@@ -13,7 +13,7 @@ use super::{
     spill::{AIM, Bounds, Demand, ENTER, filled, first_only, loads},
     wishes::Wishes,
 };
-use crate::health::{Fleet, NodeView, RegionState, RegionView};
+use crate::health::{Fleet, NodeView, RegionState, RegionView, WHOLE_PERCENT};
 
 /// A client, or a block of them that is led as one.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -202,8 +202,14 @@ pub fn addressed(config: &Config, like: impl Fn(&IpAddr) -> bool) -> RegionMask 
 }
 
 fn fleet(states: impl Iterator<Item = RegionState>) -> Fleet {
-    let view =
-        |state| RegionView { state, since_unix_ms: 0, pending: false, nodes: Vec::<NodeView>::new(), votes: vec![] };
+    let view = |state| RegionView {
+        state,
+        since_unix_ms: 0,
+        pending: false,
+        part_percent: WHOLE_PERCENT,
+        nodes: Vec::<NodeView>::new(),
+        votes: vec![],
+    };
     Fleet { epoch: 0, minority: false, regions: states.map(view).collect() }
 }
 
