@@ -11,7 +11,7 @@
 #   make model    every state of the purge protocol's larger models (docs/purge-protocol.md); takes very long
 #   make lint     formatting, clippy, dependencies, types of the admin interface
 #   make bench    Meridian beside nginx's proxy_cache on one core; `make bench-hot` for single functions
-#                 `make bench-purging`: what purges cost hits
+#                 `make bench-purging`: what purges cost hits; `make bench-dns`: DNS beside gdnsd and Knot
 #   make build    the admin interface, and the binary with it in it: target/release/meridian
 
 SHELL := bash
@@ -26,7 +26,7 @@ UI := admin-ui/dist/index.html
 UI_SOURCES := $(shell find admin-ui/src admin-ui/public -type f) $(wildcard admin-ui/*.html admin-ui/*.json admin-ui/*.js admin-ui/*.ts)
 say = @printf '==> %s\n'
 
-.PHONY: help build demo test chaos model sim lint bench bench-hot bench-purging tools binary
+.PHONY: help build demo test chaos model sim lint bench bench-hot bench-purging bench-dns tools binary
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -83,6 +83,9 @@ bench-hot: tools-bench
 
 bench-purging: tools-bench
 	@cargo bench -p benches --bench purging
+
+bench-dns: tools-bench-dns $(UI)
+	@benches/dns.sh
 
 build: tools-build $(UI)
 	@cargo build --release -p meridian

@@ -10,7 +10,7 @@ use super::{
     lists::Lists,
     overlay,
     places::Places,
-    ranges::{Ranges, Word},
+    ranges::{Ranges, Step, Word},
     shares::{Shares, Spread},
     wishes::Wishes,
 };
@@ -151,6 +151,15 @@ impl Map {
             Spot::V6(bits) => (first_half(bits) >> (64 - CELL_BITS_V6), CELL_BITS_V6),
         };
         (mix(cell), u8::try_from(bits).unwrap_or(128))
+    }
+
+    /// Tells the processor that an address will be asked for soon. Memory is slow beside all else that a decision takes, so
+    /// whoever has several to make does this for all of them first.
+    pub fn fetch(&self, address: IpAddr, step: Step) {
+        match spot(address) {
+            Spot::V4 { address, .. } => self.table.v4.fetch(address, step),
+            Spot::V6(bits) => self.table.v6.fetch(first_half(bits), step),
+        }
     }
 
     /// The list for an address.
