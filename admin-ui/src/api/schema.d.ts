@@ -988,6 +988,12 @@ export interface components {
             nodes: components["schemas"]["Node"][];
             /** @description The verdict without what is forced. */
             observed?: components["schemas"]["RegionState"];
+            /**
+             * Format: int32
+             * @description What part of the clients it is first for it gets while others are as healthy, in percent: less than 100 for a minute
+             *     after it came back.
+             */
+            part_percent?: number;
             /** @description Whether a change of verdict is in the making. */
             pending: boolean;
             /**

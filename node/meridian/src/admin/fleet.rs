@@ -107,6 +107,7 @@ impl Sight<'_> {
             forced: self.forced(&Target::Region(place.name.clone())),
             pending: view.is_some_and(|view| view.pending),
             since_unix_ms: view.map_or(0, |view| view.since_unix_ms),
+            part_percent: view.map_or(health::WHOLE_PERCENT, |view| view.part_percent),
             votes: view.map(|view| view.votes.iter().map(vote).collect()).unwrap_or_default(),
             nodes: place.nodes.iter().map(|member| self.node(view, member)).collect(),
         }

@@ -63,10 +63,19 @@ pub struct Region {
     pub pending: bool,
     /// When the verdict last changed, in ms since the Unix epoch; 0 if it never did.
     pub since_unix_ms: u64,
+    /// What part of the clients it is first for it gets while others are as healthy, in percent: less than 100 for a minute
+    /// after it came back.
+    #[serde(default = "whole_percent")]
+    pub part_percent: u8,
     /// What each region says of it.
     pub votes: Vec<Vote>,
     /// Its nodes.
     pub nodes: Vec<Node>,
+}
+
+/// What a node of an older version does.
+fn whole_percent() -> u8 {
+    rules::health::WHOLE_PERCENT
 }
 
 /// What a node of an older version says.

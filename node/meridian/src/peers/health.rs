@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use region_config::{Config, NodeId};
 use rules::health::{
     Book, Fleet, Force, Forced, NodeState, NodeView, Readiness, RegionState, RegionView, Report, Settings, Target,
-    Verdicts,
+    Verdicts, WHOLE_PERCENT,
 };
 use tokio::{sync::Notify, task::AbortHandle};
 
@@ -152,7 +152,8 @@ impl Health {
         let node = self.config.load().node.name.clone();
         let forced = self.standing.forcing.order(target, force, told, &node, clock::unix_ms()).await?;
         let observed = self.observed();
-        self.standing.publish(Fleet::clone(&observed));
+        let verdicts = self.meshed.as_ref().map(|meshed| &meshed.verdicts);
+        self.standing.publish(Fleet::clone(&observed), verdicts);
         Ok(forced)
     }
 
@@ -198,7 +199,7 @@ impl Health {
                 self.set_probers();
                 meshed.changed.notify_one();
             }
-            None => self.standing.publish(all_up(config)),
+            None => self.standing.publish(all_up(config), None),
         }
     }
 
@@ -237,10 +238,14 @@ impl Standing {
         Self { observed: ArcSwap::from_pointee(observed), fleet, forcing }
     }
 
-    /// Puts what was observed in the place of what was observed before.
-    fn publish(&self, observed: Fleet) {
+    /// Puts what was observed in the place of what was observed before. `verdicts` say which regions have just come back;
+    /// where there is nobody to watch, none has.
+    fn publish(&self, observed: Fleet, verdicts: Option<&Mutex<Verdicts>>) {
         let mut now = observed.clone();
         self.forcing.book().apply(&mut now);
+        if let Some(verdicts) = verdicts {
+            verdicts.lock().settle(&mut now, clock::monotonic_ms());
+        }
         if observed != **self.observed.load() {
             self.observed.store(Arc::new(observed));
         }
@@ -366,7 +371,8 @@ impl Meshed {
             return;
         }
         let config = self.mesh.config.load();
-        let names = Names::of(config.regions.iter().flat_map(|region| &region.nodes).map(|node| &node.name));
+        let nodes = config.regions.iter().flat_map(|region| &region.nodes).map(|node| &node.name);
+        let names = Names::of(nodes, config.regions.iter().map(|region| &region.name));
         for (node, generation, text) in new {
             let Some(said) = report::decode(&text, &names) else {
                 tracing::debug!(%node, "a report that cannot be read");
@@ -383,12 +389,9 @@ impl Meshed {
 
     /// Judges anew and publishes; gives what this node has to say.
     fn judge(&self, standing: &Standing) -> Report {
-        let mut verdicts = self.verdicts.lock();
-        let now = verdicts.poll(clock::monotonic_ms(), clock::unix_ms());
-        let report = verdicts.report();
-        drop(verdicts);
-        standing.publish(now);
-        report
+        let now = self.verdicts.lock().poll(clock::monotonic_ms(), clock::unix_ms());
+        standing.publish(now, Some(&self.verdicts));
+        self.verdicts.lock().report()
     }
 
     /// Exchanges what is forced with nodes that force something else, for good.
@@ -425,11 +428,15 @@ fn tell(before: &Fleet, now: &Fleet) {
         tracing::info!("this node sees at least half of the regions");
     }
     for now in &now.regions {
-        let before = before.regions.iter().find(|region| region.name == now.name);
-        if let Some(before) = before.filter(|before| before.state != now.state) {
+        let Some(before) = before.regions.iter().find(|region| region.name == now.name) else { continue };
+        if before.state != now.state {
             let against = now.votes.iter().filter(|vote| !vote.healthy).count();
             let (region, state, was) = (&now.name, now.state.as_str(), before.state.as_str());
             tracing::info!(%region, state, was, votes = now.votes.len(), against, "region");
+        }
+        let begins = now.part_percent < before.part_percent && now.state == RegionState::Up;
+        if begins || (before.part_percent < WHOLE_PERCENT && now.part_percent == WHOLE_PERCENT) {
+            tracing::info!(region = %now.name, percent = now.part_percent, "has come back: part of its clients");
         }
     }
 }
@@ -447,6 +454,7 @@ fn all_up(config: &Config) -> Fleet {
         state: RegionState::Up,
         since_unix_ms: clock::unix_ms(),
         pending: false,
+        part_percent: WHOLE_PERCENT,
         nodes: region.nodes.iter().map(node).collect(),
         votes: Vec::new(),
     };

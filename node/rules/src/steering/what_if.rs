@@ -13,7 +13,7 @@ use super::{
     spill::{AIM, Bounds, Demand, ENTER, filled, first_only, loads},
     wishes::Wishes,
 };
-use crate::health::{Fleet, NodeView, RegionState, RegionView};
+use crate::health::{Fleet, NodeView, RegionState, RegionView, WHOLE_PERCENT};
 
 /// A client, or a block of them that is led as one.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -208,6 +208,7 @@ fn fleet(states: impl Iterator<Item = (RegionId, RegionState)>) -> Fleet {
         state,
         since_unix_ms: 0,
         pending: false,
+        part_percent: WHOLE_PERCENT,
         nodes: Vec::<NodeView>::new(),
         votes: vec![],
     };

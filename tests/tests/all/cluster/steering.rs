@@ -126,3 +126,69 @@ async fn pinned_stays(fleet: &Fleet, outside: &Member, eu: &[IpAddr]) {
         assert_eq!(reply.status, 421, "{}: {}", outside.name, reply.seen());
     }
 }
+
+/// How long a region must have been up to have something to lose, and how long it then takes until it has all of its clients
+/// again: each is a minute.
+const MINUTE: Duration = Duration::from_secs(60);
+const BLOCKS: u8 = 120;
+
+/// How many of [`BLOCKS`] /24 of German clients a name server leads to the EU.
+async fn germans_at_home(fleet: &Fleet, server: &Member) -> Result<usize, String> {
+    let mut home = 0;
+    for block in 0..BLOCKS {
+        let steered = fleet.steered(server, FREE, &format!("91.0.{block}.0/24")).await?;
+        assert_eq!(steered.regions.len(), 1, "one region, whatever happens: {steered:?}");
+        home += usize::from(steered.regions == [EU]);
+    }
+    Ok(home)
+}
+
+#[tokio::test]
+async fn a_region_that_was_dead_gets_a_tenth_of_its_clients_first_and_all_of_them_a_minute_later() {
+    let mut fleet = Fleet::start(2).await;
+    led_to(&fleet, &all(&fleet), EU, US, FIRST).await;
+    let began = Instant::now();
+    let warm = async || if began.elapsed() > MINUTE { Ok(()) } else { Err(format!("{:?}", began.elapsed())) };
+    until_some("the region has something to lose", MINUTE * 2, warm).await;
+    fleet.kill_region(EU);
+    let other = fleet.nodes.iter().position(|node| node.region == US).unwrap();
+    until_some("nobody is led there", FAILOVER, async || match germans_at_home(&fleet, &fleet.nodes[other]).await? {
+        0 => Ok(()),
+        home => Err(format!("{home} of {BLOCKS}")),
+    })
+    .await;
+    let left = Instant::now();
+    let away = async || if left.elapsed() > FAILOVER { Ok(()) } else { Err(format!("{:?}", left.elapsed())) };
+    until_some("it was away for more than a moment", MINUTE, away).await;
+    fleet.nodes.iter_mut().filter(|node| node.region == EU).for_each(Member::start);
+    fleet.all_ready().await;
+    let found = async || match germans_at_home(&fleet, &fleet.nodes[other]).await? {
+        0 => Err("nobody".to_owned()),
+        home => Ok(home),
+    };
+    let (first, after) = until_some("some are led there", MINUTE, found).await;
+    let back = Instant::now();
+    eprintln!("{first} of {BLOCKS} German blocks are led home {after:?} after the nodes were ready");
+    assert!((1..=36).contains(&first), "{first} of {BLOCKS}");
+    // its own name servers, which were dead themselves, do as the others do
+    for server in fleet.region(EU) {
+        let home = germans_at_home(&fleet, server).await.unwrap();
+        assert!(home <= 42, "{}: {home} of {BLOCKS}", server.name);
+        let steered = fleet.steered(server, FREE, GERMAN).await.unwrap();
+        assert_eq!(steered.answer.scope, Some(24), "{steered:?}");
+        let pinned = fleet.steered(server, PINNED, GERMAN).await.unwrap();
+        assert_eq!(pinned.regions, [EU], "{pinned:?}");
+    }
+    let mut before = vec![0; fleet.nodes.len()];
+    let whole = until_some("all are led home again, by all name servers", MINUTE * 2, async || {
+        for (server, before) in fleet.nodes.iter().zip(&mut before) {
+            let home = germans_at_home(&fleet, server).await?;
+            assert!(home + 14 >= *before, "{}: {home} after {before} of {BLOCKS}", server.name);
+            *before = home;
+        }
+        if before.iter().all(|home| *home == usize::from(BLOCKS)) { Ok(()) } else { Err(format!("{before:?}")) }
+    });
+    whole.await;
+    eprintln!("all of them {:?} later", back.elapsed());
+    assert!(back.elapsed() > MINUTE / 2, "{:?}", back.elapsed());
+}
