@@ -13,7 +13,7 @@
 #                 MERIDIAN_PEER_GDNSD, MERIDIAN_PEER_KNOT, MERIDIAN_PEER_KNOT_MODULES, MERIDIAN_PEERS_LIBRARIES)
 #   make lint     formatting, clippy, dependencies, types of the admin interface
 #   make bench    Meridian beside nginx's proxy_cache on one core; `make bench-hot` for single functions
-#                 `make bench-purging`: what purges cost hits
+#                 `make bench-purging`: what purges cost hits; `make bench-dns`: DNS beside gdnsd and Knot
 #   make build    the admin interface, and the binary with it in it: target/release/meridian
 
 SHELL := bash
@@ -28,7 +28,7 @@ UI := admin-ui/dist/index.html
 UI_SOURCES := $(shell find admin-ui/src admin-ui/public -type f) $(wildcard admin-ui/*.html admin-ui/*.json admin-ui/*.js admin-ui/*.ts)
 say = @printf '==> %s\n'
 
-.PHONY: help build demo test chaos model sim dns-cases lint bench bench-hot bench-purging tools binary
+.PHONY: help build demo test chaos model sim dns-cases lint bench bench-hot bench-purging bench-dns tools binary
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -88,6 +88,9 @@ bench-hot: tools-bench
 
 bench-purging: tools-bench
 	@cargo bench -p benches --bench purging
+
+bench-dns: tools-bench-dns $(UI)
+	@benches/dns.sh
 
 build: tools-build $(UI)
 	@cargo build --release -p meridian

@@ -505,6 +505,36 @@ fn a_used_port_is_an_error_that_names_it() {
 }
 
 #[test]
+fn several_threads_divide_the_clients_and_the_rate_and_their_port_is_theirs() {
+    let terms = Terms::load(&DnsTerms { threads: 4, answers_per_second: Some(400), ..DnsTerms::default() }).unwrap();
+    assert_eq!(terms.answers_per_second, Some(100));
+    assert_eq!(terms.renewed(&DnsTerms::default()).unwrap().threads, 4, "until the next start");
+    let running = Running::start_with(terms);
+    let threads = || {
+        let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+        let name = format!("dns {}\n", running.address().port());
+        tasks.filter(|task| std::fs::read_to_string(task.path().join("comm")).is_ok_and(|comm| comm == name)).count()
+    };
+    // each with a port of its own
+    for _ in 0..200 {
+        assert_eq!(running.ask("shop.demo.test", Rtype::A, GERMAN).region(), "eu");
+    }
+    assert_eq!(threads(), 4);
+    assert_eq!(running.server.counters().count(Event::Subnet), 200);
+    let entered = running.runtime.enter();
+    let listen = [running.address()];
+    let again = |count| {
+        let terms = Terms::load(&DnsTerms { threads: count, ..DnsTerms::default() }).unwrap();
+        Server::bind(&listen, Arc::clone(&running.view), Arc::clone(&running.fleet), terms, &running.tasks)
+    };
+    for count in [1, 4] {
+        assert!(again(count).is_err(), "a second program with {count} threads must not take part of the clients");
+    }
+    drop(entered);
+    assert!(running.stop());
+}
+
+#[test]
 fn an_explanation_says_what_the_answer_says() {
     let (config, base) = (config(), geo::Base::embedded().unwrap());
     let view = View::compile(&config, &base).unwrap();

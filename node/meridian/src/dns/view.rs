@@ -197,12 +197,24 @@ impl View {
         Some(explain(address, reachable, wished, view.map.as_deref()?, &standing, (config, base.ranges())))
     }
 
+    /// What stands under the name that a query asks for; none if that is in no zone.
+    pub(super) fn find(&self, query: &Query<'_>) -> Option<Found<'_>> {
+        if query.class == Class::IN { self.zones.find(query.name.as_slice()) } else { None }
+    }
+
+    /// Where clients of a site are led, if that is what stands under a name.
+    pub(super) fn map_of(&self, found: Option<Found<'_>>) -> Option<&Map> {
+        match found?.held? {
+            Held::Site(site) => self.sites.get(*site)?.map.as_deref(),
+            Held::Host(_) | Held::Empty => None,
+        }
+    }
+
     /// Writes the answer to a query into `buffer` and gives it back, with what became of the query.
     pub(super) fn answer(&self, asked: &Asked<'_>, buffer: Vec<u8>) -> (Vec<u8>, Event) {
         let query = asked.query;
         let error = |rcode, extended, event| (Reply::error(rcode, Some(extended)), event);
-        let found = if query.class == Class::IN { self.zones.find(query.name.as_slice()) } else { None };
-        let (reply, event) = match (found, query.rtype) {
+        let (reply, event) = match (asked.found, query.rtype) {
             (None, _) => error(Rcode::REFUSED, ExtendedErrorCode::NOT_AUTHORITATIVE, Event::Refused),
             (Some(_), Rtype::AXFR | Rtype::IXFR | Rtype::MAILA | Rtype::MAILB) => {
                 error(Rcode::REFUSED, ExtendedErrorCode::NOT_SUPPORTED, Event::Refused)
@@ -402,6 +414,8 @@ fn publish_region(
 #[derive(Debug)]
 pub(super) struct Asked<'a> {
     pub(super) query: &'a Query<'a>,
+    /// From [`View::find`].
+    pub(super) found: Option<Found<'a>>,
     /// The client's subnet, or else the resolver.
     pub(super) client: IpAddr,
     pub(super) standing: &'a Standing,
