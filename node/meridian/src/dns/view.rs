@@ -16,6 +16,7 @@ use super::{
     counters::Event,
     led::{Lack, led, service, sorted},
     plan,
+    roster::Roster,
     signed::{Denied, KeyFault, Signer},
     zones::{Authority, Found, Held, Zones},
 };
@@ -44,11 +45,13 @@ pub enum ViewFault {
 /// The zones, the sites' policies and lists, and the regions' addresses.
 #[derive(Debug)]
 pub struct View {
-    zones: Zones,
+    zones: Arc<Zones>,
     /// In the order of the config.
     sites: Vec<SiteView>,
     /// In the order of the config.
-    regions: Vec<RegionAddresses>,
+    regions: Arc<[RegionAddresses]>,
+    /// Whose demand is counted, if anybody wants to know.
+    roster: Option<Arc<Roster>>,
     /// Whether there is a geo table. Without one a node must not answer: its untailored answers would take over the
     /// resolvers' caches.
     ready: bool,
@@ -56,9 +59,9 @@ pub struct View {
     plan: u64,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct SiteView {
-    wishes: Wishes,
+    wishes: Arc<Wishes>,
     policy: Policy,
     /// None until there is a geo table.
     map: Option<Arc<Map>>,
@@ -100,6 +103,30 @@ impl View {
         self.plan
     }
 
+    /// Whose demand is counted; none if nobody wants to know.
+    #[must_use]
+    pub fn roster(&self) -> Option<&Arc<Roster>> {
+        self.roster.as_ref()
+    }
+
+    /// The same with other maps, in the order of the sites.
+    pub(super) fn with_maps(&self, maps: Vec<Arc<Map>>) -> Self {
+        let site = |(site, map): (&SiteView, Arc<Map>)| SiteView { map: Some(map), ..site.clone() };
+        Self {
+            zones: Arc::clone(&self.zones),
+            sites: self.sites.iter().zip(maps).map(site).collect(),
+            regions: Arc::clone(&self.regions),
+            roster: self.roster.clone(),
+            ready: self.ready,
+            plan: self.plan,
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn map(&self, site: usize) -> Option<&Map> {
+        self.sites.get(site)?.map.as_deref()
+    }
+
     /// The site that a host leads to, by its index in the config; none if no site has that name inside a zone.
     #[must_use]
     pub fn site_named(&self, host: &str) -> Option<usize> {
@@ -120,12 +147,19 @@ impl View {
             let policy = wishes.policy(site.dns_ttl_s);
             let reachable_v6 = if wishes.nameable() & !v6 == 0 { v6 } else { 0 };
             let https = https(site);
+            let wishes = Arc::new(wishes);
             SiteView { wishes, policy, map, reachable_v4: v4, reachable_v6, https }
         };
+        let sites: Vec<SiteView> = config.sites.iter().map(&mut site_view).collect();
+        let led = |site: usize| {
+            let site = sites.get(site)?;
+            Some((site.map.as_ref()?, site.policy.eligible))
+        };
         let view = Self {
-            sites: config.sites.iter().map(&mut site_view).collect(),
+            roster: Roster::new(config, led),
+            sites,
             regions: config.regions.iter().map(RegionAddresses::new).collect(),
-            zones: Zones::new(config)?,
+            zones: Arc::new(Zones::new(config)?),
             ready: base.is_some(),
             plan,
         };
@@ -184,7 +218,7 @@ impl View {
         let reachable = view.reachable_v4 | view.reachable_v6;
         let gone = config.regions.iter().enumerate().filter(|(_, region)| without.contains(&region.name));
         let standing = Standing::of(fleet).without(gone.fold(0, |mask, (index, _)| mask | 1 << index));
-        let wished = (&view.wishes, &view.policy);
+        let wished = (&*view.wishes, &view.policy);
         Some(explain(address, reachable, wished, view.map.as_deref()?, &standing, (config, base.ranges())))
     }
 
