@@ -977,6 +977,7 @@ export interface components {
              * @description Degrees north.
              */
             latitude: number;
+            load?: components["schemas"]["RegionLoad"] | null;
             /**
              * Format: double
              * @description Degrees east.
@@ -1005,6 +1006,26 @@ export interface components {
             state: components["schemas"]["RegionState"];
             /** @description What each region says of it. */
             votes: components["schemas"]["Vote"][];
+        };
+        /** @description What a region is asked for against what it bears, as this node knows it from all. */
+        RegionLoad: {
+            /**
+             * Format: double
+             * @description What it bears, if the config says so.
+             */
+            capacity_per_second?: number | null;
+            /**
+             * Format: double
+             * @description Requests in a second of the clients that it is first for among the regions that are not down.
+             */
+            demand_per_second: number;
+            /** @description Whether DNS leads some of its clients on to other regions, since there would be more than it bears. */
+            gives: boolean;
+            /**
+             * Format: double
+             * @description What it gets of these and of those that others give up, once clients are where DNS leads them.
+             */
+            led_per_second: number;
         };
         /**
          * @description The verdict on a region.

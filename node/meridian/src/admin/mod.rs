@@ -56,6 +56,7 @@ pub use self::{
 use crate::{
     drain::Drain,
     ledger::Ledgers,
+    load::Load,
     observe::{self, Observe},
     peers::{Health, Mesh},
 };
@@ -76,6 +77,8 @@ pub struct Context {
     pub observe: Arc<Observe>,
     /// The fleet's health.
     pub health: Arc<Health>,
+    /// What clients ask for against what regions bear.
+    pub load: Arc<Load>,
     /// The ledgers of the realms that this node is a member of.
     pub ledgers: Arc<Ledgers>,
     /// The other nodes; none in a fleet of one.

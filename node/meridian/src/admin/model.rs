@@ -67,10 +67,26 @@ pub struct Region {
     /// after it came back.
     #[serde(default = "whole_percent")]
     pub part_percent: u8,
+    /// What it is asked for against what it bears; none where no region says what it bears.
+    #[serde(default)]
+    pub load: Option<RegionLoad>,
     /// What each region says of it.
     pub votes: Vec<Vote>,
     /// Its nodes.
     pub nodes: Vec<Node>,
+}
+
+/// What a region is asked for against what it bears, as this node knows it from all.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct RegionLoad {
+    /// Requests in a second of the clients that it is first for among the regions that are not down.
+    pub demand_per_second: f64,
+    /// What it gets of these and of those that others give up, once clients are where DNS leads them.
+    pub led_per_second: f64,
+    /// What it bears, if the config says so.
+    pub capacity_per_second: Option<f64>,
+    /// Whether DNS leads some of its clients on to other regions, since there would be more than it bears.
+    pub gives: bool,
 }
 
 /// What a node of an older version does.

@@ -71,6 +71,7 @@ async fn node() -> Node1 {
     let context = Arc::new(Context {
         observe: observe::Observe::new(&config, None),
         health: Health::start(&config, None, tasks),
+        load: Arc::default(),
         ledgers,
         purges,
         here,

@@ -109,7 +109,7 @@ certificate = "node.crt"
 key = "node.key"
 "#;
 
-pub(super) fn config() -> Config {
+pub(crate) fn config() -> Config {
     config_with("")
 }
 

@@ -18,6 +18,8 @@ use crate::{
 pub struct Served {
     /// What the operator said.
     pub site: Arc<Site>,
+    /// Its index in the config.
+    pub place: usize,
     /// The right to touch its data.
     pub permit: Permit,
     /// The ledger of its realm.
@@ -76,8 +78,8 @@ impl Sites {
     #[must_use]
     pub fn compile(config: &Config, here: &JurisdictionId, ledgers: &Ledgers, observe: &Observe) -> Self {
         let mut sites = Self::default();
-        for site in &config.sites {
-            let lodger = lodge(site, here, ledgers, observe);
+        for (place, site) in config.sites.iter().enumerate() {
+            let lodger = lodge((place, site), here, ledgers, observe);
             for host in &site.hosts {
                 match host {
                     HostPattern::Exact(name) => {
@@ -113,11 +115,12 @@ impl Sites {
 }
 
 /// Decides whether a site may be here, and gathers what serving it needs.
-fn lodge(site: &Arc<Site>, here: &JurisdictionId, ledgers: &Ledgers, observe: &Observe) -> Lodger {
+fn lodge((place, site): (usize, &Arc<Site>), here: &JurisdictionId, ledgers: &Ledgers, observe: &Observe) -> Lodger {
     let Ok(permit) = residency::permit(site, here) else { return Lodger::Outside(Arc::clone(site)) };
     let Some(realm) = ledgers.realm(permit.realm()) else { return Lodger::Outside(Arc::clone(site)) };
     Lodger::Served(Arc::new(Served {
         site: Arc::clone(site),
+        place,
         guard: realm.guard(&site.name),
         realm: Arc::clone(realm),
         counters: observe.site(&site.name),

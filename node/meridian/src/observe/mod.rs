@@ -19,6 +19,7 @@ pub mod process;
 mod rate;
 mod reason;
 mod sites;
+mod tally;
 mod threads;
 pub mod trail;
 
@@ -34,6 +35,7 @@ pub use self::{
     exposition::{Exposition, Family, Kind},
     histogram::Durations,
     rate::Rate,
+    tally::Tally,
     trail::{Told, Trail, Trails},
 };
 use self::{rate::Recent, sites::write_sites};

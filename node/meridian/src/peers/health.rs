@@ -63,6 +63,10 @@ struct Meshed {
     behind: Mutex<BTreeSet<NodeId>>,
     probers: Mutex<BTreeMap<NodeId, AbortHandle>>,
     changed: Arc<Notify>,
+    /// What this node is asked for, until it is told.
+    demand: Mutex<Option<String>>,
+    /// What was heard last of what other nodes are asked for.
+    demands: Mutex<BTreeMap<NodeId, String>>,
     /// Told when a node forces something else than this one.
     differing: Notify,
 }
@@ -105,6 +109,8 @@ impl Health {
             behind: Mutex::default(),
             probers: Mutex::default(),
             changed,
+            demand: Mutex::default(),
+            demands: Mutex::default(),
             differing: Notify::new(),
         };
         let standing = Standing::new(fleet, forcing);
@@ -181,6 +187,21 @@ impl Health {
             meshed.verdicts.lock().handle_readiness(readiness);
             meshed.changed.notify_one();
         }
+    }
+
+    /// Tells the other nodes what this one is asked for.
+    pub fn tell_demand(&self, text: String) {
+        if let Some(meshed) = &self.meshed {
+            *meshed.demand.lock() = Some(text);
+        }
+    }
+
+    /// What other nodes are asked for, as those told it last that answer.
+    #[must_use]
+    pub fn demands(&self) -> Vec<String> {
+        let Some(meshed) = &self.meshed else { return Vec::new() };
+        let heard = meshed.demands.lock().clone();
+        heard.into_iter().filter(|(node, _)| self.node_up(node)).map(|(_, text)| text).collect()
     }
 
     /// The head of the configuration's fingerprint that a node last said it runs; ours is the first 8 bytes, big endian,
@@ -349,6 +370,10 @@ impl Meshed {
                 gossip.say(issue, report::encode(&new)).await;
                 said = Some(new);
             }
+            let demand = self.demand.lock().take();
+            if let Some(text) = demand {
+                gossip.say_demand(&text).await;
+            }
             let behind = std::mem::take(&mut *self.behind.lock());
             for node in behind {
                 gossip.exchange(&node);
@@ -366,6 +391,9 @@ impl Meshed {
 
     /// Takes the reports that came.
     async fn hear(&self, gossip: &mut Gossip, standing: &Standing) {
+        for (node, _, text) in gossip.hear_demands().await {
+            self.demands.lock().insert(node, text);
+        }
         let new = gossip.hear().await;
         if new.is_empty() {
             return;

@@ -145,6 +145,8 @@ pub enum Outcome {
     Normal,
     /// Another one as healthy, since the clients of the first choice are shared out.
     Shared,
+    /// Another one as healthy, since there would be more clients at the first choice than it bears.
+    Spill,
     /// Another one, since the first choice is less healthy.
     Failover,
     /// All legal regions are down: the one of first choice all the same, since a wrong verdict must not blank a name.
@@ -162,6 +164,7 @@ impl Outcome {
         match self {
             Self::Normal => "normal",
             Self::Shared => "shared",
+            Self::Spill => "spill",
             Self::Failover => "failover",
             Self::FailStatic => "fail-static",
             Self::Fallback => "fallback",
@@ -196,6 +199,8 @@ pub enum Reason {
     Later,
     /// As healthy as the chosen one, which is where this client's part of the list goes.
     Shared,
+    /// It would have more clients than it bears, and this one is among those that are led on.
+    Spill,
     /// It has just come back, and this client is not yet among those that it gets.
     Returning,
     /// Behind the chosen one because some observers fail to reach it.
@@ -220,10 +225,11 @@ pub enum Reason {
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Chosen,
         Self::Later,
         Self::Shared,
+        Self::Spill,
         Self::Returning,
         Self::Degraded,
         Self::Draining,
@@ -243,6 +249,7 @@ impl Reason {
             Self::Chosen => "chosen",
             Self::Later => "later",
             Self::Shared => "shared",
+            Self::Spill => "spill",
             Self::Returning => "returning",
             Self::Degraded => "degraded",
             Self::Draining => "draining",
@@ -264,6 +271,9 @@ impl Reason {
             Self::Later => "The region is as healthy as the chosen one, but stands later in the list.",
             Self::Shared => {
                 "The region is as healthy as the chosen one, which is where this client's part of the list goes."
+            }
+            Self::Spill => {
+                "The region would have more clients than its `capacity`; this one is among those that are led on to another."
             }
             Self::Returning => {
                 "The region has just come back and gets its clients within a minute; this one is not yet among them."
@@ -309,6 +319,8 @@ struct Ranking<'a> {
     spread: Option<&'a Spread>,
     /// The region that this client's part of the list goes to.
     lead: Option<u8>,
+    /// Whether load has shared them out.
+    by_load: bool,
     /// Whether a region that has just come back gets some of the list's clients only.
     returning: bool,
     standing: &'a Standing,
@@ -317,7 +329,7 @@ struct Ranking<'a> {
 impl<'a> Ranking<'a> {
     fn new(list: &'a [u8], pool: RegionMask, spread: Option<(&'a Spread, u64)>, standing: &'a Standing) -> Self {
         let lead = spread.and_then(|(spread, number)| spread.choose(number, standing.best(pool)));
-        Self { list, pool, spread: spread.map(|(spread, _)| spread), lead, returning: false, standing }
+        Self { list, pool, spread: spread.map(|(spread, _)| spread), lead, by_load: false, returning: false, standing }
     }
 
     /// Whether this client would be led to a region that has just come back, though others are as healthy that were not
@@ -409,7 +421,7 @@ impl<'a> Decision<'a> {
         if !holds(self.reachable, index) {
             return Reason::NoAddress;
         }
-        let Ranking { pool, spread, standing, list, returning, .. } = self.ranking;
+        let Ranking { pool, spread, standing, list, returning, by_load, .. } = self.ranking;
         let state = standing.state(region);
         let before = |chosen: usize| {
             list.iter().position(|it| *it == index) < list.iter().position(|it| usize::from(*it) == chosen)
@@ -420,6 +432,7 @@ impl<'a> Decision<'a> {
                 let shared = spread.is_some_and(|spread| spread.has(region));
                 match returning && holds(standing.returning, index) {
                     true if shared || before(chosen) => Reason::Returning,
+                    _ if shared && by_load && before(chosen) => Reason::Spill,
                     _ if shared => Reason::Shared,
                     _ => Reason::Later,
                 }
@@ -465,6 +478,7 @@ pub fn decide<'a>(
         ranking = ranking.led_on(number);
         scope = scope.max(least);
     }
+    ranking.by_load = map.shares().are_by_load();
     let outcome = if fallen && pool == 0 {
         Outcome::Refuse(Refusal::AllDown)
     } else {
@@ -472,8 +486,8 @@ pub fn decide<'a>(
     };
     let steady = match outcome {
         Outcome::Normal => true,
-        Outcome::Shared => !map.shares().are_by_load(),
-        Outcome::Failover | Outcome::FailStatic | Outcome::Fallback | Outcome::Refuse(_) => false,
+        Outcome::Shared => true,
+        Outcome::Spill | Outcome::Failover | Outcome::FailStatic | Outcome::Fallback | Outcome::Refuse(_) => false,
     };
     let quiet = steady && !ranking.returning && !expected_to_change(listed.list, standing);
     let [calm_s, hasty_s] = policy.ttls_s();
@@ -496,7 +510,7 @@ fn pool(named: RegionMask, reachable: RegionMask, policy: &Policy, standing: &St
 
 /// How it came out; and the last check, which trusts none of the stages before.
 fn outcome(ranking: Ranking<'_>, named: RegionMask, reachable: RegionMask, policy: &Policy) -> Outcome {
-    let Ranking { list, lead, standing, .. } = ranking;
+    let Ranking { list, lead, spread, by_load, standing, .. } = ranking;
     let Some(chosen) = ranking.first() else {
         // "no such record" is kept for everyone: it must not follow from a rule for this client
         let for_all = policy.eligible != 0 && policy.eligible & reachable == 0;
@@ -514,7 +528,11 @@ fn outcome(ranking: Ranking<'_>, named: RegionMask, reachable: RegionMask, polic
     match list.iter().find(|region| holds(named, **region)) {
         Some(first) if *first == chosen => Outcome::Normal,
         Some(first) if lead.is_some() && standing.state(usize::from(*first)) == standing.state(usize::from(chosen)) => {
-            Outcome::Shared
+            if by_load && spread.is_some() {
+                Outcome::Spill
+            } else {
+                Outcome::Shared
+            }
         }
         _ => Outcome::Failover,
     }

@@ -113,7 +113,11 @@ impl Scene {
         }
         let demands: Vec<Demand> = requests
             .iter()
-            .map(|(list, requests)| Demand { requests: *requests, regions: self.priced(*list) })
+            .map(|(list, requests)| Demand {
+                list: u32::try_from(*list).unwrap_or(u32::MAX),
+                requests: *requests,
+                regions: self.priced(*list),
+            })
             .collect();
         let unspilled = loads(&demands, &first_only(&demands), self.regions.len());
         let bound = |(capacity, load): (&Option<f64>, f64)| match capacity {
