@@ -10,6 +10,7 @@ pub(crate) mod geo;
 mod owner;
 mod purging;
 mod receipts;
+mod relay;
 mod residency;
 mod starved;
 mod steering;
