@@ -17,6 +17,7 @@ mod steering;
 mod stream;
 mod stream_secured;
 mod tokens;
+mod why;
 mod witnesses;
 
 use crate::harness::fleet::{CALIFORNIAN, FREE, Fleet, GERMAN};
