@@ -88,7 +88,7 @@ impl Ways {
             if region.jurisdiction != self.pin {
                 continue;
             }
-            let view = fleet.regions.get(way.index);
+            let view = fleet.region(&way.name);
             let state = view.map_or(RegionState::Unknown, |view| view.state);
             for node in &region.nodes {
                 let seen = view.and_then(|view| view.nodes.iter().find(|seen| seen.name == node.name));

@@ -220,6 +220,12 @@ pub struct Fleet {
 }
 
 impl Fleet {
+    /// A region by its name: health may be of another config than the one at hand.
+    #[must_use]
+    pub fn region(&self, name: &RegionId) -> Option<&RegionView> {
+        self.regions.iter().find(|region| region.name == *name)
+    }
+
     /// The same in the order of `layout`, and without the votes. Regions and nodes that the fleet does not know are unknown:
     /// it is of another config than what it is asked about.
     #[must_use]
