@@ -105,10 +105,16 @@ impl View {
         self.plan
     }
 
+    /// The fleet in the order of this view's regions and their nodes, without the votes.
+    #[must_use]
+    pub fn placed(&self, fleet: &Fleet) -> Fleet {
+        fleet.placed(&self.layout)
+    }
+
     /// The fleet as masks of this view's regions and their nodes.
     #[must_use]
     pub(super) fn standing(&self, fleet: &Fleet) -> Standing {
-        Standing::of(&fleet.placed(&self.layout))
+        Standing::of(&self.placed(fleet))
     }
 
     /// Whose demand is counted; none if nobody wants to know.

@@ -143,7 +143,7 @@ impl Book {
             self.told_ms = Some(now_ms);
             self.tell(roster, health);
         }
-        let fleet = health.fleet();
+        let fleet = view.placed(&health.fleet());
         let alive = alive(&fleet);
         let due = self.stepped_ms.is_none_or(|before| now_ms.saturating_sub(before) >= STEP_MS);
         let mut changed = self.plan != view.plan() && !self.parts.is_empty();
