@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Whether the programs are there that a make target needs.
 #
-#   tests/tools.sh demo|test|chaos|model|lint|bench|build
+#   tests/tools.sh demo|test|chaos|model|lint|bench|bench-dns|build
 #
 # As root on a Debian-like system, missing packages are installed; otherwise all that is missing is named in one line.
 set -euo pipefail
@@ -14,12 +14,14 @@ demo=("${build[@]}")
 model=(cargo:- cc:build-essential)
 lint=("${build[@]}")
 bench=("${build[@]}")
+bench_dns=("${build[@]}" python3:python3-venv)
 chaos=("${build[@]}" python3:python3-venv dnsperf:dnsperf)
 # partitions by the kernel: who is not root has them by a shim
 [[ $(id -u) == 0 ]] && chaos+=(unshare:util-linux ip:iproute2 nft:nftables)
 test=("${build[@]}" python3:python3-venv curl:curl dig:bind9-dnsutils kdig:knot-dnsutils dnssec-verify:bind9-utils h2load:nghttp2-client dnsperf:dnsperf chromium:chromium faketime:faketime unbound:unbound unshare:util-linux ip:iproute2)
 
-declare -n needed=${1:?which target}
+target=${1:?which target}
+declare -n needed=${target//-/_}
 missing=() packages=()
 for need in "${needed[@]}"; do
     program=${need%%:*} package=${need##*:}

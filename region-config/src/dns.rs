@@ -14,11 +14,13 @@ pub struct DnsTerms {
     pub cookie_secret: Option<PathBuf>,
     /// Answers per second and kind that a block of addresses gets over UDP; no limit if none.
     pub answers_per_second: Option<u32>,
+    /// How many threads answer over UDP at each address; from when it was started.
+    pub threads: usize,
 }
 
 impl Default for DnsTerms {
     fn default() -> Self {
-        Self { nsid: None, cookie_secret: None, answers_per_second: Some(ANSWERS_PER_SECOND) }
+        Self { nsid: None, cookie_secret: None, answers_per_second: Some(ANSWERS_PER_SECOND), threads: 1 }
     }
 }
 

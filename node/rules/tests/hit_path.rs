@@ -1,4 +1,4 @@
-//! The way to a hit allocates nothing but the `Cache-Status` value itself.
+//! The way to a hit allocates nothing but the `Cache-Status` value itself, nor does the decision where a client is led.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 #![allow(unsafe_code, reason = "a counting allocator cannot be written without")]
@@ -9,14 +9,16 @@ use std::{
 };
 
 use http::{HeaderMap, Method, Request, StatusCode};
-use region_config::{NodeId, Policy, SiteId, TenantId};
+use region_config::{Config, NodeId, Policy, SiteId, TenantId};
 use rules::{
     caching::{
         CacheStatus, Decision, Freshness, Intent, VarySpec, conditional, decide, fields, intent, ranges,
         status::CacheName,
     },
+    health::{Fleet, NodeState, NodeView, RegionState, RegionView},
     key::{self, Secret},
     purge::Standing,
+    steering::{self, Addresses, BaseBuilder, Location, Map, Point, Shares, Wishes, block_hash},
 };
 
 thread_local! {
@@ -97,4 +99,71 @@ fn a_hit_allocates_nothing() {
     });
     assert_eq!(count, 0);
     assert_eq!(allocations(|| CacheStatus::hit(55).value(&name)), 1);
+}
+
+/// Thirty regions, of two nodes each.
+fn thirty() -> Config {
+    let mut text = String::from(
+        "[node]\nname = \"n0-0\"\n[dns]\nlisten = \"127.0.0.1:5300\"\n[peer]\nlisten = \"127.0.0.1:7400\"\nca = \"c\"\n\
+         certificate = \"c\"\nkey = \"k\"\n[[jurisdictions]]\nname = \"earth\"\ncountries = [\"DE\"]\n[[sites]]\nname = \
+         \"www\"\nhosts = \"www.demo.test\"\norigin = \"http://127.0.0.1:3000\"\n",
+    );
+    for at in 0..30 {
+        let (latitude, longitude) = (f64::from(at * 5 % 120) - 60.0, f64::from(at * 37 % 360) - 180.0);
+        text += &format!(
+            "[[regions]]\nname = \"r{at}\"\nlatitude = {latitude}\nlongitude = {longitude}\njurisdiction = \"earth\"\n"
+        );
+        for node in 0..2 {
+            text += &format!(
+                "[[regions.nodes]]\nname = \"n{at}-{node}\"\npeer = \"127.1.{at}.{node}:7400\"\naddresses = \
+                 [\"198.51.{at}.{node}\"]\n"
+            );
+        }
+    }
+    region_config::check(&[("meridian.toml", &text)]).unwrap().config
+}
+
+#[test]
+fn where_a_client_is_led_is_decided_without_allocating() {
+    let config = thirty();
+    let mut builder = BaseBuilder::new();
+    for at in 0..200u32 {
+        let point = Point::from_degrees(f64::from(at % 90), f64::from(at % 180));
+        let location = builder.location(Location { point, ..Location::NOWHERE });
+        builder.range_v4(at << 24, (at << 24) + 0xff_ffff, location).unwrap();
+    }
+    let (base, wishes) = (builder.finish(), Wishes::nearest((1 << 30) - 1));
+    let plain = Map::compile(&config, &base, &wishes, &config.node.region);
+    let shares = vec![vec![(1, 0.5), (2, 0.25), (3, 0.25)]; plain.size().0];
+    let shared = plain.sharing(Shares::by_load(shares.iter().map(Vec::as_slice)));
+    let node = |node: &region_config::Node| NodeView { name: node.name.clone(), state: NodeState::Up, rtt_us: None };
+    let region = |(at, region): (usize, &region_config::Region)| RegionView {
+        name: region.name.clone(),
+        state: if at % 4 == 0 { RegionState::Down } else { RegionState::Up },
+        since_unix_ms: 0,
+        pending: false,
+        nodes: region.nodes.iter().map(node).collect(),
+        votes: vec![],
+    };
+    let regions = config.regions.iter().enumerate().map(region).collect();
+    let standing = steering::Standing::of(&Fleet { epoch: 1, minority: false, regions });
+    let (policy, addresses) = (wishes.policy(30), Addresses::new((0..12).map(|node| (node, [198, 51, 100, 1].into()))));
+    let addresses: &Addresses<std::net::Ipv4Addr> = &addresses;
+    let count = allocations(|| {
+        let mut named = 0u64;
+        for at in 0..u16::MAX {
+            let [high, low] = at.to_be_bytes();
+            for map in [&plain, &shared] {
+                let client = [high, low, 9, 0].into();
+                let decision = steering::decide(client, !0, &policy, map, &standing);
+                let region = decision.region().unwrap();
+                named |= 1 << region;
+                assert!(
+                    addresses.choose(block_hash(decision.block(client)), standing.nodes(region)).iter().count() > 0
+                );
+            }
+        }
+        assert!(named.count_ones() > 3, "{named:b}");
+    });
+    assert_eq!(count, 0);
 }

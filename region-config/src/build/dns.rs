@@ -17,6 +17,7 @@ pub(super) fn terms(section: Option<&At<DnsSection>>, folders: &Folders<'_>) -> 
         cookie_secret: folders.optional(section.cookie_secret.as_ref()),
         answers_per_second: rate
             .map_or(DnsTerms::default().answers_per_second, |rate| Some(rate).filter(|rate| *rate > 0)),
+        threads: section.threads.as_ref().map_or(1, |it| it.value.small() as usize),
     }
 }
 

@@ -23,6 +23,8 @@ section! {
         may cookie_secret: FilePath,
         /// Answers of a kind (sites, the zone itself, what does not exist, errors) that a block of addresses (/24, /56) gets in a second over UDP, and at once; over that, every second one is told to come over TCP, and the others are not answered. Whoever shows a DNS cookie is not counted. 0 is no limit; 1000 if left out.
         may answers_per_second: Whole<0, 1_000_000>,
+        /// Threads that answer over UDP at each address; 1 if left out, which is enough for some 100,000 queries a second. Taken at start only.
+        may threads: Whole<1, 64>,
     }
 }
 

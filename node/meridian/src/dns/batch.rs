@@ -10,7 +10,7 @@ use std::{
 };
 
 /// Most messages in a batch.
-const MESSAGES: usize = MESSAGES_C as usize;
+pub(super) const MESSAGES: usize = MESSAGES_C as usize;
 /// The same as the kernel counts.
 const MESSAGES_C: libc::c_uint = 32;
 /// Longest query that is read, in bytes; the rest of a longer one is cut off, which makes it malformed.
@@ -182,20 +182,32 @@ impl Batch {
     }
 }
 
-/// On a socket for all of a host's addresses: an answer must come from the address that was asked, so the kernel is told to
-/// say which one that was.
-pub(super) fn answer_from_where_asked(socket: &UdpSocket, address: SocketAddr) -> io::Result<()> {
-    if !address.ip().is_unspecified() {
-        return Ok(());
-    }
-    let (level, option) = match address {
-        SocketAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_PKTINFO),
-        SocketAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO),
+/// What a socket that answers wants of the kernel.
+///
+/// On one for all of a host's addresses, an answer must come from the address that was asked, so the kernel is told to say
+/// which one that was. On all of them, what routers are said to have said about the size of messages is not believed: who
+/// forges that has answers come in fragments, and can replace one of them. An answer is short enough for any path.
+pub(super) fn prepare(socket: &UdpSocket, address: SocketAddr) -> io::Result<()> {
+    let (level, told_where, sizes) = match address {
+        SocketAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_PKTINFO, (libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_OMIT)),
+        SocketAddr::V6(_) => {
+            (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, (libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_OMIT))
+        }
     };
-    let on: libc::c_int = 1;
+    set(socket, level, sizes)?;
+    if address.ip().is_unspecified() { set(socket, level, (told_where, 1)) } else { Ok(()) }
+}
+
+fn set(socket: &UdpSocket, level: libc::c_int, (option, value): (libc::c_int, libc::c_int)) -> io::Result<()> {
     // SAFETY: the value is an int that outlives the call, and its length is given.
     let result = unsafe {
-        libc::setsockopt(socket.as_raw_fd(), level, option, (&raw const on).cast(), socklen(size_of::<libc::c_int>()))
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            option,
+            (&raw const value).cast(),
+            socklen(size_of::<libc::c_int>()),
+        )
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

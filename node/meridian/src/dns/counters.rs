@@ -67,6 +67,32 @@ events! {
     Truncated = "truncated",
 }
 
+/// Counts of what one thread met since it last told the others.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    counts: [u32; Event::ALL.len()],
+    /// Which of them are not 0.
+    some: u32,
+}
+
+impl Tally {
+    /// Counts one.
+    pub(super) fn note(&mut self, event: Event) {
+        let count = &mut self.counts[event as usize];
+        *count = count.saturating_add(1);
+        self.some |= 1 << event as u32;
+    }
+
+    /// Adds it to what all threads count, and begins anew.
+    pub(super) fn tell(&mut self, counters: &Counters) {
+        while self.some != 0 {
+            let at = self.some.trailing_zeros() as usize;
+            counters.0[at].fetch_add(u64::from(std::mem::take(&mut self.counts[at])), Relaxed);
+            self.some &= self.some - 1;
+        }
+    }
+}
+
 /// Counts of [`Event`]s since the start.
 #[derive(Debug, Default)]
 pub struct Counters([AtomicU64; Event::ALL.len()]);

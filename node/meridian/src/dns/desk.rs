@@ -3,15 +3,19 @@
 use std::{net::IpAddr, sync::Arc};
 
 use arc_swap::ArcSwap;
-use rules::{health::Fleet, steering::Standing};
+use rules::{
+    health::Fleet,
+    steering::{Standing, Step},
+};
 use wire::dns::{Fault, OptRcode, Owed, Query, TCP_BYTES_MAX, compose_cookie, compose_fault, compose_short, parse};
 
 use super::{
     Front,
-    counters::{Counters, Event},
+    counters::{Counters, Event, Tally},
     rates::{Leave, Rates},
     terms::Terms,
     view::{Asked, View},
+    zones::Found,
 };
 use crate::clock;
 
@@ -20,15 +24,18 @@ pub struct Desk {
     front: Arc<Front>,
     health: Health,
     rates: Option<Rates>,
+    tally: Tally,
 }
 
 impl Desk {
     pub(super) fn udp(front: Arc<Front>) -> Self {
-        Self { health: Health::new(&front.fleet), rates: Some(Rates::new()), front }
+        let health = Health::new(&front.fleet, &front.view.load());
+        Self { health, rates: Some(Rates::new()), tally: Tally::default(), front }
     }
 
     pub(super) fn tcp(front: Arc<Front>) -> Self {
-        Self { health: Health::new(&front.fleet), rates: None, front }
+        let health = Health::new(&front.fleet, &front.view.load());
+        Self { health, rates: None, tally: Tally::default(), front }
     }
 
     /// A UDP desk without a socket: for what measures and tortures it.
@@ -54,20 +61,24 @@ impl Desk {
         let (view, terms) = (self.front.view.load(), self.front.terms.load());
         let mut moment = Moment {
             view: &view,
-            standing: self.health.standing(&self.front.fleet),
+            standing: self.health.standing(&self.front.fleet, &view),
             terms: &terms,
-            counters: &self.front.counters,
+            tally: &mut self.tally,
             rates: self.rates.as_mut(),
             unix_s: low_bits(clock::unix_ms() / 1_000),
             now_ms: low_bits(clock::monotonic_ms()),
         };
         each(&mut moment);
+        self.tally.tell(&self.front.counters);
     }
 
     /// Writes the answer to one message from `peer` into `buffer` and gives it back; empty if there is to be none.
     #[must_use]
     pub fn answer(&mut self, bytes: &[u8], peer: IpAddr, mut buffer: Vec<u8>) -> Vec<u8> {
-        self.serve(|moment| buffer = moment.respond(bytes, peer, std::mem::take(&mut buffer)));
+        self.serve(|moment| {
+            let mut read = moment.read(bytes, peer);
+            buffer = moment.respond(&mut read, std::mem::take(&mut buffer));
+        });
         buffer
     }
 }
@@ -78,64 +89,107 @@ fn low_bits(number: u64) -> u32 {
     number as u32
 }
 
+/// A message that was read.
+pub(super) struct Read<'a> {
+    bytes: &'a [u8],
+    peer: IpAddr,
+    query: Result<Query<'a>, Fault>,
+    /// The client's subnet, or else the sender.
+    client: IpAddr,
+    found: Option<Found<'a>>,
+}
+
 /// View, terms, health and time, as they were when messages came.
 pub(super) struct Moment<'a> {
     view: &'a View,
     standing: &'a Standing,
     terms: &'a Terms,
-    pub(super) counters: &'a Counters,
+    pub(super) tally: &'a mut Tally,
     rates: Option<&'a mut Rates>,
     unix_s: u32,
     now_ms: u32,
 }
 
-impl Moment<'_> {
-    /// Writes the answer to a message from `peer` into `buffer` and gives it back; empty if there is to be none.
-    pub(super) fn respond(&mut self, bytes: &[u8], peer: IpAddr, buffer: Vec<u8>) -> Vec<u8> {
-        match parse(bytes) {
-            Ok(query) => self.answer(query, peer, buffer),
-            Err(fault) => self.reject(bytes, &fault, peer, buffer),
+impl<'a> Moment<'a> {
+    /// Reads a message from `peer`, and finds what it asks for.
+    pub(super) fn read<'b>(&self, bytes: &'b [u8], peer: IpAddr) -> Read<'b>
+    where
+        'a: 'b,
+    {
+        let query = parse(bytes);
+        let found = query.as_ref().ok().and_then(|query| self.view.find(query));
+        let client = query.as_ref().ok().and_then(Query::subnet).map_or(peer, |subnet| subnet.address);
+        Read { bytes, peer, query, client, found }
+    }
+
+    /// Tells the processor what answers to these messages will be made of.
+    pub(super) fn fetch(&self, messages: &[Option<Read<'_>>]) {
+        for step in [Step::Where, Step::What] {
+            for read in messages.iter().flatten() {
+                if let Some(map) = self.view.map_of(read.found) {
+                    map.fetch(read.client, step);
+                }
+            }
         }
     }
 
-    fn answer(&mut self, query: Query<'_>, peer: IpAddr, buffer: Vec<u8>) -> Vec<u8> {
+    /// Writes the answer to a message into `buffer` and gives it back; empty if there is to be none.
+    pub(super) fn respond<'b>(&mut self, read: &mut Read<'b>, buffer: Vec<u8>) -> Vec<u8>
+    where
+        'a: 'b,
+    {
+        let Read { bytes, peer, query, client, found } = read;
+        match query {
+            Ok(query) => self.answer(query, (*peer, *client), *found, buffer),
+            Err(fault) => self.reject(bytes, fault, *peer, buffer),
+        }
+    }
+
+    fn answer<'b>(
+        &mut self,
+        query: &mut Query<'b>,
+        (peer, client): (IpAddr, IpAddr),
+        found: Option<Found<'b>>,
+        buffer: Vec<u8>,
+    ) -> Vec<u8>
+    where
+        'a: 'b,
+    {
         let terms = self.terms;
-        // as long as both the message and the terms last
-        let mut query: Query<'_> = query;
-        let judged = terms.secrets.judge(&query, peer, self.unix_s);
+        let judged = terms.secrets.judge(query, peer, self.unix_s);
         let asks_who = query.edns.as_ref().is_some_and(|edns| edns.nsid);
         query.owed =
             Owed { cookie: judged.map(|judged| judged.reply), nsid: terms.nsid.as_deref().filter(|_| asks_who) };
-        let subnet = query.subnet();
         let asked = Asked {
-            query: &query,
-            client: subnet.map_or(peer, |subnet| subnet.address),
+            query,
+            found,
+            client,
             standing: self.standing,
             bytes_max: if self.rates.is_some() { query.udp_bytes() } else { TCP_BYTES_MAX },
         };
         let (answer, event) = self.view.answer(&asked, buffer);
-        if subnet.is_some() {
-            self.counters.note(Event::Subnet);
+        if query.subnet().is_some() {
+            self.tally.note(Event::Subnet);
         }
         let proven = judged.is_some_and(|judged| judged.proven);
         if proven {
-            self.counters.note(Event::Proven);
+            self.tally.note(Event::Proven);
         }
         let answer = match if proven { Leave::Whole } else { self.count(peer, event) } {
             Leave::Whole => {
-                self.counters.note(event);
+                self.tally.note(event);
                 answer
             }
             Leave::Short => {
-                self.counters.note(Event::Limited);
+                self.tally.note(Event::Limited);
                 let rcode = if judged.is_some() { OptRcode::BADCOOKIE } else { OptRcode::NOERROR };
-                compose_short(&query, rcode, answer)
+                compose_short(query, rcode, answer)
             }
             Leave::Nothing => self.withhold(answer),
         };
         // TC is the seventh bit of the third octet (RFC 1035 section 4.1.1)
         if answer.get(2).is_some_and(|flags| flags & 0x02 != 0) {
-            self.counters.note(Event::Truncated);
+            self.tally.note(Event::Truncated);
         }
         answer
     }
@@ -153,7 +207,7 @@ impl Moment<'_> {
         if self.count(peer, event) != Leave::Whole {
             return self.withhold(answer);
         }
-        self.counters.note(if answer.is_empty() { Event::Dropped } else { event });
+        self.tally.note(if answer.is_empty() { Event::Dropped } else { event });
         answer
     }
 
@@ -164,30 +218,31 @@ impl Moment<'_> {
         }
     }
 
-    fn withhold(&self, mut answer: Vec<u8>) -> Vec<u8> {
-        self.counters.note(Event::Withheld);
+    fn withhold(&mut self, mut answer: Vec<u8>) -> Vec<u8> {
+        self.tally.note(Event::Withheld);
         answer.clear();
         answer
     }
 }
 
-/// The masks of the fleet that was seen last, made anew only when the fleet is another one.
+/// The masks of the fleet that was seen last, for the view that was seen last: made anew only when one is another one.
 struct Health {
     fleet: Arc<Fleet>,
+    plan: u64,
     standing: Standing,
 }
 
 impl Health {
-    fn new(fleet: &ArcSwap<Fleet>) -> Self {
+    fn new(fleet: &ArcSwap<Fleet>, view: &View) -> Self {
         let fleet = fleet.load_full();
-        Self { standing: Standing::of(&fleet), fleet }
+        Self { standing: view.standing(&fleet), plan: view.plan(), fleet }
     }
 
-    fn standing(&mut self, fleet: &ArcSwap<Fleet>) -> &Standing {
+    fn standing(&mut self, fleet: &ArcSwap<Fleet>, view: &View) -> &Standing {
         let now = fleet.load();
-        if !Arc::ptr_eq(&self.fleet, &now) {
-            self.standing = Standing::of(&now);
-            self.fleet = Arc::clone(&now);
+        if !Arc::ptr_eq(&self.fleet, &now) || self.plan != view.plan() {
+            self.standing = view.standing(&now);
+            (self.fleet, self.plan) = (Arc::clone(&now), view.plan());
         }
         &self.standing
     }

@@ -78,19 +78,23 @@ impl Server {
         terms: Terms,
         tasks: &Tasks,
     ) -> Result<Self, DnsFault> {
+        let threads = terms.threads;
         let terms = ArcSwap::from_pointee(terms);
         let front = Arc::new(Front { view, fleet, terms, counters: Arc::default() });
         // all sockets before any thread, so that a fault leaves nothing running
         let mut sockets = Vec::new();
         for wanted in listen {
             let fault = |address, transport| move |cause| DnsFault::Listen { address, transport, cause };
-            let (udp, address) = udp::bind(*wanted).map_err(fault(*wanted, "UDP"))?;
+            let (udp, address) = udp::bind(*wanted, threads).map_err(fault(*wanted, "UDP"))?;
             let tcp = tcp::bind(address).map_err(fault(address, "TCP"))?;
             sockets.push((address, udp, tcp));
         }
         let mut addresses = Vec::new();
         for (address, udp, tcp) in sockets {
-            udp::start(udp, address, Arc::clone(&front), tasks).map_err(|cause| DnsFault::Thread { address, cause })?;
+            for socket in udp {
+                let front = Arc::clone(&front);
+                udp::start(socket, address, front, tasks).map_err(|cause| DnsFault::Thread { address, cause })?;
+            }
             tasks.spawn_until_stopped("dns tcp", tcp::accept(tcp, Arc::clone(&front), tasks.clone()));
             tracing::info!(%address, "answering DNS");
             addresses.push(address);

@@ -45,7 +45,12 @@ pub struct Terms {
     /// What a query for the server's name gets (RFC 5001).
     pub(super) nsid: Option<Box<[u8]>>,
     /// Answers to one block of addresses, per second and kind; no limit if none.
+    ///
+    /// Each thread counts what it answers itself. The kernel spreads the ports of one sender over the threads, so each has
+    /// its part of the rate.
     pub(super) answers_per_second: Option<u32>,
+    /// UDP threads at each address.
+    pub(super) threads: usize,
     /// The secret where the config names none; kept as long as the program runs.
     drawn: [u8; SECRET_BYTES],
 }
@@ -60,7 +65,7 @@ impl Terms {
         if !chance::fill(&mut drawn) {
             return Err(TermsFault::Chance);
         }
-        Self::with(config, drawn)
+        Self::with(config, drawn, config.threads.max(1))
     }
 
     /// The terms of another config, while the node runs: cookies that were given hold on if no file says otherwise.
@@ -68,16 +73,17 @@ impl Terms {
     /// # Errors
     /// As [`Terms::load`].
     pub fn renewed(&self, config: &DnsTerms) -> Result<Self, TermsFault> {
-        Self::with(config, self.drawn)
+        Self::with(config, self.drawn, self.threads)
     }
 
-    fn with(config: &DnsTerms, drawn: [u8; SECRET_BYTES]) -> Result<Self, TermsFault> {
+    fn with(config: &DnsTerms, drawn: [u8; SECRET_BYTES], threads: usize) -> Result<Self, TermsFault> {
         let secrets = match &config.cookie_secret {
             Some(file) => read(file)?,
             None => CookieSecrets { made_with: drawn, also_taken: None },
         };
         let nsid = config.nsid.as_ref().map(|text| text.as_bytes().into());
-        Ok(Self { secrets, nsid, answers_per_second: config.answers_per_second, drawn })
+        let part = |rate: u32| rate.div_ceil(u32::try_from(threads).unwrap_or(u32::MAX));
+        Ok(Self { secrets, nsid, answers_per_second: config.answers_per_second.map(part), threads, drawn })
     }
 }
 

@@ -18,7 +18,7 @@ use domain::{
     },
     rdata::AllRecordData,
 };
-use region_config::{Config, NodeId};
+use region_config::{Config, NodeId, RegionId};
 use rules::{
     health::{Fleet, NodeState, NodeView, RegionState, RegionView},
     steering::Reason,
@@ -125,8 +125,9 @@ fn config_with(more: &str) -> Config {
 }
 
 fn fleet(states: [RegionState; 2]) -> Fleet {
-    let names = [&["n1", "n2"][..], &["n3"]];
-    let view = |(state, nodes): (&RegionState, &[&str])| RegionView {
+    let names = [("eu-central", &["n1", "n2"][..]), ("us-west", &["n3"])];
+    let view = |(state, (name, nodes)): (&RegionState, (&str, &[&str]))| RegionView {
+        name: RegionId::parse(name).unwrap(),
         state: *state,
         since_unix_ms: 0,
         pending: false,
@@ -317,6 +318,36 @@ fn a_pin_without_a_region_is_a_server_failure_and_never_an_address() {
     assert!(running.stop());
 }
 
+/// A reload put other regions in front, and for a moment, or for as long as DNS could not take the new config, clients were
+/// led by the health of other regions.
+#[test]
+fn health_of_another_config_is_read_by_the_names_of_regions_and_nodes() {
+    let running = Running::start();
+    for (dead, led) in [(0, "us"), (1, "eu")] {
+        let mut states = [RegionState::Up; 2];
+        states[dead] = RegionState::Down;
+        let mut newer = fleet(states);
+        let other = RegionView {
+            name: RegionId::parse("ap-south").unwrap(),
+            state: RegionState::Down,
+            ..newer.regions[0].clone()
+        };
+        newer.regions.insert(0, RegionView { nodes: Vec::new(), ..other });
+        newer.regions.reverse();
+        running.fleet.store(Arc::new(newer));
+        for subnet in [GERMAN, CALIFORNIAN] {
+            assert_eq!(running.ask("shop.demo.test", Rtype::A, subnet).region(), led);
+        }
+    }
+    let mut newer = fleet([RegionState::Up; 2]);
+    newer.regions[0].nodes[0].state = NodeState::Down;
+    newer.regions[0].nodes.reverse();
+    running.fleet.store(Arc::new(newer));
+    let told = running.ask("care.demo.test", Rtype::A, GERMAN);
+    assert_eq!(told.addresses, ["198.51.100.2".parse::<IpAddr>().unwrap()]);
+    assert!(running.stop());
+}
+
 #[test]
 fn only_living_nodes_are_named() {
     let running = Running::start();
@@ -470,6 +501,36 @@ fn a_used_port_is_an_error_that_names_it() {
         fault.to_string().starts_with(&format!("cannot listen for DNS on {} (UDP): ", running.address())),
         "{fault}"
     );
+    assert!(running.stop());
+}
+
+#[test]
+fn several_threads_divide_the_clients_and_the_rate_and_their_port_is_theirs() {
+    let terms = Terms::load(&DnsTerms { threads: 4, answers_per_second: Some(400), ..DnsTerms::default() }).unwrap();
+    assert_eq!(terms.answers_per_second, Some(100));
+    assert_eq!(terms.renewed(&DnsTerms::default()).unwrap().threads, 4, "until the next start");
+    let running = Running::start_with(terms);
+    let threads = || {
+        let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+        let name = format!("dns {}\n", running.address().port());
+        tasks.filter(|task| std::fs::read_to_string(task.path().join("comm")).is_ok_and(|comm| comm == name)).count()
+    };
+    // each with a port of its own
+    for _ in 0..200 {
+        assert_eq!(running.ask("shop.demo.test", Rtype::A, GERMAN).region(), "eu");
+    }
+    assert_eq!(threads(), 4);
+    assert_eq!(running.server.counters().count(Event::Subnet), 200);
+    let entered = running.runtime.enter();
+    let listen = [running.address()];
+    let again = |count| {
+        let terms = Terms::load(&DnsTerms { threads: count, ..DnsTerms::default() }).unwrap();
+        Server::bind(&listen, Arc::clone(&running.view), Arc::clone(&running.fleet), terms, &running.tasks)
+    };
+    for count in [1, 4] {
+        assert!(again(count).is_err(), "a second program with {count} threads must not take part of the clients");
+    }
+    drop(entered);
     assert!(running.stop());
 }
 

@@ -1,4 +1,4 @@
-//! UDP: a thread per socket, messages in batches.
+//! UDP: sockets at each address, a thread per socket, messages in batches.
 
 use std::{
     io,
@@ -11,13 +11,13 @@ use std::{
     time::Duration,
 };
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::{
     Front,
-    batch::Batch,
+    batch::{Batch, MESSAGES},
     counters::Event,
-    desk::{Desk, Moment},
+    desk::{Desk, Moment, Read},
 };
 use crate::tasks::Tasks;
 
@@ -28,20 +28,31 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// Room for messages that come while a batch is answered, in bytes: the usual 208 KiB lose bursts of a few hundred.
 const QUEUE_BYTES: usize = 2 << 20;
 
-/// Opens a socket. No SO_REUSEPORT: with one thread per address it would only hide that the port is used already.
-pub(super) fn bind(address: SocketAddr) -> io::Result<(UdpSocket, SocketAddr)> {
+/// Opens as many sockets at one address as there are to be threads; the kernel gives each of them a part of the clients.
+///
+/// The first is opened without SO_REUSEPORT, so that a port that is in use already is found.
+pub(super) fn bind(address: SocketAddr, threads: usize) -> io::Result<(Vec<UdpSocket>, SocketAddr)> {
+    let first = open(address, false)?;
+    let address = first.local_addr()?;
+    SockRef::from(&first).set_reuse_port(threads > 1)?;
+    let others = (1..threads).map(|_| open(address, true));
+    let sockets = std::iter::once(Ok(first)).chain(others).collect::<io::Result<_>>()?;
+    Ok((sockets, address))
+}
+
+fn open(address: SocketAddr, shared: bool) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
     // the kernel gives what it may; less is no reason not to serve
     let _ = socket.set_recv_buffer_size(QUEUE_BYTES);
+    socket.set_reuse_port(shared)?;
     socket.bind(&address.into())?;
     let socket: UdpSocket = socket.into();
     socket.set_read_timeout(Some(WAIT))?;
-    super::batch::answer_from_where_asked(&socket, address)?;
-    let address = socket.local_addr()?;
-    Ok((socket, address))
+    super::batch::prepare(&socket, address)?;
+    Ok(socket)
 }
 
 /// Starts the thread that answers on a socket. It ends when the owner of the tasks stops.
@@ -83,16 +94,29 @@ fn serve(socket: &UdpSocket, front: Arc<Front>, stop: &AtomicBool) {
 
 /// Answers all messages of a batch from one view, one health and one time.
 fn answer(batch: &mut Batch, moment: &mut Moment<'_>) {
-    for message in batch.messages() {
+    let mut replies: [Option<&mut Vec<u8>>; MESSAGES] = [const { None }; MESSAGES];
+    let mut reads: [Option<Read<'_>>; MESSAGES] = [const { None }; MESSAGES];
+    let mut count = 0;
+    for (message, (read, reply)) in batch.messages().zip(reads.iter_mut().zip(&mut replies)) {
+        count += 1;
         if message.peer.port() == 0 {
-            moment.counters.note(Event::Dropped);
+            moment.tally.note(Event::Dropped);
             continue;
         }
-        let buffer = std::mem::take(message.reply);
-        let respond = || moment.respond(message.query, message.peer.ip(), buffer);
         // no message may take the thread down, and with it the service of this address
-        *message.reply = catch_unwind(AssertUnwindSafe(respond)).unwrap_or_else(|_| {
-            moment.counters.note(Event::Panicked);
+        match catch_unwind(AssertUnwindSafe(|| *read = Some(moment.read(message.query, message.peer.ip())))) {
+            Ok(()) => *reply = Some(message.reply),
+            Err(_) => moment.tally.note(Event::Panicked),
+        }
+    }
+    if count > 1 {
+        moment.fetch(&reads);
+    }
+    for (read, reply) in reads.iter_mut().zip(replies).take(count) {
+        let (Some(read), Some(reply)) = (read, reply) else { continue };
+        let buffer = std::mem::take(reply);
+        *reply = catch_unwind(AssertUnwindSafe(|| moment.respond(read, buffer))).unwrap_or_else(|_| {
+            moment.tally.note(Event::Panicked);
             Vec::new()
         });
     }

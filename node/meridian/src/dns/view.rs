@@ -7,7 +7,7 @@ use std::{
 
 use region_config::{Config, Region, RegionId, RegionMask, Site, SiteId};
 use rules::{
-    health::Fleet,
+    health::{Fleet, Layout},
     steering::{Addresses, Chosen, Explanation, Map, Policy, Standing, Wishes, explain, what_if::addressed},
 };
 use wire::dns::{Class, Data, ExtendedErrorCode, Query, Rcode, Record, Reply, Rtype, Service, compose, sign::Set};
@@ -49,6 +49,8 @@ pub struct View {
     sites: Vec<SiteView>,
     /// In the order of the config.
     regions: Vec<RegionAddresses>,
+    /// Which these are: health may be of a config that is newer than this view.
+    layout: Layout,
     /// Whether there is a geo table. Without one a node must not answer: its untailored answers would take over the
     /// resolvers' caches.
     ready: bool,
@@ -100,6 +102,12 @@ impl View {
         self.plan
     }
 
+    /// The fleet as masks of this view's regions and their nodes.
+    #[must_use]
+    pub(super) fn standing(&self, fleet: &Fleet) -> Standing {
+        Standing::of(&fleet.placed(&self.layout))
+    }
+
     /// The site that a host leads to, by its index in the config; none if no site has that name inside a zone.
     #[must_use]
     pub fn site_named(&self, host: &str) -> Option<usize> {
@@ -125,6 +133,7 @@ impl View {
         let view = Self {
             sites: config.sites.iter().map(&mut site_view).collect(),
             regions: config.regions.iter().map(RegionAddresses::new).collect(),
+            layout: Layout::of(config),
             zones: Zones::new(config)?,
             ready: base.is_some(),
             plan,
@@ -183,17 +192,29 @@ impl View {
         let view = self.sites.get(index)?;
         let reachable = view.reachable_v4 | view.reachable_v6;
         let gone = config.regions.iter().enumerate().filter(|(_, region)| without.contains(&region.name));
-        let standing = Standing::of(fleet).without(gone.fold(0, |mask, (index, _)| mask | 1 << index));
+        let standing = self.standing(fleet).without(gone.fold(0, |mask, (index, _)| mask | 1 << index));
         let wished = (&view.wishes, &view.policy);
         Some(explain(address, reachable, wished, view.map.as_deref()?, &standing, (config, base.ranges())))
+    }
+
+    /// What stands under the name that a query asks for; none if that is in no zone.
+    pub(super) fn find(&self, query: &Query<'_>) -> Option<Found<'_>> {
+        if query.class == Class::IN { self.zones.find(query.name.as_slice()) } else { None }
+    }
+
+    /// Where clients of a site are led, if that is what stands under a name.
+    pub(super) fn map_of(&self, found: Option<Found<'_>>) -> Option<&Map> {
+        match found?.held? {
+            Held::Site(site) => self.sites.get(*site)?.map.as_deref(),
+            Held::Host(_) | Held::Empty => None,
+        }
     }
 
     /// Writes the answer to a query into `buffer` and gives it back, with what became of the query.
     pub(super) fn answer(&self, asked: &Asked<'_>, buffer: Vec<u8>) -> (Vec<u8>, Event) {
         let query = asked.query;
         let error = |rcode, extended, event| (Reply::error(rcode, Some(extended)), event);
-        let found = if query.class == Class::IN { self.zones.find(query.name.as_slice()) } else { None };
-        let (reply, event) = match (found, query.rtype) {
+        let (reply, event) = match (asked.found, query.rtype) {
             (None, _) => error(Rcode::REFUSED, ExtendedErrorCode::NOT_AUTHORITATIVE, Event::Refused),
             (Some(_), Rtype::AXFR | Rtype::IXFR | Rtype::MAILA | Rtype::MAILB) => {
                 error(Rcode::REFUSED, ExtendedErrorCode::NOT_SUPPORTED, Event::Refused)
@@ -393,6 +414,8 @@ fn publish_region(
 #[derive(Debug)]
 pub(super) struct Asked<'a> {
     pub(super) query: &'a Query<'a>,
+    /// From [`View::find`].
+    pub(super) found: Option<Found<'a>>,
     /// The client's subnet, or else the resolver.
     pub(super) client: IpAddr,
     pub(super) standing: &'a Standing,

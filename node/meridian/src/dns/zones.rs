@@ -68,7 +68,8 @@ pub(super) enum Held {
 pub(super) struct Zones {
     authorities: Vec<Authority>,
     apexes: HashMap<Box<[u8]>, usize>,
-    names: HashMap<Box<[u8]>, Held>,
+    /// Each with the index of its zone, so that a name that is there takes one look.
+    names: HashMap<Box<[u8]>, (Held, usize)>,
     /// For `*.suffix`: what stands under every name below the suffix.
     below: HashMap<Box<[u8]>, Held>,
     /// Texts, beside whatever else stands under their names.
@@ -119,16 +120,16 @@ impl Zones {
     /// `name` is in wire format and lower case.
     pub(super) fn find(&self, name: &[u8]) -> Option<Found<'_>> {
         let fits = |suffix: &&[u8]| suffix.len() <= self.longest;
-        let zone = *suffixes(name).filter(fits).find_map(|suffix| self.apexes.get(suffix))?;
-        let authority = &self.authorities[zone];
-        let exact = self.names.get(name);
-        let held = match exact {
-            // a name that is only on the way to others still matches a pattern above it
-            None | Some(Held::Empty) => {
-                suffixes(name).skip(1).filter(fits).find_map(|suffix| self.below.get(suffix)).or(exact)
+        let (zone, held) = match self.names.get(name) {
+            Some((held, zone)) if *held != Held::Empty => (*zone, Some(held)),
+            exact => {
+                let zone = *suffixes(name).filter(fits).find_map(|suffix| self.apexes.get(suffix))?;
+                // a name that is only on the way to others still matches a pattern above it
+                let pattern = suffixes(name).skip(1).filter(fits).find_map(|suffix| self.below.get(suffix));
+                (zone, pattern.or(exact.map(|(held, _)| held)))
             }
-            Some(_) => exact,
         };
+        let authority = self.authorities.get(zone)?;
         Some(Found { authority, at_apex: authority.apex.as_slice().len() == name.len(), held })
     }
 
@@ -150,9 +151,9 @@ impl Zones {
 
     /// Every name with what stands under it and its zone, patterns left out; in no order.
     pub(super) fn names(&self) -> impl Iterator<Item = (DnsName, &Held, &Authority)> {
-        self.names
-            .iter()
-            .filter_map(|(name, held)| Some((Name::from_octets(name.to_vec()).ok()?, held, self.authority_of(name)?)))
+        self.names.iter().filter_map(|(name, (held, _))| {
+            Some((Name::from_octets(name.to_vec()).ok()?, held, self.authority_of(name)?))
+        })
     }
 
     /// Every name with texts, and its zone; in no order.
@@ -210,17 +211,18 @@ impl Zones {
 
     /// Puts something under a name, if the name is in a zone, and makes the names above it exist.
     fn hold(&mut self, name: &[u8], held: Held) {
-        let Some(apex) = suffixes(name).find(|suffix| self.apexes.contains_key(*suffix)) else { return };
+        let zone = suffixes(name).find_map(|suffix| Some((suffix, *self.apexes.get(suffix)?)));
+        let Some((apex, zone)) = zone else { return };
         let depth = name.len() - apex.len();
         for above in suffixes(name).skip(1).take_while(|above| above.len() + depth > name.len()) {
             let key = self.key(above);
-            self.names.entry(key).or_insert(Held::Empty);
+            self.names.entry(key).or_insert((Held::Empty, zone));
         }
         let key = self.key(name);
         if held == Held::Empty {
-            self.names.entry(key).or_insert(held);
+            self.names.entry(key).or_insert((held, zone));
         } else {
-            self.names.insert(key, held);
+            self.names.insert(key, (held, zone));
         }
     }
 

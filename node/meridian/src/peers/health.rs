@@ -90,7 +90,7 @@ impl Health {
         let changed = Arc::new(Notify::new());
         let forcing = Forcing::open(&config.node.state_dir, Arc::clone(&changed));
         let Some(mesh) = mesh else {
-            let standing = Standing::new(config, all_up(config), forcing);
+            let standing = Standing::new(all_up(config), forcing);
             return Arc::new(Self { standing, config: ArcSwap::from_pointee(config.clone()), meshed: None });
         };
         mesh.register(Kind::Forced, Arc::<Forcing>::clone(&forcing));
@@ -107,7 +107,7 @@ impl Health {
             changed,
             differing: Notify::new(),
         };
-        let standing = Standing::new(config, fleet, forcing);
+        let standing = Standing::new(fleet, forcing);
         let health = Arc::new(Self { standing, config: ArcSwap::from_pointee(config.clone()), meshed: Some(meshed) });
         health.set_probers();
         let watching = Arc::clone(&health);
@@ -149,10 +149,10 @@ impl Health {
     /// # Errors
     /// [`OrderFault`]; then nothing has changed.
     pub async fn force(&self, target: Target, force: Option<Force>, told: (&str, &str)) -> Result<Forced, OrderFault> {
-        let config = self.config.load_full();
-        let forced = self.standing.forcing.order(target, force, told, &config.node.name, clock::unix_ms()).await?;
+        let node = self.config.load().node.name.clone();
+        let forced = self.standing.forcing.order(target, force, told, &node, clock::unix_ms()).await?;
         let observed = self.observed();
-        self.standing.publish(&config, Fleet::clone(&observed));
+        self.standing.publish(Fleet::clone(&observed));
         Ok(forced)
     }
 
@@ -198,7 +198,7 @@ impl Health {
                 self.set_probers();
                 meshed.changed.notify_one();
             }
-            None => self.standing.publish(config, all_up(config)),
+            None => self.standing.publish(all_up(config)),
         }
     }
 
@@ -230,23 +230,23 @@ impl Health {
 }
 
 impl Standing {
-    fn new(config: &Config, observed: Fleet, forcing: Arc<Forcing>) -> Self {
+    fn new(observed: Fleet, forcing: Arc<Forcing>) -> Self {
         let mut fleet = observed.clone();
-        forcing.book().apply(config, &mut fleet);
+        forcing.book().apply(&mut fleet);
         let fleet = Arc::new(ArcSwap::from_pointee(fleet));
         Self { observed: ArcSwap::from_pointee(observed), fleet, forcing }
     }
 
     /// Puts what was observed in the place of what was observed before.
-    fn publish(&self, config: &Config, observed: Fleet) {
+    fn publish(&self, observed: Fleet) {
         let mut now = observed.clone();
-        self.forcing.book().apply(config, &mut now);
+        self.forcing.book().apply(&mut now);
         if observed != **self.observed.load() {
             self.observed.store(Arc::new(observed));
         }
         let before = self.fleet.load_full();
         if now != *before {
-            tell(config, &before, &now);
+            tell(&before, &now);
             self.fleet.store(Arc::new(now));
         }
     }
@@ -387,7 +387,7 @@ impl Meshed {
         let now = verdicts.poll(clock::monotonic_ms(), clock::unix_ms());
         let report = verdicts.report();
         drop(verdicts);
-        standing.publish(&self.mesh.config.load(), now);
+        standing.publish(now);
         report
     }
 
@@ -417,17 +417,18 @@ fn state_of(fleet: &Fleet, node: &NodeId) -> Option<NodeState> {
 }
 
 /// Says to operators what changed.
-fn tell(config: &Config, before: &Fleet, now: &Fleet) {
+fn tell(before: &Fleet, now: &Fleet) {
     if now.minority && !before.minority {
         tracing::warn!("this node sees fewer than half of the regions: verdicts are frozen");
     }
     if before.minority && !now.minority {
         tracing::info!("this node sees at least half of the regions");
     }
-    for ((region, before), now) in config.regions.iter().zip(&before.regions).zip(&now.regions) {
-        if before.state != now.state {
+    for now in &now.regions {
+        let before = before.regions.iter().find(|region| region.name == now.name);
+        if let Some(before) = before.filter(|before| before.state != now.state) {
             let against = now.votes.iter().filter(|vote| !vote.healthy).count();
-            let (region, state, was) = (&region.name, now.state.as_str(), before.state.as_str());
+            let (region, state, was) = (&now.name, now.state.as_str(), before.state.as_str());
             tracing::info!(%region, state, was, votes = now.votes.len(), against, "region");
         }
     }
@@ -442,6 +443,7 @@ fn fingerprint(config: &Config) -> u64 {
 fn all_up(config: &Config) -> Fleet {
     let node = |node: &region_config::Node| NodeView { name: node.name.clone(), state: NodeState::Up, rtt_us: None };
     let region = |region: &region_config::Region| RegionView {
+        name: region.name.clone(),
         state: RegionState::Up,
         since_unix_ms: clock::unix_ms(),
         pending: false,

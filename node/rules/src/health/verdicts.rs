@@ -133,7 +133,7 @@ impl Verdicts {
         let ours = wants_clients(self.readiness);
         let judgements: Vec<_> = (0..self.regions.len()).map(|region| judge(&self.layout, &reports, region)).collect();
         let mut views = Vec::with_capacity(self.regions.len());
-        for ((watched, (_, names)), judgement) in self.regions.iter_mut().zip(&self.layout.regions).zip(judgements) {
+        for ((watched, (name, names)), judgement) in self.regions.iter_mut().zip(&self.layout.regions).zip(judgements) {
             if frozen {
                 watched.course.freeze();
             } else if watched.course.handle_judgement(judgement.state, now_ms, &self.settings) {
@@ -146,6 +146,7 @@ impl Verdicts {
                 rtt_us: member.probed.rtt_us(),
             });
             views.push(RegionView {
+                name: name.clone(),
                 state: watched.course.state(),
                 since_unix_ms: watched.since_unix_ms,
                 pending: watched.course.pending(),

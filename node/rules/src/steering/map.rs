@@ -10,7 +10,7 @@ use super::{
     lists::Lists,
     overlay,
     places::Places,
-    ranges::{Ranges, Word},
+    ranges::{Ranges, Step, Word},
     shares::{Shares, Spread},
     wishes::Wishes,
 };
@@ -141,6 +141,15 @@ impl Map {
     /// What the order of the list for a location comes from.
     pub(super) fn origin(&self, location: &Location) -> Origin {
         if location.point.is_some() { Origin::Distance } else { self.table.without_data }
+    }
+
+    /// Tells the processor that an address will be asked for soon. Memory is slow beside all else that a decision takes, so
+    /// whoever has several to make does this for all of them first.
+    pub fn fetch(&self, address: IpAddr, step: Step) {
+        match spot(address) {
+            Spot::V4 { address, .. } => self.table.v4.fetch(address, step),
+            Spot::V6(bits) => self.table.v6.fetch(first_half(bits), step),
+        }
     }
 
     /// The list for an address.

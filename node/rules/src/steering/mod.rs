@@ -22,6 +22,7 @@ mod base;
 mod decide;
 mod explain;
 mod gates;
+mod index;
 mod lists;
 mod map;
 mod overlay;
@@ -41,6 +42,7 @@ pub use explain::{Explanation, RegionExplanation, explain};
 pub use gates::{Edition, Objection, objections};
 pub use map::{Map, Origin};
 pub use place::Point;
+pub use ranges::Step;
 pub use shares::{Shares, Spread};
 pub use wishes::{Rule, Wishes};
 

@@ -1,7 +1,11 @@
 //! An ordered cover of an address space by ranges, each with a value: one search gives the value and how far it holds.
 
+use super::index::{Cells, Heads, Index, Span, fetch};
+
 /// An address as a number whose order is the order of addresses.
 pub(super) trait Word: Copy + Ord {
+    /// How the range of a word is found.
+    type Index: Index<Self>;
     /// The lowest one.
     const MIN: Self;
     /// The first 16 bits.
@@ -17,6 +21,7 @@ pub(super) trait Word: Copy + Ord {
 }
 
 impl Word for u32 {
+    type Index = Cells;
     const MIN: Self = 0;
     fn head(self) -> usize {
         (self >> 16) as usize
@@ -36,6 +41,7 @@ impl Word for u32 {
 }
 
 impl Word for u64 {
+    type Index = Heads;
     const MIN: Self = 0;
     #[allow(clippy::cast_possible_truncation, reason = "16 bits")]
     fn head(self) -> usize {
@@ -57,12 +63,20 @@ impl Word for u64 {
 
 /// Ranges that cover the whole space without gap or overlap; neighbours have different values.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Ranges<W> {
+pub(super) struct Ranges<W: Word> {
     /// Where each range begins, ascending; the first begins at `W::MIN`.
     starts: Box<[W]>,
     values: Box<[u32]>,
-    /// For each first 16 bits, how many ranges begin below them; and the count of all at the end.
-    heads: Box<[u32]>,
+    index: W::Index,
+}
+
+/// What is fetched before a search.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Where the address belongs.
+    Where,
+    /// What is known of it; once the other has come.
+    What,
 }
 
 /// What a search found.
@@ -91,8 +105,7 @@ impl<W: Word> Ranges<W> {
                 values.push(value);
             }
         }
-        let heads = heads(&starts);
-        Self { starts: starts.into(), values: values.into(), heads }
+        Self { index: W::Index::new(&starts), starts: starts.into(), values: values.into() }
     }
 
     /// The ranges with other values: `values[i]` for a range that has value `i`.
@@ -127,32 +140,25 @@ impl<W: Word> Ranges<W> {
         self.starts.len()
     }
 
+    /// Tells the processor that a word will be looked for soon: first where to look, and a little later what is there.
+    pub(super) fn fetch(&self, word: W, step: Step) {
+        match step {
+            Step::Where => self.index.fetch(word),
+            Step::What => {
+                if let Some(value) = self.values.get(self.index.guess(word)) {
+                    fetch(value);
+                }
+            }
+        }
+    }
+
     /// The range that `word` lies in.
     pub(super) fn find(&self, word: W) -> Found {
-        let head = word.head();
-        let (low, high) = (self.heads[head] as usize, self.heads[head + 1] as usize);
-        let after = low + self.starts[low..high].partition_point(|start| *start <= word);
-        let at = after - 1;
-        let below = if at == 0 { 0 } else { word.common(self.starts[at].before()) + 1 };
-        let above = self.starts.get(after).map_or(0, |next| word.common(*next) + 1);
+        let Span { at, start, next } = self.index.find(&self.starts, word);
+        let below = if start == W::MIN { 0 } else { word.common(start.before()) + 1 };
+        let above = next.map_or(0, |next| word.common(next) + 1);
         Found { value: self.values[at], scope: below.max(above) }
     }
-}
-
-/// For each first 16 bits, how many starts lie below them. `find` subtracts one, which is safe: the first start is the
-/// lowest word of all.
-fn heads<W: Word>(starts: &[W]) -> Box<[u32]> {
-    let mut heads = Vec::with_capacity(usize::from(u16::MAX) + 2);
-    let mut below = 0;
-    for head in 0..=u16::MAX {
-        let lowest = W::from_head(head);
-        while starts.get(below).is_some_and(|start| *start < lowest) {
-            below += 1;
-        }
-        heads.push(u32::try_from(below).unwrap_or(u32::MAX));
-    }
-    heads.push(u32::try_from(starts.len()).unwrap_or(u32::MAX));
-    heads.into()
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 mod cookie;
 mod data;
 mod query;
+mod quick;
 mod reply;
 pub mod sign;
 mod text;

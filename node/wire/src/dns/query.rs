@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use domain::base::{
-    Message, ParsedName, RecordSection,
+    Message, Name, ParsedName, RecordSection,
     iana::{Class, Opcode, OptRcode, OptionCode, Rcode, Rtype},
     opt::{
         Opt, OptRecord, UnknownOptData,
@@ -11,12 +11,14 @@ use domain::base::{
     },
 };
 
-use super::cookie::COOKIE_BYTES;
+use super::{cookie::COOKIE_BYTES, quick};
 
 /// Most records in the additional section: OPT and one signature are all that a query has use for.
 const ADDITIONAL_MAX: u16 = 4;
 /// Smallest size that an EDNS sender can mean (RFC 6891 section 6.2.3); also the limit without EDNS.
-const UDP_BYTES_MIN: u16 = 512;
+pub(super) const UDP_BYTES_MIN: u16 = 512;
+/// Where the version of EDNS stands in the TTL of OPT.
+const VERSION: u32 = 0x00ff_0000;
 /// EDNS flag: Compact Answers OK (RFC 9824 section 9).
 const COMPACT_OK: u32 = 0x4000;
 
@@ -24,7 +26,6 @@ const COMPACT_OK: u32 = 0x4000;
 #[derive(Debug)]
 pub struct Query<'a> {
     pub(super) message: &'a Message<[u8]>,
-    pub(super) question: ParsedName<&'a [u8]>,
     /// The name that was asked for, in lower case.
     pub name: LowerName,
     /// The type that was asked for.
@@ -53,10 +54,23 @@ impl Query<'_> {
         self.edns.as_ref()?.subnet.filter(|subnet| subnet.source > 0)
     }
 
+    /// The name that was asked for, in the case that it was asked in. It is never compressed.
+    pub(super) fn asked_name(&self) -> Option<&Name<[u8]>> {
+        let start = size_of::<domain::base::Header>() + size_of::<domain::base::HeaderCounts>();
+        let octets = self.message.as_slice().get(start..start + self.name.as_slice().len())?;
+        Name::from_slice(octets).ok()
+    }
+
     /// Whether DNSSEC records are wanted.
     #[must_use]
     pub fn wants_dnssec(&self) -> bool {
         self.edns.as_ref().is_some_and(|edns| edns.dnssec_ok)
+    }
+
+    /// Whether another reading of the same message found the same.
+    fn says(&self, other: &Self) -> bool {
+        self.name.as_slice() == other.name.as_slice()
+            && (self.rtype, self.class, &self.edns) == (other.rtype, other.class, &other.edns)
     }
 
     /// How long a UDP reply may be, in bytes.
@@ -97,7 +111,7 @@ pub struct Subnet {
 impl Subnet {
     /// Reads an option's data. Anything that is not exactly a subnet is none: another length than SOURCE asks for, bits
     /// set behind SOURCE, another family, a SCOPE in a query.
-    fn parse(data: &[u8]) -> Option<Self> {
+    pub(super) fn parse(data: &[u8]) -> Option<Self> {
         let [family_high, family_low, source, 0, prefix @ ..] = data else { return None };
         let family = u16::from_be_bytes([*family_high, *family_low]);
         let mut octets = [0; 16];
@@ -114,6 +128,11 @@ impl Subnet {
             && prefix.len() == usize::from(*source).div_ceil(8)
             && u128::from_be_bytes(octets) & surplus == 0;
         exact.then_some(Self { family, source: *source, address })
+    }
+
+    /// Octets of the option's data.
+    pub(super) fn bytes(&self) -> usize {
+        4 + usize::from(self.source).div_ceil(8)
     }
 }
 
@@ -139,23 +158,31 @@ impl LowerName {
         Some(lower)
     }
 
+    /// Reads a name that is not compressed, and stops behind its last label.
+    pub(super) fn read(bytes: &[u8]) -> Option<Self> {
+        let mut length = 0;
+        loop {
+            let label = *bytes.get(length)?;
+            // two higher bits are for pointers; no length of a label is a letter
+            if label > 63 {
+                return None;
+            }
+            length += 1 + usize::from(label);
+            if label == 0 {
+                break;
+            }
+        }
+        let mut lower = Self { octets: [0; 255], length: u8::try_from(length).ok()? };
+        let place = lower.octets.get_mut(..length)?;
+        place.copy_from_slice(bytes.get(..length)?);
+        place.make_ascii_lowercase();
+        Some(lower)
+    }
+
     /// The name in wire format, with its last, empty label.
     #[must_use]
     pub fn as_slice(&self) -> &[u8] {
         &self.octets[..usize::from(self.length)]
-    }
-
-    /// The name, then the name without its first label, and so on to the root.
-    pub fn suffixes(&self) -> impl Iterator<Item = &[u8]> {
-        let mut rest = Some(self.as_slice());
-        std::iter::from_fn(move || {
-            let this = rest?;
-            rest = match this.first() {
-                Some(&length) if length > 0 => this.get(usize::from(length) + 1..),
-                _ => None,
-            };
-            Some(this)
-        })
     }
 }
 
@@ -194,18 +221,33 @@ impl Fault {
 /// it), records where a query has none, two OPT records (RFC 6891 section 6.1.1), a malformed or doubled client subnet (RFC
 /// 7871 section 7.1.2), a malformed cookie (RFC 7873 section 5.2.2), an EDNS version above 0, octets behind the end.
 pub fn parse(bytes: &[u8]) -> Result<Query<'_>, Fault> {
+    match quick::parse(bytes) {
+        Some(query) => {
+            debug_assert!(parse_any(bytes).is_ok_and(|other| query.says(&other)), "{}", bytes.escape_ascii());
+            Ok(query)
+        }
+        None => parse_any(bytes),
+    }
+}
+
+/// The general way.
+fn parse_any(bytes: &[u8]) -> Result<Query<'_>, Fault> {
     let message = Message::from_slice(bytes).map_err(|_| Fault::Drop)?;
     let header = message.header();
     if header.qr() {
         return Err(Fault::Drop);
     }
+    // who has EDNS is answered with EDNS (RFC 6891 section 6.1.1), as far as one can tell
+    let has_edns = || message.opt().is_some();
     if header.opcode() != Opcode::QUERY {
-        return Err(Fault::Reply { rcode: Rcode::NOTIMP.into(), edns: false });
+        return Err(Fault::Reply { rcode: Rcode::NOTIMP.into(), edns: has_edns() });
     }
     let counts = message.header_counts();
-    let records = counts.ancount() > 0 || counts.nscount() > 0;
+    // who asks for what has changed since a version of a zone says which one (RFC 1995 section 3)
+    let asks_for_changes = || message.first_question().is_some_and(|question| question.qtype() == Rtype::IXFR);
+    let records = counts.ancount() > 0 || counts.nscount() > 0 && !(counts.nscount() == 1 && asks_for_changes());
     if counts.qdcount() > 1 || records || counts.arcount() > ADDITIONAL_MAX {
-        return Err(Fault::form(false));
+        return Err(Fault::form(has_edns()));
     }
 
     let malformed = |_| Fault::form(false);
@@ -222,7 +264,6 @@ pub fn parse(bytes: &[u8]) -> Result<Query<'_>, Fault> {
         name: name.ok_or(Fault::form(edns.is_some()))?,
         rtype: question.qtype(),
         class: question.qclass(),
-        question: question.into_qname(),
         edns,
         owed: Owed::default(),
     })
@@ -240,8 +281,12 @@ fn edns(mut section: RecordSection<'_, [u8]>, length: usize) -> Result<Option<Ed
         if found.is_some() || !record.owner().is_root() {
             return Err(fault);
         }
-        // the flags are the lower half of the TTL (RFC 6891 section 6.1.3)
-        let compact_ok = record.ttl().as_secs() & COMPACT_OK != 0;
+        // version and flags are in the TTL (RFC 6891 section 6.1.3); of another version, options may be anything
+        let terms = record.ttl().as_secs();
+        if terms & VERSION != 0 {
+            return Err(Fault::Reply { rcode: OptRcode::BADVERS, edns: true });
+        }
+        let compact_ok = terms & COMPACT_OK != 0;
         let record = record.to_record::<Opt<_>>().ok().flatten().ok_or(fault)?;
         found = Some(Edns { compact_ok, ..options(&OptRecord::from(record))? });
     }
@@ -249,9 +294,6 @@ fn edns(mut section: RecordSection<'_, [u8]>, length: usize) -> Result<Option<Ed
 }
 
 fn options(opt: &OptRecord<&[u8]>) -> Result<Edns, Fault> {
-    if opt.version() > 0 {
-        return Err(Fault::Reply { rcode: OptRcode::BADVERS, edns: true });
-    }
     let udp_bytes = opt.udp_payload_size().max(UDP_BYTES_MIN);
     let mut edns =
         Edns { udp_bytes, dnssec_ok: opt.dnssec_ok(), compact_ok: false, subnet: None, nsid: false, cookie: None };
@@ -274,7 +316,7 @@ fn options(opt: &OptRecord<&[u8]>) -> Result<Edns, Fault> {
 }
 
 /// The client's 8 octets, and none or 8 to 32 of the server (RFC 7873 section 4).
-fn cookie(data: &[u8]) -> Option<Cookie> {
+pub(super) fn cookie(data: &[u8]) -> Option<Cookie> {
     let (client, server) = data.split_first_chunk::<8>()?;
     let server = match server.len() {
         0 => None,

@@ -20,6 +20,7 @@ use super::{
     UDP_BYTES_MAX,
     cookie::CookieJudged,
     query::{Edns, Fault, Owed, Query, Subnet},
+    quick,
 };
 
 /// A name that is kept.
@@ -170,6 +171,17 @@ impl Reply<'_> {
 /// without records if they do not fit. Empty if not even the question fits.
 #[must_use]
 pub fn compose(query: &Query<'_>, reply: &Reply<'_>, bytes_max: usize, buffer: Vec<u8>) -> Vec<u8> {
+    match quick::compose(query, reply, bytes_max, buffer) {
+        Ok(answer) => {
+            debug_assert_eq!(answer, compose_any(query, reply, bytes_max, Vec::new()), "{:?}", query.name);
+            answer
+        }
+        Err(buffer) => compose_any(query, reply, bytes_max, buffer),
+    }
+}
+
+/// The general way.
+fn compose_any(query: &Query<'_>, reply: &Reply<'_>, bytes_max: usize, buffer: Vec<u8>) -> Vec<u8> {
     let room = bytes_max.saturating_sub(query.edns.as_ref().map_or(0, |edns| opt_bytes(edns, &query.owed, reply)));
     let Some(mut builder) = start(buffer, room) else { return Vec::new() };
     let header = builder.header_mut();
@@ -263,9 +275,9 @@ fn short(query: &Query<'_>, rcode: OptRcode, authoritative: bool, buffer: Vec<u8
 }
 
 /// The largest UDP message we take, as EDNS says it.
-const SIZE_OFFERED: u16 = 1232;
+pub(super) const SIZE_OFFERED: u16 = 1232;
 
-fn emptied(mut buffer: Vec<u8>) -> Vec<u8> {
+pub(super) fn emptied(mut buffer: Vec<u8>) -> Vec<u8> {
     buffer.clear();
     buffer
 }
@@ -291,7 +303,7 @@ fn sections(query: &Query<'_>, reply: &Reply<'_>, answer: &mut AnswerBuilder<Buf
 
 /// How long the OPT record will be.
 fn opt_bytes(edns: &Edns, owed: &Owed<'_>, reply: &Reply<'_>) -> usize {
-    let subnet = edns.subnet.map_or(0, |subnet| 8 + usize::from(subnet.source).div_ceil(8));
+    let subnet = edns.subnet.map_or(0, |subnet| 4 + subnet.bytes());
     let cookie = owed.cookie.map_or(0, |cookie| 4 + cookie.len());
     let nsid = owed.nsid.map_or(0, |nsid| 4 + nsid.len());
     11 + subnet + cookie + nsid + if reply.extended.is_some() { 6 } else { 0 }
@@ -304,7 +316,7 @@ fn push<S: RecordSectionBuilder<Buffer>>(
 ) -> Result<(), PushError> {
     match record.owner {
         Some(owner) => push_data(section, owner, record),
-        None => push_data(section, &query.question, record),
+        None => push_data(section, &query.asked_name().ok_or(PushError::ShortBuf)?, record),
     }
 }
 
@@ -362,8 +374,7 @@ fn finish(mut additional: AdditionalBuilder<Buffer>, query: &Query<'_>, ending: 
             if let Some(subnet) = &edns.subnet {
                 let scope = if subnet.source > 0 { ending.scope } else { 0 };
                 let octets = subnet_octets(subnet, scope);
-                let length = 4 + usize::from(subnet.source).div_ceil(8);
-                option(opt, OptionCode::CLIENT_SUBNET, octets.get(..length).unwrap_or(&octets))?;
+                option(opt, OptionCode::CLIENT_SUBNET, octets.get(..subnet.bytes()).unwrap_or(&octets))?;
             }
             if let Some(cookie) = &query.owed.cookie {
                 option(opt, OptionCode::COOKIE, cookie)?;
@@ -390,7 +401,7 @@ fn option(
 }
 
 /// A client subnet as it goes out: family, source and address as they came, and the scope.
-fn subnet_octets(subnet: &Subnet, scope: u8) -> [u8; 20] {
+pub(super) fn subnet_octets(subnet: &Subnet, scope: u8) -> [u8; 20] {
     let mut octets = [0; 20];
     octets[..2].copy_from_slice(&subnet.family.to_be_bytes());
     octets[2] = subnet.source;
