@@ -1097,6 +1097,7 @@ export interface components {
              * @description Degrees north.
              */
             latitude: number;
+            load?: components["schemas"]["RegionLoad"] | null;
             /**
              * Format: double
              * @description Degrees east.
@@ -1108,6 +1109,12 @@ export interface components {
             nodes: components["schemas"]["Node"][];
             /** @description The verdict without what is forced. */
             observed?: components["schemas"]["RegionState"];
+            /**
+             * Format: int32
+             * @description What part of the clients it is first for it gets while others are as healthy, in percent: less than 100 for a minute
+             *     after it came back.
+             */
+            part_percent?: number;
             /** @description Whether a change of verdict is in the making. */
             pending: boolean;
             /**
@@ -1119,6 +1126,26 @@ export interface components {
             state: components["schemas"]["RegionState"];
             /** @description What each region says of it. */
             votes: components["schemas"]["Vote"][];
+        };
+        /** @description What a region is asked for against what it bears, as this node knows it from all. */
+        RegionLoad: {
+            /**
+             * Format: double
+             * @description What it bears, if the config says so.
+             */
+            capacity_per_second?: number | null;
+            /**
+             * Format: double
+             * @description Requests in a second of the clients that it is first for among the regions that are not down.
+             */
+            demand_per_second: number;
+            /** @description Whether DNS leads some of its clients on to other regions, since there would be more than it bears. */
+            gives: boolean;
+            /**
+             * Format: double
+             * @description What it gets of these and of those that others give up, once clients are where DNS leads them.
+             */
+            led_per_second: number;
         };
         /**
          * @description The verdict on a region.

@@ -75,6 +75,7 @@ pub fn context(
         here: shared.here.jurisdiction.clone(),
         observe: Arc::clone(&shared.observe),
         health: Arc::clone(&shared.health),
+        load: Arc::clone(&shared.load),
         ledgers: Arc::clone(&shared.ledgers),
         mesh: shared.mesh.clone(),
         token,
@@ -102,6 +103,7 @@ pub fn context(
 pub fn register_figures(shared: &Arc<Shared>) {
     let observe = &shared.observe;
     observe.register(collectors::fleet(shared.health.shared()));
+    observe.register(collectors::load(Arc::clone(&shared.config), Arc::clone(&shared.load)));
     observe.register(collectors::store(shared.objects.clone()));
     observe.register(collectors::origins(Arc::clone(&shared.origins)));
     observe.register(ledgers(Arc::clone(&shared.ledgers)));

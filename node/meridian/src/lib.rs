@@ -13,6 +13,7 @@ pub mod edge;
 pub mod fill;
 pub mod geo;
 pub mod ledger;
+pub mod load;
 mod news;
 pub mod observe;
 pub mod origin;

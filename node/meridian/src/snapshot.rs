@@ -13,6 +13,7 @@ use crate::{
     fill::{coded::Codings, flight::Flights, slices::Slices},
     geo::Base,
     ledger::Ledgers,
+    load::Load,
     observe::Observe,
     origin::Origins,
     peers::{Health, Mesh},
@@ -58,6 +59,8 @@ pub struct Shared {
     pub geo: Arc<ArcSwapOption<Base>>,
     /// What is counted.
     pub observe: Arc<Observe>,
+    /// What clients ask for against what regions bear.
+    pub load: Arc<Load>,
     /// The other nodes; none in a fleet of one.
     pub mesh: Option<Arc<Mesh>>,
     /// What this node calls itself in `Via`; also how it finds a loop.

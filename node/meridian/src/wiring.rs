@@ -183,9 +183,9 @@ struct Running {
     tasks: Tasks,
 }
 
-/// DNS, where the node answers it.
+/// What DNS answers from, and where the node answers. A node that answers none has it too where demand is counted by it.
 struct Dns {
-    server: dns::Server,
+    server: Option<dns::Server>,
     view: Arc<ArcSwap<dns::View>>,
 }
 
@@ -245,6 +245,7 @@ impl Running {
             health,
             geo: Arc::new(ArcSwapOption::new(geo)),
             observe,
+            load: Arc::default(),
             mesh,
             via: HeaderValue::try_from(format!("1.1 {node}.meridian"))
                 .unwrap_or_else(|_| HeaderValue::from_static("1.1 meridian")),
@@ -506,7 +507,7 @@ fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 /// Loads the geo database, where the config asks for it.
 async fn geo_base(config: &Config) -> Result<Option<Arc<geo::Base>>, RunError> {
-    if config.node.dns.is_empty() && !keyed::asks_for_countries(config) {
+    if config.node.dns.is_empty() && !keyed::asks_for_countries(config) && !counts_demand(config) {
         return Ok(None);
     }
     let wanted = config.node.geo.clone();
@@ -514,13 +515,23 @@ async fn geo_base(config: &Config) -> Result<Option<Arc<geo::Base>>, RunError> {
     Ok(Some(Arc::new(loading.await.map_err(|error| RunError::Runtime(io::Error::other(error)))??)))
 }
 
-/// Opens DNS, where the config asks for it.
+/// Whether any region says what it bears.
+fn counts_demand(config: &Config) -> bool {
+    config.regions.iter().any(|region| region.capacity_per_second.is_some())
+}
+
+/// Opens DNS, where the config asks for it, and begins to share clients out by load.
 fn dns_front(shared: &Shared, tasks: &Tasks) -> Result<Option<Dns>, RunError> {
     let config = shared.config.load_full();
-    let Some(base) = shared.geo.load_full().filter(|_| !config.node.dns.is_empty()) else { return Ok(None) };
+    let answers = !config.node.dns.is_empty();
+    let Some(base) = shared.geo.load_full().filter(|_| answers || counts_demand(&config)) else { return Ok(None) };
     let view = Arc::new(ArcSwap::from_pointee(dns::View::compile(&config, &base)?));
+    shared.load.start(Arc::clone(&view), Arc::clone(&shared.health), tasks);
+    if !answers {
+        return Ok(Some(Dns { server: None, view }));
+    }
     let terms = dns::Terms::load(&config.node.dns_terms)?;
     let server = dns::Server::bind(&config.node.dns, Arc::clone(&view), shared.health.shared(), terms, tasks)?;
     shared.observe.register(collectors::dns(server.counters()));
-    Ok(Some(Dns { server, view }))
+    Ok(Some(Dns { server: Some(server), view }))
 }

@@ -29,6 +29,8 @@ pub struct Ways {
 /// One region of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Way {
+    /// Its index in the config.
+    index: usize,
     name: RegionId,
     /// Whether it is for when all others are down.
     fallback: bool,
@@ -56,6 +58,7 @@ impl Ways {
         let mut regions: Vec<Way> = (config.regions.iter().enumerate().take(REGIONS_MAX))
             .filter(|(index, _)| nameable >> index & 1 == 1)
             .map(|(index, region)| Way {
+                index,
                 name: region.name.clone(),
                 fallback: policy.eligible >> index & 1 == 0,
                 kilometres: from.zip(point(&region.name)).map_or(u16::MAX, |(from, to)| from.kilometres(to)),
@@ -81,9 +84,11 @@ impl Ways {
         let mut found = Vec::new();
         for (order, way) in self.regions.iter().enumerate() {
             // the config may have been replaced since the ways were compiled
-            let region = config.regions.iter().find(|region| region.name == way.name);
-            let Some(region) = region.filter(|region| region.jurisdiction == self.pin) else { continue };
-            let view = fleet.regions.iter().find(|view| view.name == way.name);
+            let Some(region) = config.regions.get(way.index).filter(|region| region.name == way.name) else { continue };
+            if region.jurisdiction != self.pin {
+                continue;
+            }
+            let view = fleet.region(&way.name);
             let state = view.map_or(RegionState::Unknown, |view| view.state);
             for node in &region.nodes {
                 let seen = view.and_then(|view| view.nodes.iter().find(|seen| seen.name == node.name));

@@ -14,11 +14,11 @@ use super::{
     Context,
     forced::told,
     live,
-    model::{Fleet, Forced, Node, NodeState, Region, RegionState, Vote},
+    model::{Fleet, Forced, Node, NodeState, Region, RegionLoad, RegionState, Vote},
     problem::Problem,
     sites::{Gathering, gather, last},
 };
-use crate::clock;
+use crate::{clock, load};
 
 const WAIT_MS_MAX: u64 = 5_000;
 /// How often a waiting answer looks whether there is news.
@@ -61,8 +61,8 @@ pub(super) async fn fleet(State(context): State<Arc<Context>>, Query(seen): Quer
     // the health is read after the waiting, so that it is as fresh as can be
     let (config, health) = (context.config.load(), live::fleet(&context));
     let (observed, book) = (context.health.observed(), context.health.forced());
-    let seen =
-        Sight { config: &config, fleet: &health, observed: &observed, book: &book, gathering: gathering.as_deref() };
+    let (gathering, loads) = (gathering.as_deref(), context.load.regions());
+    let seen = Sight { config: &config, fleet: &health, observed: &observed, book: &book, loads: &loads, gathering };
     Json(Fleet {
         node: config.node.name.to_string(),
         region: config.node.region.to_string(),
@@ -87,6 +87,7 @@ struct Sight<'a> {
     fleet: &'a health::Fleet,
     observed: &'a health::Fleet,
     book: &'a Book,
+    loads: &'a [load::RegionLoad],
     gathering: Option<&'a Gathering>,
 }
 
@@ -94,8 +95,8 @@ impl Sight<'_> {
     fn region(&self, index: usize) -> Region {
         let place = &self.config.regions[index];
         // during a reload, health may know fewer regions than the config
-        let view = self.fleet.regions.get(index);
-        let observed = self.observed.regions.get(index);
+        let view = self.fleet.region(&place.name);
+        let observed = self.observed.region(&place.name);
         let vote = |vote: &health::Vote| Vote { observer: vote.observer.to_string(), healthy: vote.healthy };
         Region {
             name: place.name.to_string(),
@@ -107,9 +108,22 @@ impl Sight<'_> {
             forced: self.forced(&Target::Region(place.name.clone())),
             pending: view.is_some_and(|view| view.pending),
             since_unix_ms: view.map_or(0, |view| view.since_unix_ms),
+            part_percent: view.map_or(health::WHOLE_PERCENT, |view| view.part_percent),
+            load: self.load(index),
             votes: view.map(|view| view.votes.iter().map(vote).collect()).unwrap_or_default(),
             nodes: place.nodes.iter().map(|member| self.node(view, member)).collect(),
         }
+    }
+
+    fn load(&self, index: usize) -> Option<RegionLoad> {
+        let load = self.loads.get(index)?;
+        let rounded = |requests: f64| (requests * 10.0).round() / 10.0;
+        Some(RegionLoad {
+            demand_per_second: rounded(load.demand),
+            led_per_second: rounded(load.led),
+            capacity_per_second: load.capacity,
+            gives: load.gives,
+        })
     }
 
     fn node(&self, region: Option<&health::RegionView>, member: &region_config::Node) -> Node {

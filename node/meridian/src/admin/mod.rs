@@ -60,6 +60,7 @@ use crate::{
     drain::Drain,
     geo::Watch,
     ledger::Ledgers,
+    load::Load,
     observe::{self, Observe},
     peers::{Health, Mesh},
 };
@@ -80,6 +81,8 @@ pub struct Context {
     pub observe: Arc<Observe>,
     /// The fleet's health.
     pub health: Arc<Health>,
+    /// What clients ask for against what regions bear.
+    pub load: Arc<Load>,
     /// The ledgers of the realms that this node is a member of.
     pub ledgers: Arc<Ledgers>,
     /// The other nodes; none in a fleet of one.

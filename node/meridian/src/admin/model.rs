@@ -67,10 +67,35 @@ pub struct Region {
     pub pending: bool,
     /// When the verdict last changed, in ms since the Unix epoch; 0 if it never did.
     pub since_unix_ms: u64,
+    /// What part of the clients it is first for it gets while others are as healthy, in percent: less than 100 for a minute
+    /// after it came back.
+    #[serde(default = "whole_percent")]
+    pub part_percent: u8,
+    /// What it is asked for against what it bears; none where no region says what it bears.
+    #[serde(default)]
+    pub load: Option<RegionLoad>,
     /// What each region says of it.
     pub votes: Vec<Vote>,
     /// Its nodes.
     pub nodes: Vec<Node>,
+}
+
+/// What a region is asked for against what it bears, as this node knows it from all.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct RegionLoad {
+    /// Requests in a second of the clients that it is first for among the regions that are not down.
+    pub demand_per_second: f64,
+    /// What it gets of these and of those that others give up, once clients are where DNS leads them.
+    pub led_per_second: f64,
+    /// What it bears, if the config says so.
+    pub capacity_per_second: Option<f64>,
+    /// Whether DNS leads some of its clients on to other regions, since there would be more than it bears.
+    pub gives: bool,
+}
+
+/// What a node of an older version does.
+fn whole_percent() -> u8 {
+    rules::health::WHOLE_PERCENT
 }
 
 /// What a node of an older version says.

@@ -74,6 +74,7 @@ async fn node() -> Node1 {
     let context = Arc::new(Context {
         observe,
         health,
+        load: Arc::default(),
         ledgers,
         purges,
         here,

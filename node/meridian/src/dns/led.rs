@@ -44,7 +44,7 @@ pub(super) fn led<'a, A: Copy + Into<std::net::IpAddr> + 'a>(
 ) -> Result<Led<A>, Lack> {
     let decision = decide(asked.client, reachable, policy, map, asked.standing);
     let event = match decision.outcome {
-        Outcome::Normal | Outcome::Shared => Event::Normal,
+        Outcome::Normal | Outcome::Shared | Outcome::Spill => Event::Normal,
         Outcome::Failover | Outcome::Fallback => Event::Failover,
         Outcome::FailStatic => Event::FailStatic,
         Outcome::Refuse(Refusal::NoAddress) => return Err(Lack::NoData),

@@ -13,6 +13,7 @@ mod export;
 mod led;
 mod plan;
 mod rates;
+mod roster;
 pub mod signed;
 mod tcp;
 mod terms;
@@ -29,7 +30,8 @@ use rules::health::Fleet;
 pub use counters::{Counters, Event};
 pub use desk::Desk;
 pub use export::{ExportFault, Exported, export};
-pub use plan::put;
+pub use plan::{put, put_shared};
+pub use roster::Roster;
 pub use terms::{Terms, TermsFault};
 pub use view::{View, ViewFault};
 
@@ -135,4 +137,4 @@ struct Front {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -28,6 +28,14 @@ pub fn put(current: &ArcSwap<View>, view: &Arc<View>) -> bool {
     view.plan() > before.plan()
 }
 
+/// Puts `shared` in place of `view`, of whose plan it is. Says whether it did: it does not take the place of another plan's.
+/// Whoever shares out does one after the other, so that no older shares take the place of newer ones.
+#[must_use = "a plan that has come meanwhile is to be shared out too"]
+pub fn put_shared(current: &ArcSwap<View>, view: &View, shared: &Arc<View>) -> bool {
+    let before = current.rcu(|known| Arc::clone(if known.plan() == view.plan() { shared } else { known }));
+    before.plan() == view.plan()
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
@@ -46,5 +54,22 @@ mod tests {
         assert!(!put(&current, &quick), "nor itself");
         assert_eq!(current.load().plan(), quick.plan());
         assert!(put(&current, &view()));
+    }
+
+    #[test]
+    fn shares_of_an_older_plan_never_take_the_place_of_a_newer_one() {
+        let mut config = config();
+        config.regions[0].capacity_per_second = Some(10);
+        let base = geo::Base::embedded().unwrap();
+        let view = || Arc::new(View::compile(&config, &base).unwrap());
+        let (old, new) = (view(), view());
+        let shared = |view: &View| Arc::new(view.shared_out(|_| Some(&[(0, 0.5), (1, 0.5)][..])).unwrap());
+        let current = ArcSwap::new(Arc::clone(&old));
+        let of_old = shared(&old);
+        assert!(put_shared(&current, &old, &of_old));
+        assert!(Arc::ptr_eq(&current.load(), &of_old));
+        assert!(put(&current, &new));
+        assert!(!put_shared(&current, &old, &of_old));
+        assert!(Arc::ptr_eq(&current.load(), &new));
     }
 }

@@ -109,7 +109,7 @@ certificate = "node.crt"
 key = "node.key"
 "#;
 
-pub(super) fn config() -> Config {
+pub(crate) fn config() -> Config {
     config_with("")
 }
 
@@ -131,6 +131,7 @@ fn fleet(states: [RegionState; 2]) -> Fleet {
         state: *state,
         since_unix_ms: 0,
         pending: false,
+        part_percent: 100,
         nodes: nodes
             .iter()
             .map(|name| NodeView { name: NodeId::parse(name).unwrap(), state: NodeState::Up, rtt_us: None })

@@ -16,6 +16,7 @@ use super::{
     counters::Event,
     led::{Lack, led, service, sorted},
     plan,
+    roster::Roster,
     signed::{Denied, KeyFault, Signer},
     zones::{Authority, Found, Held, Zones},
 };
@@ -44,13 +45,15 @@ pub enum ViewFault {
 /// The zones, the sites' policies and lists, and the regions' addresses.
 #[derive(Debug)]
 pub struct View {
-    zones: Zones,
+    zones: Arc<Zones>,
     /// In the order of the config.
     sites: Vec<SiteView>,
     /// In the order of the config.
-    regions: Vec<RegionAddresses>,
+    regions: Arc<[RegionAddresses]>,
     /// Which these are: health may be of a config that is newer than this view.
-    layout: Layout,
+    layout: Arc<Layout>,
+    /// Whose demand is counted, if anybody wants to know.
+    roster: Option<Arc<Roster>>,
     /// Whether there is a geo table. Without one a node must not answer: its untailored answers would take over the
     /// resolvers' caches.
     ready: bool,
@@ -58,9 +61,9 @@ pub struct View {
     plan: u64,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct SiteView {
-    wishes: Wishes,
+    wishes: Arc<Wishes>,
     policy: Policy,
     /// None until there is a geo table.
     map: Option<Arc<Map>>,
@@ -108,6 +111,31 @@ impl View {
         Standing::of(&fleet.placed(&self.layout))
     }
 
+    /// Whose demand is counted; none if nobody wants to know.
+    #[must_use]
+    pub fn roster(&self) -> Option<&Arc<Roster>> {
+        self.roster.as_ref()
+    }
+
+    /// The same with other maps, in the order of the sites.
+    pub(super) fn with_maps(&self, maps: Vec<Arc<Map>>) -> Self {
+        let site = |(site, map): (&SiteView, Arc<Map>)| SiteView { map: Some(map), ..site.clone() };
+        Self {
+            zones: Arc::clone(&self.zones),
+            sites: self.sites.iter().zip(maps).map(site).collect(),
+            regions: Arc::clone(&self.regions),
+            roster: self.roster.clone(),
+            ready: self.ready,
+            layout: Arc::clone(&self.layout),
+            plan: self.plan,
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn map(&self, site: usize) -> Option<&Map> {
+        self.sites.get(site)?.map.as_deref()
+    }
+
     /// The site that a host leads to, by its index in the config; none if no site has that name inside a zone.
     #[must_use]
     pub fn site_named(&self, host: &str) -> Option<usize> {
@@ -128,13 +156,20 @@ impl View {
             let policy = wishes.policy(site.dns_ttl_s);
             let reachable_v6 = if wishes.nameable() & !v6 == 0 { v6 } else { 0 };
             let https = https(site);
+            let wishes = Arc::new(wishes);
             SiteView { wishes, policy, map, reachable_v4: v4, reachable_v6, https }
         };
+        let sites: Vec<SiteView> = config.sites.iter().map(&mut site_view).collect();
+        let led = |site: usize| {
+            let site = sites.get(site)?;
+            Some((site.map.as_ref()?, site.policy.eligible))
+        };
         let view = Self {
-            sites: config.sites.iter().map(&mut site_view).collect(),
+            roster: Roster::new(config, led),
+            sites,
             regions: config.regions.iter().map(RegionAddresses::new).collect(),
-            layout: Layout::of(config),
-            zones: Zones::new(config)?,
+            layout: Arc::new(Layout::of(config)),
+            zones: Arc::new(Zones::new(config)?),
             ready: base.is_some(),
             plan,
         };
@@ -193,7 +228,7 @@ impl View {
         let reachable = view.reachable_v4 | view.reachable_v6;
         let gone = config.regions.iter().enumerate().filter(|(_, region)| without.contains(&region.name));
         let standing = self.standing(fleet).without(gone.fold(0, |mask, (index, _)| mask | 1 << index));
-        let wished = (&view.wishes, &view.policy);
+        let wished = (&*view.wishes, &view.policy);
         Some(explain(address, reachable, wished, view.map.as_deref()?, &standing, (config, base.ranges())))
     }
 

@@ -19,6 +19,8 @@ use crate::{
 pub struct Served {
     /// What the operator said.
     pub site: Arc<Site>,
+    /// Its index in the config.
+    pub place: usize,
     /// The right to touch its data.
     pub permit: Permit,
     /// The ledger of its realm.
@@ -95,8 +97,8 @@ impl Sites {
     #[must_use]
     pub fn compile(config: &Config, here: &JurisdictionId, ledgers: &Ledgers, observe: &Observe) -> Self {
         let mut sites = Self::default();
-        for site in &config.sites {
-            let lodger = lodge(config, site, here, ledgers, observe);
+        for (place, site) in config.sites.iter().enumerate() {
+            let lodger = lodge(config, (place, site), here, ledgers, observe);
             for host in &site.hosts {
                 match host {
                     HostPattern::Exact(name) => {
@@ -132,7 +134,13 @@ impl Sites {
 }
 
 /// Decides whether a site may be here, and gathers what serving it needs.
-fn lodge(config: &Config, site: &Arc<Site>, here: &JurisdictionId, ledgers: &Ledgers, observe: &Observe) -> Lodger {
+fn lodge(
+    config: &Config,
+    (place, site): (usize, &Arc<Site>),
+    here: &JurisdictionId,
+    ledgers: &Ledgers,
+    observe: &Observe,
+) -> Lodger {
     let outside = || {
         let ways = Ways::of(config, site, &config.node.region, here);
         let relay = ways.map(|ways| Relay { ways, counters: observe.relays().site(&site.name) });
@@ -142,6 +150,7 @@ fn lodge(config: &Config, site: &Arc<Site>, here: &JurisdictionId, ledgers: &Led
     let Some(realm) = ledgers.realm(permit.realm()) else { return outside() };
     Lodger::Served(Arc::new(Served {
         site: Arc::clone(site),
+        place,
         guard: realm.guard(&site.name),
         realm: Arc::clone(realm),
         counters: observe.site(&site.name),

@@ -3,7 +3,7 @@
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 use arc_swap::ArcSwap;
-use region_config::SiteId;
+use region_config::{Config, SiteId};
 use rules::health::{Fleet, RegionState};
 use store::objects::{Objects, Refusal, TenantUsage, Usage};
 
@@ -16,6 +16,7 @@ use crate::{
     dns,
     geo::{Alarm, Wanted, Watch},
     ledger::Ledgers,
+    load::{Load, RegionLoad},
     origin::{OriginCounts, OriginState, OriginView, Origins},
     sweep::Swept,
 };
@@ -39,6 +40,35 @@ pub fn fleet(fleet: Arc<ArcSwap<Fleet>>) -> Collector {
             }
         }
         nodes(page, &fleet);
+    })
+}
+
+/// What regions are asked for against what they bear, as this node knows it.
+#[must_use]
+pub fn load(config: Arc<ArcSwap<Config>>, load: Arc<Load>) -> Collector {
+    type Gauge = (&'static str, &'static str, fn(&RegionLoad) -> Option<f64>);
+    let gauges: [Gauge; 4] = [
+        ("meridian_region_demand", "Requests in a second of the clients that the region is first for.", |load| {
+            Some(load.demand)
+        }),
+        ("meridian_region_led", "Requests in a second of the clients that DNS leads to the region.", |load| {
+            Some(load.led)
+        }),
+        ("meridian_region_capacity", "Requests in a second that the region bears.", |load| load.capacity),
+        ("meridian_region_gives", "Whether DNS leads clients of the region on to others because of load.", |load| {
+            Some(f64::from(u8::from(load.gives)))
+        }),
+    ];
+    Box::new(move |page| {
+        let (config, loads) = (config.load(), load.regions());
+        for (name, help, value) in gauges {
+            let mut family = page.family(name, Kind::Gauge, help);
+            for (region, load) in config.regions.iter().zip(loads.iter()) {
+                if let Some(value) = value(load) {
+                    family.sample(&[("region", region.name.as_str())], value);
+                }
+            }
+        }
     })
 }
 

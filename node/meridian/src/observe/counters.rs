@@ -210,6 +210,10 @@ fn sum(totals: &mut [u64], cells: &[AtomicU64]) {
 pub(super) struct Pen(Slot);
 
 impl Pen {
+    pub(super) fn of(slot: Slot) -> Self {
+        Self(slot)
+    }
+
     #[inline]
     pub(super) fn add(self, cell: &AtomicU64, by: u64) {
         if self.0.own {

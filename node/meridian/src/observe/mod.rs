@@ -20,6 +20,7 @@ mod rate;
 mod reason;
 mod relays;
 mod sites;
+mod tally;
 mod threads;
 pub mod trail;
 
@@ -36,6 +37,7 @@ pub use self::{
     histogram::Durations,
     rate::Rate,
     relays::{Place, RelayCounters, Relays},
+    tally::Tally,
     trail::{Told, Trail, Trails},
 };
 use self::{rate::Recent, sites::write_sites};

@@ -1,7 +1,7 @@
 //! Gossip: chitchat's state and reconciliation, carried by the mesh.
 //!
 //! chitchat's loop waits for its transport between receiving and beating, so sending only puts a message into the peer's
-//! outbox; a task per peer carries it. What comes in passes the [`Sieve`] first. Gossip carries health and nothing else:
+//! outbox; a task per peer carries it. What comes in passes the [`Sieve`] first. Gossip carries health and what nodes are asked for:
 //! no purges, no configs, no data of a site (row N2).
 
 use std::{
@@ -41,6 +41,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const FORGET: Duration = Duration::from_secs(120);
 /// The key of a node's report.
 const REPORT: &str = "report";
+/// The key of what a node is asked for.
+const DEMAND: &str = "demand";
 
 /// The part that lives as long as the mesh: outboxes, the way in, and the sieve.
 pub(super) struct Post {
@@ -179,8 +181,8 @@ impl Socket for Mail {
 pub(super) struct Gossip {
     post: Arc<Post>,
     chitchat: ChitchatHandle,
-    /// The versions of the reports that were handed out.
-    read: BTreeMap<NodeId, (u64, u64)>,
+    /// The versions of what was handed out, by key.
+    read: BTreeMap<(NodeId, &'static str), (u64, u64)>,
 }
 
 impl Gossip {
@@ -216,6 +218,16 @@ impl Gossip {
         self.chitchat.with_chitchat(|chitchat| chitchat.self_node_state().set(REPORT, &text)).await;
         // only now do probes announce it: whoever asks then finds it
         self.post.mesh.issue.store(issue, Ordering::Release);
+        self.push();
+    }
+
+    /// Sets what this node is asked for, and tells all that are connected.
+    pub(super) async fn say_demand(&self, text: &str) {
+        self.chitchat.with_chitchat(|chitchat| chitchat.self_node_state().set(DEMAND, text)).await;
+        self.push();
+    }
+
+    fn push(&self) {
         let members = self.post.mesh.members.load_full();
         for (node, _) in members.others() {
             self.exchange(node);
@@ -232,6 +244,15 @@ impl Gossip {
 
     /// The reports that are new since the last call: node, generation, text.
     pub(super) async fn hear(&mut self) -> Vec<(NodeId, u64, String)> {
+        self.news(REPORT).await
+    }
+
+    /// What other nodes are asked for, where that is new since the last call: node, generation, text.
+    pub(super) async fn hear_demands(&mut self) -> Vec<(NodeId, u64, String)> {
+        self.news(DEMAND).await
+    }
+
+    async fn news(&mut self, key: &'static str) -> Vec<(NodeId, u64, String)> {
         let chitchat = self.chitchat.chitchat();
         let chitchat = chitchat.lock().await;
         let mut heard = Vec::new();
@@ -240,11 +261,11 @@ impl Gossip {
             if self.post.sieve.generation(&node) != Some(id.generation_id) {
                 continue;
             }
-            let Some(report) = state.get_versioned(REPORT) else { continue };
-            let version = (id.generation_id, report.version);
-            if self.read.get(&node) != Some(&version) {
-                heard.push((node.clone(), id.generation_id, report.value.clone()));
-                self.read.insert(node, version);
+            let Some(said) = state.get_versioned(key) else { continue };
+            let version = (id.generation_id, said.version);
+            if self.read.get(&(node.clone(), key)) != Some(&version) {
+                heard.push((node.clone(), id.generation_id, said.value.clone()));
+                self.read.insert((node, key), version);
             }
         }
         heard

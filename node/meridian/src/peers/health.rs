@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use region_config::{Config, NodeId};
 use rules::health::{
     Book, Fleet, Force, Forced, NodeState, NodeView, Readiness, RegionState, RegionView, Report, Settings, Target,
-    Verdicts,
+    Verdicts, WHOLE_PERCENT,
 };
 use tokio::{sync::Notify, task::AbortHandle};
 
@@ -63,6 +63,10 @@ struct Meshed {
     behind: Mutex<BTreeSet<NodeId>>,
     probers: Mutex<BTreeMap<NodeId, AbortHandle>>,
     changed: Arc<Notify>,
+    /// What this node is asked for, until it is told.
+    demand: Mutex<Option<String>>,
+    /// What was heard last of what other nodes are asked for.
+    demands: Mutex<BTreeMap<NodeId, String>>,
     /// Told when a node forces something else than this one.
     differing: Notify,
 }
@@ -105,6 +109,8 @@ impl Health {
             behind: Mutex::default(),
             probers: Mutex::default(),
             changed,
+            demand: Mutex::default(),
+            demands: Mutex::default(),
             differing: Notify::new(),
         };
         let standing = Standing::new(fleet, forcing);
@@ -152,7 +158,8 @@ impl Health {
         let node = self.config.load().node.name.clone();
         let forced = self.standing.forcing.order(target, force, told, &node, clock::unix_ms()).await?;
         let observed = self.observed();
-        self.standing.publish(Fleet::clone(&observed));
+        let verdicts = self.meshed.as_ref().map(|meshed| &meshed.verdicts);
+        self.standing.publish(Fleet::clone(&observed), verdicts);
         Ok(forced)
     }
 
@@ -182,6 +189,21 @@ impl Health {
         }
     }
 
+    /// Tells the other nodes what this one is asked for.
+    pub fn tell_demand(&self, text: String) {
+        if let Some(meshed) = &self.meshed {
+            *meshed.demand.lock() = Some(text);
+        }
+    }
+
+    /// What other nodes are asked for, as those told it last that answer.
+    #[must_use]
+    pub fn demands(&self) -> Vec<String> {
+        let Some(meshed) = &self.meshed else { return Vec::new() };
+        let heard = meshed.demands.lock().clone();
+        heard.into_iter().filter(|(node, _)| self.node_up(node)).map(|(_, text)| text).collect()
+    }
+
     /// The head of the configuration's fingerprint that a node last said it runs; ours is the first 8 bytes, big endian,
     /// of [`Config::fingerprint`].
     #[must_use]
@@ -198,7 +220,7 @@ impl Health {
                 self.set_probers();
                 meshed.changed.notify_one();
             }
-            None => self.standing.publish(all_up(config)),
+            None => self.standing.publish(all_up(config), None),
         }
     }
 
@@ -237,10 +259,14 @@ impl Standing {
         Self { observed: ArcSwap::from_pointee(observed), fleet, forcing }
     }
 
-    /// Puts what was observed in the place of what was observed before.
-    fn publish(&self, observed: Fleet) {
+    /// Puts what was observed in the place of what was observed before. `verdicts` say which regions have just come back;
+    /// where there is nobody to watch, none has.
+    fn publish(&self, observed: Fleet, verdicts: Option<&Mutex<Verdicts>>) {
         let mut now = observed.clone();
         self.forcing.book().apply(&mut now);
+        if let Some(verdicts) = verdicts {
+            verdicts.lock().settle(&mut now, clock::monotonic_ms());
+        }
         if observed != **self.observed.load() {
             self.observed.store(Arc::new(observed));
         }
@@ -344,6 +370,10 @@ impl Meshed {
                 gossip.say(issue, report::encode(&new)).await;
                 said = Some(new);
             }
+            let demand = self.demand.lock().take();
+            if let Some(text) = demand {
+                gossip.say_demand(&text).await;
+            }
             let behind = std::mem::take(&mut *self.behind.lock());
             for node in behind {
                 gossip.exchange(&node);
@@ -361,12 +391,16 @@ impl Meshed {
 
     /// Takes the reports that came.
     async fn hear(&self, gossip: &mut Gossip, standing: &Standing) {
+        for (node, _, text) in gossip.hear_demands().await {
+            self.demands.lock().insert(node, text);
+        }
         let new = gossip.hear().await;
         if new.is_empty() {
             return;
         }
         let config = self.mesh.config.load();
-        let names = Names::of(config.regions.iter().flat_map(|region| &region.nodes).map(|node| &node.name));
+        let nodes = config.regions.iter().flat_map(|region| &region.nodes).map(|node| &node.name);
+        let names = Names::of(nodes, config.regions.iter().map(|region| &region.name));
         for (node, generation, text) in new {
             let Some(said) = report::decode(&text, &names) else {
                 tracing::debug!(%node, "a report that cannot be read");
@@ -383,12 +417,9 @@ impl Meshed {
 
     /// Judges anew and publishes; gives what this node has to say.
     fn judge(&self, standing: &Standing) -> Report {
-        let mut verdicts = self.verdicts.lock();
-        let now = verdicts.poll(clock::monotonic_ms(), clock::unix_ms());
-        let report = verdicts.report();
-        drop(verdicts);
-        standing.publish(now);
-        report
+        let now = self.verdicts.lock().poll(clock::monotonic_ms(), clock::unix_ms());
+        standing.publish(now, Some(&self.verdicts));
+        self.verdicts.lock().report()
     }
 
     /// Exchanges what is forced with nodes that force something else, for good.
@@ -425,11 +456,15 @@ fn tell(before: &Fleet, now: &Fleet) {
         tracing::info!("this node sees at least half of the regions");
     }
     for now in &now.regions {
-        let before = before.regions.iter().find(|region| region.name == now.name);
-        if let Some(before) = before.filter(|before| before.state != now.state) {
+        let Some(before) = before.regions.iter().find(|region| region.name == now.name) else { continue };
+        if before.state != now.state {
             let against = now.votes.iter().filter(|vote| !vote.healthy).count();
             let (region, state, was) = (&now.name, now.state.as_str(), before.state.as_str());
             tracing::info!(%region, state, was, votes = now.votes.len(), against, "region");
+        }
+        let begins = now.part_percent < before.part_percent && now.state == RegionState::Up;
+        if begins || (before.part_percent < WHOLE_PERCENT && now.part_percent == WHOLE_PERCENT) {
+            tracing::info!(region = %now.name, percent = now.part_percent, "has come back: part of its clients");
         }
     }
 }
@@ -447,6 +482,7 @@ fn all_up(config: &Config) -> Fleet {
         state: RegionState::Up,
         since_unix_ms: clock::unix_ms(),
         pending: false,
+        part_percent: WHOLE_PERCENT,
         nodes: region.nodes.iter().map(node).collect(),
         votes: Vec::new(),
     };

@@ -26,13 +26,14 @@ use parking_lot::Mutex;
 use region_config::NodeId;
 
 use super::report;
+use crate::load::TEXT_BYTES_MAX as DEMAND_BYTES_MAX;
 
 /// The largest message taken, in bytes; chitchat sends none larger.
 pub(super) const MESSAGE_BYTES_MAX: usize = 65_507;
 /// The most that a delta may inflate to.
 const INFLATED_MAX: usize = 256 * 1024;
-/// The most that is kept of one node: one report, and some room for keys of later versions.
-const STATE_BYTES_MAX: usize = report::TEXT_BYTES_MAX + 512;
+/// The most that is kept of one node: one report, what it is asked for, and some room for keys of later versions.
+const STATE_BYTES_MAX: usize = report::TEXT_BYTES_MAX + DEMAND_BYTES_MAX + 512;
 const KEYS_MAX: usize = 8;
 /// Versions are counted up by one; this many will never be reached.
 const VERSION_MAX: u64 = 1 << 48;

@@ -102,7 +102,7 @@ impl Running {
             {
                 tracing::info!("a newer plan is in force already");
             }
-            if let Err(fault) = dns.server.replace(&config.node.dns_terms) {
+            if let Some(Err(fault)) = dns.server.as_ref().map(|server| server.replace(&config.node.dns_terms)) {
                 tracing::error!(%fault, "the terms of DNS stay as they were");
             }
         }

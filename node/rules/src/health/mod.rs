@@ -1,13 +1,15 @@
 //! Health of nodes and regions: what was observed, and the verdict that all nodes with the same view reach.
 //!
-//! Four steps, each pure: [`Probed`] turns answers and silences of one node into a [`NodeState`]; [`judge`] turns the
+//! Five steps, each pure: [`Probed`] turns answers and silences of one node into a [`NodeState`]; [`judge`] turns the
 //! reports of all regions into what should be said of a region; [`Verdicts`] holds that against flapping and against the
-//! view of a minority, and gives the [`Fleet`]; the [`Book`] lays over it what operators force.
+//! view of a minority, and gives the [`Fleet`]; the [`Book`] lays over it what operators force; [`Verdicts::settle`] says what
+//! part of their clients regions get that have just come back.
 
 mod course;
 mod forced;
 mod judge;
 mod probed;
+mod returning;
 mod verdicts;
 
 use std::collections::BTreeMap;
@@ -18,6 +20,7 @@ pub use course::Course;
 pub use forced::{Book, ENTRIES_MAX, Force, ForceFault, Forced, Target, WHO_CHARS_MAX, WHY_CHARS_MAX};
 pub use judge::{Judgement, Layout, judge, minority};
 pub use probed::Probed;
+pub use returning::{Returns, WHOLE_PERCENT, part_of, part_percent};
 pub use verdicts::Verdicts;
 
 /// The constants of the verdict.
@@ -49,6 +52,12 @@ pub struct Settings {
     pub suppress_above: f64,
     /// ... until its penalty is below this.
     pub reuse_below: f64,
+    /// How long a region must have been up so that, when it has left and comes back, it gets its clients little by little.
+    pub warm_ms: u64,
+    /// How long it must have been away for that, in ms: longer than a wrong verdict that is taken back at once.
+    pub away_ms: u64,
+    /// How long it takes then until it gets all of them.
+    pub return_ms: u64,
 }
 
 impl Default for Settings {
@@ -66,6 +75,9 @@ impl Default for Settings {
             half_life_ms: 60_000,
             suppress_above: 1250.0,
             reuse_below: 500.0,
+            warm_ms: 60_000,
+            away_ms: 5000,
+            return_ms: 60_000,
         }
     }
 }
@@ -88,6 +100,8 @@ pub struct Report {
     pub readiness: Readiness,
     /// Of the others: true if it answers. A node that is not in here is not known yet.
     pub answers: BTreeMap<NodeId, bool>,
+    /// Of regions that left or are coming back.
+    pub returns: Returns,
 }
 
 /// A region's standing, best first: the order in which steering prefers them.
@@ -185,6 +199,9 @@ pub struct RegionView {
     pub since_unix_ms: u64,
     /// Whether a change of verdict is in the making.
     pub pending: bool,
+    /// What part of the clients it is first for it gets while others are as healthy, in percent: less than all for a minute
+    /// after it came back.
+    pub part_percent: u8,
     /// Its nodes, in the order of the config.
     pub nodes: Vec<NodeView>,
     /// The votes behind the verdict.
@@ -203,6 +220,12 @@ pub struct Fleet {
 }
 
 impl Fleet {
+    /// A region by its name: health may be of another config than the one at hand.
+    #[must_use]
+    pub fn region(&self, name: &RegionId) -> Option<&RegionView> {
+        self.regions.iter().find(|region| region.name == *name)
+    }
+
     /// The same in the order of `layout`, and without the votes. Regions and nodes that the fleet does not know are unknown:
     /// it is of another config than what it is asked about.
     #[must_use]
@@ -232,8 +255,16 @@ impl Fleet {
 }
 
 impl RegionView {
-    pub(crate) fn unknown(name: RegionId, nodes: Vec<NodeView>) -> Self {
-        Self { name, state: RegionState::Unknown, since_unix_ms: 0, pending: false, nodes, votes: Vec::new() }
+    fn unknown(name: RegionId, nodes: Vec<NodeView>) -> Self {
+        Self {
+            name,
+            state: RegionState::Unknown,
+            since_unix_ms: 0,
+            pending: false,
+            part_percent: WHOLE_PERCENT,
+            nodes,
+            votes: Vec::new(),
+        }
     }
 }
 

@@ -3,8 +3,9 @@
 use region_config::{Config, NodeId};
 
 use super::{
-    Course, Fleet, Layout, NodeState, NodeView, Probed, Readiness, RegionState, RegionView, Report, Settings, judge,
-    minority,
+    Course, Fleet, Layout, NodeState, NodeView, Probed, Readiness, RegionState, RegionView, Report, Returns, Settings,
+    judge, minority,
+    returning::{Memory, WHOLE_PERCENT, part_of},
 };
 
 /// A node's view of the fleet. Feed it with `handle_*`, ask it with [`Verdicts::poll`].
@@ -16,6 +17,9 @@ pub struct Verdicts {
     readiness: Readiness,
     regions: Vec<Watched>,
     epoch: u64,
+    /// When the fleet was settled for the first time (monotonic, in ms).
+    began_ms: Option<u64>,
+    returns: Returns,
 }
 
 /// A region, as watched.
@@ -23,6 +27,7 @@ pub struct Verdicts {
 struct Watched {
     course: Course,
     since_unix_ms: u64,
+    memory: Memory,
     nodes: Vec<Member>,
 }
 
@@ -41,7 +46,9 @@ impl Verdicts {
         let here = layout.place(&config.node.name).unwrap_or((0, 0));
         let regions = layout.regions.iter().enumerate();
         let regions = regions.map(|(index, (_, nodes))| Watched::new(nodes.len(), index == here.0)).collect();
-        let mut verdicts = Self { settings, layout, here, readiness: Readiness::Ready, regions, epoch: 0 };
+        let returns = Returns { new_here: true, ..Returns::default() };
+        let readiness = Readiness::Ready;
+        let mut verdicts = Self { settings, layout, here, readiness, regions, epoch: 0, began_ms: None, returns };
         if let Some(ourselves) = verdicts.member_mut(here) {
             ourselves.probed = Probed::ourselves();
         }
@@ -52,10 +59,12 @@ impl Verdicts {
     pub fn replace(&mut self, config: &Config) {
         let mut new = Self::new(config, self.settings.clone());
         (new.readiness, new.epoch) = (self.readiness, self.epoch + 1);
+        (new.began_ms, new.returns) = (self.began_ms, self.returns.clone());
         for (region, (name, nodes)) in new.regions.iter_mut().zip(&new.layout.regions) {
             let Some(old) = self.layout.regions.iter().position(|(known, _)| known == name) else { continue };
             let Some(watched) = self.regions.get(old) else { continue };
             (region.course, region.since_unix_ms) = (watched.course.clone(), watched.since_unix_ms);
+            region.memory = watched.memory;
             for (member, node) in region.nodes.iter_mut().zip(nodes) {
                 let known = self.layout.place(node).filter(|(region, _)| *region == old);
                 if let Some(known) = known.and_then(|(_, index)| watched.nodes.get(index)) {
@@ -114,7 +123,7 @@ impl Verdicts {
             NodeState::Down => Some((node.clone(), false)),
             _ => None,
         });
-        Report { readiness: self.readiness, answers: answers.collect() }
+        Report { readiness: self.readiness, answers: answers.collect(), returns: self.returns.clone() }
     }
 
     /// A node's standing by our own probes.
@@ -150,6 +159,7 @@ impl Verdicts {
                 state: watched.course.state(),
                 since_unix_ms: watched.since_unix_ms,
                 pending: watched.course.pending(),
+                part_percent: WHOLE_PERCENT,
                 nodes: nodes.collect(),
                 votes: judgement.votes,
             });
@@ -158,6 +168,30 @@ impl Verdicts {
             ourselves.state = ours;
         }
         Fleet { epoch: self.epoch, minority: frozen, regions: views }
+    }
+
+    /// Says in a fleet that was polled, with what is forced laid over it, what part of their clients regions get that came
+    /// back. What this node has to say of that is then in its [`Verdicts::report`].
+    pub fn settle(&mut self, fleet: &mut Fleet, now_ms: u64) {
+        let began_ms = *self.began_ms.get_or_insert(now_ms);
+        self.returns.new_here = now_ms.saturating_sub(began_ms) < self.settings.return_ms + self.settings.warm_ms;
+        self.returns.parts.clear();
+        for ((watched, (name, _)), view) in self.regions.iter_mut().zip(&self.layout.regions).zip(&fleet.regions) {
+            let part = watched.memory.handle_state(view.state, now_ms, &self.settings);
+            if part < WHOLE_PERCENT {
+                self.returns.parts.insert(name.clone(), part);
+            }
+        }
+        let own = self.report();
+        let reports = self.fresh(&own, now_ms);
+        for (index, ((name, _), view)) in self.layout.regions.iter().zip(&mut fleet.regions).enumerate() {
+            view.part_percent = if fleet.minority {
+                // nobody else is heard: what this node has seen itself goes on
+                own.returns.parts.get(name).copied().unwrap_or(WHOLE_PERCENT)
+            } else {
+                part_of(&self.layout, &reports, index)
+            };
+        }
     }
 
     /// The reports that count now: our own; and of others those that are recent, from nodes that we do not find down.
@@ -211,7 +245,8 @@ fn wants_clients(readiness: Readiness) -> NodeState {
 impl Watched {
     fn new(nodes: usize, ours: bool) -> Self {
         let state = if ours { RegionState::Up } else { RegionState::Unknown };
-        Self { course: Course::new(state), since_unix_ms: 0, nodes: vec![Member::default(); nodes] }
+        let nodes = vec![Member::default(); nodes];
+        Self { course: Course::new(state), since_unix_ms: 0, memory: Memory::default(), nodes }
     }
 }
 

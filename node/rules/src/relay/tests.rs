@@ -61,13 +61,16 @@ fn ways(config: &Config) -> Option<Ways> {
 }
 
 fn fleet(config: &Config, regions: &[RegionState], node: impl Fn(&str) -> NodeState) -> Fleet {
-    let seen = |it: &region_config::Node| {
-        let state = node(it.name.as_str());
-        NodeView { name: it.name.clone(), state, rtt_us: None }
-    };
     let view = |(region, state): (&region_config::Region, &RegionState)| RegionView {
+        name: region.name.clone(),
+        part_percent: 100,
         state: *state,
-        ..RegionView::unknown(region.name.clone(), region.nodes.iter().map(seen).collect())
+        since_unix_ms: 0,
+        pending: false,
+        nodes: (region.nodes.iter())
+            .map(|it| NodeView { name: it.name.clone(), state: node(it.name.as_str()), rtt_us: None })
+            .collect(),
+        votes: Vec::new(),
     };
     Fleet { epoch: 1, minority: false, regions: config.regions.iter().zip(regions).map(view).collect() }
 }

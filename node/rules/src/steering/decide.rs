@@ -4,8 +4,12 @@ use std::net::IpAddr;
 
 use region_config::{AllDown, REGIONS_MAX, RegionMask};
 
-use super::{address::Block, map::Map, shares::Spread};
-use crate::health::{Fleet, NodeState, RegionState};
+use super::{
+    address::Block,
+    map::Map,
+    shares::{Spread, admitted},
+};
+use crate::health::{Fleet, NodeState, RegionState, WHOLE_PERCENT};
 
 /// TTL of an answer that is expected to change soon, in seconds.
 const HASTY_TTL_S: u32 = 10;
@@ -43,6 +47,10 @@ pub struct Standing {
     classes: [RegionMask; 5],
     /// Regions whose verdict is about to change.
     pending: RegionMask,
+    /// Regions that have just come back, and so get a part of their clients only.
+    returning: RegionMask,
+    /// For each region, what part of the clients that it is first for it gets, in percent.
+    parts: Vec<u8>,
     /// For each region, its nodes that are Up, and those that are not known to be Down; by their index in the region.
     nodes: Vec<(u64, u64)>,
 }
@@ -51,10 +59,14 @@ impl Standing {
     /// The masks of a fleet; a region or node that it does not mention is Unknown.
     #[must_use]
     pub fn of(fleet: &Fleet) -> Self {
-        let mut standing = Self { classes: [0; 5], pending: 0, nodes: Vec::with_capacity(fleet.regions.len()) };
+        let nodes = Vec::with_capacity(fleet.regions.len());
+        let mut standing = Self { classes: [0; 5], pending: 0, returning: 0, parts: Vec::new(), nodes };
         for (index, region) in fleet.regions.iter().enumerate().take(REGIONS_MAX) {
             standing.classes[class(region.state)] |= 1 << index;
             standing.pending |= u64::from(region.pending) << index;
+            let serves = matches!(region.state, RegionState::Up | RegionState::Degraded);
+            standing.returning |= u64::from(serves && region.part_percent < WHOLE_PERCENT) << index;
+            standing.parts.push(region.part_percent);
             let mask = |state: NodeState| {
                 let having = region.nodes.iter().enumerate().take(64).filter(|(_, node)| node.state == state);
                 having.fold(0u64, |mask, (at, _)| mask | 1 << at)
@@ -74,7 +86,16 @@ impl Standing {
         }
         self.classes[class(RegionState::Down)] |= regions;
         self.pending &= !regions;
+        self.returning &= !regions;
         self
+    }
+
+    /// What part of the clients it is first for a region gets while others are as healthy, from 0 to 1.
+    fn part(&self, region: u8) -> f64 {
+        if !holds(self.returning, region) {
+            return 1.0;
+        }
+        self.parts.get(usize::from(region)).map_or(1.0, |percent| f64::from(*percent) / f64::from(WHOLE_PERCENT))
     }
 
     /// The healthiest of some regions: those of the first class that has any of them.
@@ -124,6 +145,8 @@ pub enum Outcome {
     Normal,
     /// Another one as healthy, since the clients of the first choice are shared out.
     Shared,
+    /// Another one as healthy, since there would be more clients at the first choice than it bears.
+    Spill,
     /// Another one, since the first choice is less healthy.
     Failover,
     /// All legal regions are down: the one of first choice all the same, since a wrong verdict must not blank a name.
@@ -141,6 +164,7 @@ impl Outcome {
         match self {
             Self::Normal => "normal",
             Self::Shared => "shared",
+            Self::Spill => "spill",
             Self::Failover => "failover",
             Self::FailStatic => "fail-static",
             Self::Fallback => "fallback",
@@ -175,6 +199,10 @@ pub enum Reason {
     Later,
     /// As healthy as the chosen one, which is where this client's part of the list goes.
     Shared,
+    /// It would have more clients than it bears, and this one is among those that are led on.
+    Spill,
+    /// It has just come back, and this client is not yet among those that it gets.
+    Returning,
     /// Behind the chosen one because some observers fail to reach it.
     Degraded,
     /// Behind the chosen one because it gives up its clients.
@@ -197,10 +225,12 @@ pub enum Reason {
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Chosen,
         Self::Later,
         Self::Shared,
+        Self::Spill,
+        Self::Returning,
         Self::Degraded,
         Self::Draining,
         Self::Unknown,
@@ -219,6 +249,8 @@ impl Reason {
             Self::Chosen => "chosen",
             Self::Later => "later",
             Self::Shared => "shared",
+            Self::Spill => "spill",
+            Self::Returning => "returning",
             Self::Degraded => "degraded",
             Self::Draining => "draining",
             Self::Unknown => "unknown",
@@ -240,6 +272,12 @@ impl Reason {
             Self::Shared => {
                 "The region is as healthy as the chosen one, which is where this client's part of the list goes."
             }
+            Self::Spill => {
+                "The region would have more clients than its `capacity`; this one is among those that are led on to another."
+            }
+            Self::Returning => {
+                "The region has just come back and gets its clients within a minute; this one is not yet among them."
+            }
             Self::Degraded => "Some observers fail to reach the region, so healthier ones go first.",
             Self::Draining => "The region gives up its clients, so others go first.",
             Self::Unknown => "Nobody has said anything about the region yet, so known ones go first.",
@@ -259,7 +297,8 @@ pub struct Decision<'a> {
     /// How it came out.
     pub outcome: Outcome,
     /// How many leading bits of the client's address the answer depends on (RFC 7871): all addresses that share them get
-    /// the same answer. Independent of health.
+    /// the same answer. Independent of health, but that it is at least /24 (/56) while a region that has just come back
+    /// gets a part of the clients only.
     pub scope: u8,
     /// For how long the answer may be kept, in seconds.
     pub ttl_s: u32,
@@ -280,13 +319,57 @@ struct Ranking<'a> {
     spread: Option<&'a Spread>,
     /// The region that this client's part of the list goes to.
     lead: Option<u8>,
+    /// Whether load has shared them out.
+    by_load: bool,
+    /// Whether a region that has just come back gets some of the list's clients only.
+    returning: bool,
     standing: &'a Standing,
 }
 
 impl<'a> Ranking<'a> {
     fn new(list: &'a [u8], pool: RegionMask, spread: Option<(&'a Spread, u64)>, standing: &'a Standing) -> Self {
         let lead = spread.and_then(|(spread, number)| spread.choose(number, standing.best(pool)));
-        Self { list, pool, spread: spread.map(|(spread, _)| spread), lead, standing }
+        Self { list, pool, spread: spread.map(|(spread, _)| spread), lead, by_load: false, returning: false, standing }
+    }
+
+    /// Whether this client would be led to a region that has just come back, though others are as healthy that were not
+    /// away. With a spread that is so for all clients of the list, as any of them may be.
+    fn meets_returning(&self) -> bool {
+        let best = self.standing.best(self.pool);
+        let returning = best & self.standing.returning;
+        returning != 0
+            && returning != best
+            && (self.spread.is_some() || self.first().is_some_and(|first| holds(returning, first)))
+    }
+
+    /// The same with the client of this number led on to the next region where the one that has just come back does not
+    /// take it yet.
+    fn led_on(mut self, number: u64) -> Self {
+        let mut among = self.standing.best(self.pool);
+        self.returning = true;
+        self.lead = std::iter::from_fn(|| {
+            let shared = self.spread.and_then(|spread| spread.choose(number, among));
+            let next = shared.or_else(|| self.list.iter().copied().find(|region| holds(among, *region)))?;
+            among &= !(1 << next);
+            Some(next)
+        })
+        .find(|region| admitted(number, *region, self.standing.part(*region)));
+        self
+    }
+
+    /// What part of the list's clients a region gets: by the spread, or while a region that has just come back gets some only.
+    fn part(&self, region: usize) -> Option<f64> {
+        if let Some(spread) = self.spread {
+            return Some(spread.part(region));
+        }
+        let best = self.standing.best(self.pool);
+        let mut left = 1.0;
+        let in_turn = self.list.iter().filter(|listed| holds(best, **listed)).map(|listed| {
+            let part = left * self.standing.part(*listed);
+            left -= part;
+            (usize::from(*listed), part)
+        });
+        self.returning.then(|| in_turn.filter(|(listed, _)| *listed == region).map(|(_, part)| part).sum())
     }
 
     /// The first of [`Ranking::order`], found without walking it.
@@ -321,7 +404,7 @@ impl<'a> Decision<'a> {
     /// What part of the list's clients a region gets, from 0 to 1, if they are shared out.
     #[must_use]
     pub fn share(&self, region: usize) -> Option<f64> {
-        self.ranking.spread.map(|spread| spread.part(region))
+        self.ranking.part(region)
     }
 
     /// What became of a region, by its index in the config.
@@ -338,12 +421,21 @@ impl<'a> Decision<'a> {
         if !holds(self.reachable, index) {
             return Reason::NoAddress;
         }
-        let Ranking { pool, spread, standing, .. } = self.ranking;
+        let Ranking { pool, spread, standing, list, returning, by_load, .. } = self.ranking;
         let state = standing.state(region);
+        let before = |chosen: usize| {
+            list.iter().position(|it| *it == index) < list.iter().position(|it| usize::from(*it) == chosen)
+        };
         match self.region() {
             Some(chosen) if chosen == region => Reason::Chosen,
             Some(chosen) if holds(pool, index) && standing.state(chosen) == state => {
-                if spread.is_some_and(|spread| spread.has(region)) { Reason::Shared } else { Reason::Later }
+                let shared = spread.is_some_and(|spread| spread.has(region));
+                match returning && holds(standing.returning, index) {
+                    true if shared || before(chosen) => Reason::Returning,
+                    _ if shared && by_load && before(chosen) => Reason::Spill,
+                    _ if shared => Reason::Shared,
+                    _ => Reason::Later,
+                }
             }
             _ if holds(pool | self.named, index) => behind(state),
             _ if holds(eligible, index) => Reason::Ruled,
@@ -379,7 +471,14 @@ pub fn decide<'a>(
     let listed = map.listed(address);
     let named = policy.legal & policy.eligible & listed.mask & reachable;
     let (pool, fallen) = pool(named, reachable, policy, standing);
-    let ranking = Ranking::new(listed.list, pool, listed.spread, standing);
+    let mut ranking = Ranking::new(listed.list, pool, listed.spread, standing);
+    let mut scope = listed.scope;
+    if standing.returning != 0 && ranking.meets_returning() {
+        let (number, least) = Map::cell(address);
+        ranking = ranking.led_on(number);
+        scope = scope.max(least);
+    }
+    ranking.by_load = map.shares().are_by_load();
     let outcome = if fallen && pool == 0 {
         Outcome::Refuse(Refusal::AllDown)
     } else {
@@ -387,13 +486,13 @@ pub fn decide<'a>(
     };
     let steady = match outcome {
         Outcome::Normal => true,
-        Outcome::Shared => !map.shares().are_by_load(),
-        Outcome::Failover | Outcome::FailStatic | Outcome::Fallback | Outcome::Refuse(_) => false,
+        Outcome::Shared => true,
+        Outcome::Spill | Outcome::Failover | Outcome::FailStatic | Outcome::Fallback | Outcome::Refuse(_) => false,
     };
-    let quiet = steady && !expected_to_change(listed.list, standing);
+    let quiet = steady && !ranking.returning && !expected_to_change(listed.list, standing);
     let [calm_s, hasty_s] = policy.ttls_s();
     let ttl_s = if quiet { calm_s } else { hasty_s };
-    Decision { outcome, scope: listed.scope, ttl_s, policy: *policy, reachable, named, ranking }
+    Decision { outcome, scope, ttl_s, policy: *policy, reachable, named, ranking }
 }
 
 /// The regions that may be named as things stand, and whether that is other than `named` since all of those are down.
@@ -411,7 +510,7 @@ fn pool(named: RegionMask, reachable: RegionMask, policy: &Policy, standing: &St
 
 /// How it came out; and the last check, which trusts none of the stages before.
 fn outcome(ranking: Ranking<'_>, named: RegionMask, reachable: RegionMask, policy: &Policy) -> Outcome {
-    let Ranking { list, lead, standing, .. } = ranking;
+    let Ranking { list, lead, spread, by_load, standing, .. } = ranking;
     let Some(chosen) = ranking.first() else {
         // "no such record" is kept for everyone: it must not follow from a rule for this client
         let for_all = policy.eligible != 0 && policy.eligible & reachable == 0;
@@ -429,7 +528,11 @@ fn outcome(ranking: Ranking<'_>, named: RegionMask, reachable: RegionMask, polic
     match list.iter().find(|region| holds(named, **region)) {
         Some(first) if *first == chosen => Outcome::Normal,
         Some(first) if lead.is_some() && standing.state(usize::from(*first)) == standing.state(usize::from(chosen)) => {
-            Outcome::Shared
+            if by_load && spread.is_some() {
+                Outcome::Spill
+            } else {
+                Outcome::Shared
+            }
         }
         _ => Outcome::Failover,
     }

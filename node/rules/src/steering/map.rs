@@ -143,6 +143,16 @@ impl Map {
         if location.point.is_some() { Origin::Distance } else { self.table.without_data }
     }
 
+    /// The number of the cell of clients that are led as one around an address, and how many leading bits of the address
+    /// tell it.
+    pub(super) fn cell(address: IpAddr) -> (u64, u8) {
+        let (cell, bits) = match spot(address) {
+            Spot::V4 { address, before } => (u64::from(address >> (32 - CELL_BITS_V4)), before + CELL_BITS_V4),
+            Spot::V6(bits) => (first_half(bits) >> (64 - CELL_BITS_V6), CELL_BITS_V6),
+        };
+        (mix(cell), u8::try_from(bits).unwrap_or(128))
+    }
+
     /// Tells the processor that an address will be asked for soon. Memory is slow beside all else that a decision takes, so
     /// whoever has several to make does this for all of them first.
     pub fn fetch(&self, address: IpAddr, step: Step) {

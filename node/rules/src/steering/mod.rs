@@ -19,6 +19,7 @@
 mod address;
 mod answers;
 mod base;
+mod classes;
 mod decide;
 mod explain;
 mod gates;
@@ -37,6 +38,7 @@ mod wishes;
 pub use address::{Block, block_hash, cells, inner};
 pub use answers::{ADDRESSES_MAX, Addresses, Chosen, Endpoint};
 pub use base::{Base, BaseBuilder, BaseFault, Location, LocationId};
+pub use classes::{CLASSES_MAX, Classed, Classes, Grain};
 pub use decide::{Decision, Outcome, Policy, Reason, Refusal, Standing, TTL_S, decide, regions_up_to};
 pub use explain::{Explanation, RegionExplanation, explain};
 pub use gates::{Edition, Objection, objections};

@@ -162,6 +162,16 @@ fn standing(states: &[RegionState]) -> Standing {
     Standing::of(&fleet(states))
 }
 
+/// The same with some regions that have just come back: which ones, the states say.
+fn restless(states: &[RegionState]) -> Standing {
+    let sum: usize = states.iter().map(|state| *state as usize).sum();
+    let mut fleet = fleet(states);
+    for (at, region) in fleet.regions.iter_mut().enumerate() {
+        region.part_percent = [100, 10, 46, 91][(sum * (at + 3) + at) % 4];
+    }
+    Standing::of(&fleet)
+}
+
 proptest! {
     #![proptest_config(worlds())]
 
@@ -175,7 +185,7 @@ proptest! {
         prop_assert_eq!(policy.legal, world.legal);
         prop_assert_eq!((policy.eligible | policy.fallback) & !world.legal, 0);
         for (address, states) in &questions {
-            let standing = standing(states);
+            let standing = restless(states);
             let decision = world.decide(*address, reachable, &standing);
             let named: Vec<usize> = decision.order().collect();
             prop_assert!(named.iter().all(|region| (world.legal & reachable) >> region & 1 == 1));
@@ -208,7 +218,7 @@ proptest! {
     fn explanations_name_every_region_once_and_say_what_the_answer_says(world in world(), questions in questions()) {
         let policy = world.policy();
         for (address, states) in &questions {
-            let standing = standing(states);
+            let standing = restless(states);
             let decision = world.decide(*address, !0, &standing);
             let told = explain(*address, !0, (&world.wishes, &policy), &world.map, &standing, (&world.config, &world.base));
             let regions: Vec<&RegionId> = told.regions.iter().map(|region| &region.region).collect();
@@ -233,7 +243,7 @@ proptest! {
         questions in questions(),
         low in prop::collection::vec(any::<u128>(), 4),
     ) {
-        let standing = standing(&questions[0].1);
+        let standing = restless(&questions[0].1);
         let mut blocks = Vec::new();
         for (address, _) in &questions {
             let decision = world.decide(*address, !0, &standing);
@@ -276,7 +286,7 @@ proptest! {
         let again = Map::compile(&world.config, &world.base.clone(), &site, &here("r3"));
         let once_more = Map::compile(&world.config, &world.base, &world.wishes, &here("r3"));
         for (address, states) in &questions {
-            let (a, b) = (standing(states), standing(states));
+            let (a, b) = (restless(states), restless(states));
             let policy = world.policy();
             let (here, there) = (decide(*address, !0, &policy, &again, &a), decide(*address, !0, &policy, &once_more, &b));
             prop_assert!(here.order().eq(there.order()));
@@ -311,6 +321,42 @@ proptest! {
             if before.share(0).is_none() {
                 prop_assert_eq!(by_list(&before), by_list(&after));
             }
+        }
+    }
+
+    #[test]
+    fn a_region_that_comes_back_gives_up_some_of_its_own_clients_for_a_minute_and_changes_nothing_else(
+        world in world(),
+        questions in questions(),
+        back in 0..REGIONS,
+    ) {
+        for (address, states) in &questions {
+            let whole = standing(states);
+            let whole = world.decide(*address, !0, &whole);
+            let parts = [1u8, 10, 46, 91, 99].map(|part| {
+                let mut fleet = fleet(states);
+                fleet.regions[back].part_percent = part;
+                Standing::of(&fleet)
+            });
+            let led = parts.each_ref().map(|standing| world.decide(*address, !0, standing));
+            let serves = matches!(states[back], RegionState::Up | RegionState::Degraded);
+            let alone = !serves || (0..REGIONS).filter(|at| whole.order().any(|it| it == *at) && states[*at] == states[back]).count() < 2;
+            for decision in &led {
+                let mut named = [whole.order().collect::<Vec<_>>(), decision.order().collect()];
+                named.iter_mut().for_each(|order| order.sort_unstable());
+                prop_assert_eq!(&named[0], &named[1], "the same regions may be named");
+                if whole.region() != Some(back) || alone {
+                    prop_assert_eq!(decision.region(), whole.region());
+                } else {
+                    let region = decision.region().unwrap();
+                    prop_assert_eq!(states[region], states[back], "never a less healthy one");
+                    prop_assert!(decision.ttl_s <= 10);
+                    prop_assert_eq!(decision.reason(back) == Reason::Returning, region != back);
+                }
+            }
+            // who has come back stays
+            let home = led.each_ref().map(|decision| decision.region() == whole.region());
+            prop_assert!(home.is_sorted(), "{:?}", home);
         }
     }
 }

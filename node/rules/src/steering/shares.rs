@@ -4,6 +4,8 @@ use region_config::RegionMask;
 
 use super::{address::mix, wishes::Wishes};
 
+/// What tells the draw of who is admitted from the draw of a spread.
+const ADMITTED: u64 = 0x6d65_7269_6469_616e;
 /// Parts below this are none.
 const LEAST_PART: f64 = 0.0005;
 
@@ -101,6 +103,12 @@ impl Spread {
     pub(super) fn has(&self, region: usize) -> bool {
         self.0.iter().any(|part| usize::from(part.region) == region)
     }
+}
+
+/// Whether the client with this number is among the part, from 0 to 1, that a region takes of those who are led to it: when
+/// the part grows, none leaves. Of which region it is a client by its part of a spread says nothing about that.
+pub(super) fn admitted(number: u64, region: u8, part: f64) -> bool {
+    draw(mix(number ^ ADMITTED), region) <= part.ln()
 }
 
 /// The logarithm of a number from 0 to 1 that belongs to this client and region.

@@ -2,7 +2,10 @@
 //!
 //! [`filled`] says where demand should go. [`Spilling`] leads there step by step, so that nothing swings: a region begins to
 //! give up clients at [`ENTER`] of its capacity and is brought down to [`AIM`]; a change of fewer than [`DEAD_BAND`] is none;
-//! no step moves more than [`STEP`] of a list, nor comes before resolvers have forgotten the one before.
+//! no step moves more than [`STEP`] of a list, nor comes before resolvers have forgotten the one before. Only when
+//! a region has gone all move at once, and when one has come back its own lists, as its clients do so anyway.
+
+use std::collections::BTreeMap;
 
 /// A region gives up clients from this part of its capacity on ...
 pub const ENTER: f64 = 0.85;
@@ -18,6 +21,8 @@ pub const STEP_MS: u64 = 10_000;
 /// The demand of the clients of one list.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Demand {
+    /// Which list: the same number each time.
+    pub list: u32,
     /// Requests in a second.
     pub requests: f64,
     /// The regions that may be named to them, best first, each with what reaching it costs; the unit does not matter.
@@ -31,11 +36,12 @@ pub type Parts = Vec<Vec<(usize, f64)>>;
 /// Everything at the first region of its list.
 #[must_use]
 pub fn first_only(lists: &[Demand]) -> Parts {
-    let parts = |list: &Demand| {
-        let at = |(place, (region, _)): (usize, &(usize, f64))| (*region, if place == 0 { 1.0 } else { 0.0 });
-        list.regions.iter().enumerate().map(at).collect()
-    };
-    lists.iter().map(parts).collect()
+    lists.iter().map(first_of).collect()
+}
+
+fn first_of(list: &Demand) -> Vec<(usize, f64)> {
+    let at = |(place, (region, _)): (usize, &(usize, f64))| (*region, if place == 0 { 1.0 } else { 0.0 });
+    list.regions.iter().enumerate().map(at).collect()
 }
 
 /// Requests in a second at each region, by its index.
@@ -121,7 +127,10 @@ fn moves(lists: &[Demand], bound: impl Fn(usize) -> Bounds) -> Vec<Move> {
 /// Leads a set of lists to where their demand should go, step by step.
 #[derive(Debug, Clone, Default)]
 pub struct Spilling {
+    /// In the order of the lists that came last.
     parts: Parts,
+    /// The same by the number of the list.
+    known: BTreeMap<u32, Vec<(usize, f64)>>,
     /// By region: whether it gives up clients.
     giving: Vec<bool>,
     stepped_ms: Option<u64>,
@@ -129,7 +138,7 @@ pub struct Spilling {
 
 impl Spilling {
     /// Takes what is asked for at `now_ms` (monotonic), and gives the parts if they have changed. `capacities` are requests
-    /// in a second by the region's index: none where nobody looks, 0 for a region that is down. `ttl_s` is how long answers
+    /// in a second by the region's index: none where nobody looks, 0 for a region that is down. No two lists have the same number. `ttl_s` is how long answers
     /// may be kept, in seconds.
     pub fn handle_demand(
         &mut self,
@@ -139,23 +148,50 @@ impl Spilling {
         ttl_s: u32,
     ) -> Option<&Parts> {
         let period_ms = STEP_MS.max(u64::from(ttl_s) * 1000);
-        if self.stepped_ms.is_some_and(|before| now_ms.saturating_sub(before) < period_ms) {
-            return None;
-        }
-        self.stepped_ms = Some(now_ms);
-        let fits = |(parts, list): (&Vec<(usize, f64)>, &Demand)| {
-            parts.iter().map(|(region, _)| *region).eq(list.regions.iter().map(|(region, _)| *region))
-        };
-        if self.parts.len() != lists.len() || !self.parts.iter().zip(lists).all(fits) {
-            // other lists: their clients are where the first choice leads them
-            self.parts = first_only(lists);
+        let due = self.stepped_ms.is_none_or(|before| now_ms.saturating_sub(before) >= period_ms);
+        if due {
+            self.stepped_ms = Some(now_ms);
         }
         let wanted = filled(lists, &self.bounds(lists, capacities));
+        let known = std::mem::take(&mut self.known);
+        let of = |list: &Demand| known.get(&list.list);
+        // its clients are with its neighbours within a moment, and these need room for them by then
+        let one_is_gone = lists.iter().any(|list| of(list).is_some_and(|parts| parts.len() > list.regions.len()));
         let mut changed = false;
-        for (parts, wanted) in self.parts.iter_mut().zip(&wanted) {
-            changed |= step(parts, wanted);
+        for (list, wanted) in lists.iter().zip(wanted) {
+            let regions = |parts: &[(usize, f64)]| parts.iter().map(|(region, _)| *region).collect::<Vec<_>>();
+            let parts = match of(list).filter(|_| !one_is_gone) {
+                Some(parts) if regions(parts) == regions(&wanted) => {
+                    let mut parts = parts.clone();
+                    changed |= due && step(&mut parts, &wanted);
+                    parts
+                }
+                // a region is back: its clients move at once, as far as it takes them already
+                Some(_) => {
+                    changed = true;
+                    wanted
+                }
+                None if one_is_gone => {
+                    changed = true;
+                    wanted
+                }
+                // nothing is known: its clients are where the first choice leads them
+                None => {
+                    let mut parts = first_of(list);
+                    changed |= due && step(&mut parts, &wanted);
+                    parts
+                }
+            };
+            self.known.insert(list.list, parts);
         }
+        self.parts = lists.iter().map(|list| self.known.get(&list.list).cloned().unwrap_or_default()).collect();
         changed.then_some(&self.parts)
+    }
+
+    /// Whether a region gives up clients, since there would be more than it bears.
+    #[must_use]
+    pub fn gives(&self, region: usize) -> bool {
+        self.giving.get(region).copied().unwrap_or(false)
     }
 
     /// The parts as they are.

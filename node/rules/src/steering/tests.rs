@@ -68,6 +68,7 @@ pub(super) fn fleet(states: &[RegionState]) -> Fleet {
         state: *state,
         since_unix_ms: 0,
         pending: false,
+        part_percent: 100,
         nodes: vec![NodeView { name: NodeId::parse("n").unwrap(), state: NodeState::Up, rtt_us: None }],
         votes: vec![],
     };
@@ -218,6 +219,36 @@ fn an_answer_that_will_change_soon_is_kept_shortly() {
     let policy = Wishes::nearest(0b1111).policy(60);
     let of = |address: &str| decide(address.parse().unwrap(), !0, &policy, &map, &Standing::of(&fleet)).ttl_s;
     assert_eq!((of("84.0.0.1"), of("133.11.0.1")), (10, 60));
+}
+
+#[test]
+fn a_region_that_has_come_back_gets_a_part_of_its_clients_and_the_next_one_the_rest() {
+    let map = nearest(&config(4), &small_base(), 0b1111, "r0");
+    let policy = Wishes::nearest(0b1111).policy(60);
+    let answer = |states: &[RegionState; 4], part_percent: u8, address: &str| {
+        let mut fleet = fleet(states);
+        fleet.regions[0].part_percent = part_percent;
+        Told::from(decide(address.parse().unwrap(), !0, &policy, &map, &Standing::of(&fleet)))
+    };
+    for part_percent in [10, 46, 91] {
+        let told = |cell: u32| answer(&[Up; 4], part_percent, &Ipv4Addr::from_bits(84 << 24 | cell << 8).to_string());
+        let all: Vec<Told> = (0..4_000).map(told).collect();
+        let at_home = all.iter().filter(|told| told.region == Some(0)).count();
+        assert!(at_home.abs_diff(usize::from(part_percent) * 40) < 120, "{part_percent} %: {at_home} of 4000");
+        for told in all {
+            let led_on = told.region == Some(1);
+            assert_eq!(told.outcome, if led_on { Outcome::Shared } else { Outcome::Normal });
+            assert_eq!(told.reasons[0], if led_on { Reason::Returning } else { Reason::Chosen });
+            assert_eq!((told.scope, told.ttl_s), (24, 10));
+        }
+    }
+    let quiet = |told: Told| (told.region, told.ttl_s, told.scope < 24);
+    assert_eq!(quiet(answer(&[Up; 4], 10, "133.11.0.1")), (Some(2), 60, true), "others notice nothing");
+    assert_eq!(quiet(answer(&[Up; 4], 100, "84.0.0.1")), (Some(0), 60, true));
+    let alone = answer(&[Up, Down, Down, Degraded], 10, "84.0.0.1");
+    assert_eq!((alone.region, alone.outcome), (Some(0), Outcome::Normal), "nobody else is as well");
+    assert_eq!(answer(&[Down; 4], 10, "84.0.0.1").outcome, Outcome::FailStatic);
+    assert_eq!(answer(&[Up; 4], 10, "2003::1").scope, 56);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use super::{
     spill::{AIM, Bounds, Demand, ENTER, filled, first_only, loads},
     wishes::Wishes,
 };
-use crate::health::{Fleet, NodeView, RegionState, RegionView};
+use crate::health::{Fleet, NodeView, RegionState, RegionView, WHOLE_PERCENT};
 
 /// A client, or a block of them that is led as one.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -113,7 +113,11 @@ impl Scene {
         }
         let demands: Vec<Demand> = requests
             .iter()
-            .map(|(list, requests)| Demand { requests: *requests, regions: self.priced(*list) })
+            .map(|(list, requests)| Demand {
+                list: u32::try_from(*list).unwrap_or(u32::MAX),
+                requests: *requests,
+                regions: self.priced(*list),
+            })
             .collect();
         let unspilled = loads(&demands, &first_only(&demands), self.regions.len());
         let bound = |(capacity, load): (&Option<f64>, f64)| match capacity {
@@ -208,6 +212,7 @@ fn fleet(states: impl Iterator<Item = (RegionId, RegionState)>) -> Fleet {
         state,
         since_unix_ms: 0,
         pending: false,
+        part_percent: WHOLE_PERCENT,
         nodes: Vec::<NodeView>::new(),
         votes: vec![],
     };

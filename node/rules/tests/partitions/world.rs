@@ -14,10 +14,15 @@ use region_config::{
     Config, JurisdictionId, Limits, Node, NodeConfig, NodeId, RealmId, Region, RegionId, RegionMask, WitnessSet,
 };
 use rules::{
-    health::{Fleet, NodeState, Readiness, RegionState, RegionView, Report, Settings, Verdicts},
+    health::{Fleet, NodeState, Readiness, RegionState, RegionView, Report, Settings, Verdicts, WHOLE_PERCENT},
     purge::{self, Electorate},
     steering::{Base, BaseBuilder, Location, Map, Outcome, Point, Standing, Wishes, decide},
 };
+
+/// Those of the product, but that regions need not have been up for a minute first.
+pub(crate) fn settings() -> Settings {
+    Settings { warm_ms: 10_000, ..Settings::default() }
+}
 
 /// Region and index in it.
 pub(crate) type Place = (usize, usize);
@@ -140,7 +145,7 @@ impl World {
 
     /// A node begins anew, and knows nothing.
     pub(crate) fn start(&mut self, place: Place) {
-        let mut verdicts = Verdicts::new(&config(self.shape, place, &[]), Settings::default());
+        let mut verdicts = Verdicts::new(&config(self.shape, place, &[]), settings());
         verdicts.handle_readiness(Readiness::Ready);
         let fleet = verdicts.poll(self.now_ms, self.now_ms);
         let others = self.places().filter(|other| *other != place);
@@ -211,12 +216,24 @@ impl World {
 
     /// The region that DNS at a node names to a client near region `near`, under a mask.
     pub(crate) fn answer(&self, at: Place, near: usize, eligible: RegionMask) -> (usize, Outcome) {
+        self.answer_to(at, (near, 0), eligible)
+    }
+
+    /// The same for a client in one of the /24 there.
+    fn answer_to(&self, at: Place, (near, cell): (usize, u8), eligible: RegionMask) -> (usize, Outcome) {
         let standing = Standing::of(&self.nodes[&at].fleet);
         let (_, map) = self.maps[&at].iter().find(|(mask, _)| *mask == eligible).unwrap();
-        let client = IpAddr::from(Ipv4Addr::new(10 + u8::try_from(near).unwrap(), 0, 0, 1));
+        let client = IpAddr::from(Ipv4Addr::new(10 + u8::try_from(near).unwrap(), 0, cell, 1));
         let policy = Wishes::nearest(eligible).policy(30);
         let decision = decide(client, eligible, &policy, map, &standing);
         (decision.region().expect("never an empty answer"), decision.outcome)
+    }
+
+    /// How many of 250 blocks of clients near a region DNS at a node leads there, and how many of those of its pinned site.
+    pub(crate) fn at_home(&self, at: Place, near: usize) -> (usize, usize) {
+        let all = (1 << self.shape.0) - 1;
+        let home = |mask: RegionMask| (0..250).filter(|cell| self.answer_to(at, (near, *cell), mask).0 == near).count();
+        (home(all), home(1 << near))
     }
 
     /// What DNS at a node says to a client near each region of the free site, and of those pinned to each region.
@@ -279,9 +296,14 @@ impl World {
     fn judge(&mut self, place: Place) {
         let now_ms = self.now_ms;
         let node = self.nodes.get_mut(&place).unwrap();
-        let fleet = node.verdicts.poll(now_ms, 0);
+        let mut fleet = node.verdicts.poll(now_ms, 0);
+        node.verdicts.settle(&mut fleet, now_ms);
         let seen = |fleet: &Fleet| {
-            let regions = fleet.regions.iter().map(|region| region.state.as_str()).collect::<Vec<_>>().join(" ");
+            let region = |region: &RegionView| match region.part_percent {
+                WHOLE_PERCENT => region.state.as_str().to_owned(),
+                part => format!("{} ({part} %)", region.state.as_str()),
+            };
+            let regions = fleet.regions.iter().map(region).collect::<Vec<_>>().join(" ");
             format!("{regions}{}", if fleet.minority { " (minority)" } else { "" })
         };
         let (before, now) = (seen(&node.fleet), seen(&fleet));

@@ -99,8 +99,13 @@ fn watched(number: usize) -> String {
 }
 
 async fn run(load: Load) -> Seen {
-    let fleet =
-        Fleet::planned(Plan { per_region: load.per_region, between: Between::Shim, routes: Some(ROUTES) }).await;
+    let fleet = Fleet::planned(Plan {
+        per_region: load.per_region,
+        between: Between::Shim,
+        routes: Some(ROUTES),
+        ..Plan::default()
+    })
+    .await;
     lay(&fleet);
     let samples = load.rate * load.seconds / load.watched;
     for node in &fleet.nodes {

@@ -134,7 +134,7 @@ async fn cut(fleet: &Fleet, links: &[(usize, usize)], through: usize, tag: &str,
 }
 
 async fn fleet() -> Fleet {
-    Fleet::planned(Plan { per_region: 2, between: Between::Shim, routes: Some(TIGHT) }).await
+    Fleet::planned(Plan { per_region: 2, between: Between::Shim, routes: Some(TIGHT), ..Plan::default() }).await
 }
 
 /// A node never answers for a bounded route what is older than this after the acknowledgement of its purge.

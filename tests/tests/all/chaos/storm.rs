@@ -299,7 +299,7 @@ fn pairs<'a>(ones: &'a [usize], others: &'a [usize]) -> impl Iterator<Item = (us
 
 async fn storm(weather: Weather) {
     let routes = (weather.site == Kind::Bounded).then_some(BOUNDED);
-    let mut fleet = Fleet::planned(Plan { per_region: 2, between: weather.between, routes }).await;
+    let mut fleet = Fleet::planned(Plan { per_region: 2, between: weather.between, routes, ..Plan::default() }).await;
     fleet.origin.forget();
     let mut chance = Chance::new();
     let seed = chance.0;

@@ -7,7 +7,7 @@ use std::{
 
 use super::{all, led_to};
 use crate::harness::{
-    fleet::{CALIFORNIAN, FREE, Fleet, GERMAN, Member, PINNED},
+    fleet::{CALIFORNIAN, FREE, Fleet, GERMAN, Member, PINNED, Plan},
     until_some,
 };
 
@@ -125,4 +125,133 @@ async fn pinned_stays(fleet: &Fleet, outside: &Member, eu: &[IpAddr]) {
         let reply = outside.get(PINNED, target).await;
         assert_eq!(reply.status, 421, "{}: {}", outside.name, reply.seen());
     }
+}
+
+/// How long a region must have been up to have something to lose, and how long it then takes until it has all of its clients
+/// again: each is a minute.
+const MINUTE: Duration = Duration::from_secs(60);
+const BLOCKS: u8 = 120;
+
+/// How many of [`BLOCKS`] /24 of German clients a name server leads to the EU.
+async fn germans_at_home(fleet: &Fleet, server: &Member, host: &str) -> Result<usize, String> {
+    let mut home = 0;
+    for block in 0..BLOCKS {
+        let steered = fleet.steered(server, host, &format!("91.0.{block}.0/24")).await?;
+        assert_eq!(steered.regions.len(), 1, "one region, whatever happens: {steered:?}");
+        home += usize::from(steered.regions == [EU]);
+    }
+    Ok(home)
+}
+
+#[tokio::test]
+async fn a_region_that_was_dead_gets_a_tenth_of_its_clients_first_and_all_of_them_a_minute_later() {
+    let mut fleet = Fleet::start(2).await;
+    led_to(&fleet, &all(&fleet), EU, US, FIRST).await;
+    let began = Instant::now();
+    let warm = async || if began.elapsed() > MINUTE { Ok(()) } else { Err(format!("{:?}", began.elapsed())) };
+    until_some("the region has something to lose", MINUTE * 2, warm).await;
+    fleet.kill_region(EU);
+    let other = fleet.nodes.iter().position(|node| node.region == US).unwrap();
+    until_some("nobody is led there", FAILOVER, async || {
+        match germans_at_home(&fleet, &fleet.nodes[other], FREE).await? {
+            0 => Ok(()),
+            home => Err(format!("{home} of {BLOCKS}")),
+        }
+    })
+    .await;
+    let left = Instant::now();
+    let away = async || if left.elapsed() > FAILOVER { Ok(()) } else { Err(format!("{:?}", left.elapsed())) };
+    until_some("it was away for more than a moment", MINUTE, away).await;
+    fleet.nodes.iter_mut().filter(|node| node.region == EU).for_each(Member::start);
+    fleet.all_ready().await;
+    let found = async || match germans_at_home(&fleet, &fleet.nodes[other], FREE).await? {
+        0 => Err("nobody".to_owned()),
+        home => Ok(home),
+    };
+    let (first, after) = until_some("some are led there", MINUTE, found).await;
+    let back = Instant::now();
+    eprintln!("{first} of {BLOCKS} German blocks are led home {after:?} after the nodes were ready");
+    assert!((1..=36).contains(&first), "{first} of {BLOCKS}");
+    // its own name servers, which were dead themselves, do as the others do
+    for server in fleet.region(EU) {
+        let home = germans_at_home(&fleet, server, FREE).await.unwrap();
+        assert!(home <= 42, "{}: {home} of {BLOCKS}", server.name);
+        let steered = fleet.steered(server, FREE, GERMAN).await.unwrap();
+        assert_eq!(steered.answer.scope, Some(24), "{steered:?}");
+        let pinned = fleet.steered(server, PINNED, GERMAN).await.unwrap();
+        assert_eq!(pinned.regions, [EU], "{pinned:?}");
+    }
+    let mut before = vec![0; fleet.nodes.len()];
+    let whole = until_some("all are led home again, by all name servers", MINUTE * 2, async || {
+        for (server, before) in fleet.nodes.iter().zip(&mut before) {
+            let home = germans_at_home(&fleet, server, FREE).await?;
+            assert!(home + 14 >= *before, "{}: {home} after {before} of {BLOCKS}", server.name);
+            *before = home;
+        }
+        if before.iter().all(|home| *home == usize::from(BLOCKS)) { Ok(()) } else { Err(format!("{before:?}")) }
+    });
+    whole.await;
+    eprintln!("all of them {:?} later", back.elapsed());
+    assert!(back.elapsed() > MINUTE / 2, "{:?}", back.elapsed());
+}
+
+/// What a node tells of the load of the EU, which is the first region: whether it gives up clients, and its demand.
+async fn load_of_eu(server: &Member) -> Result<(bool, f64), String> {
+    let told: serde_json::Value = serde_json::from_str(&server.admin("/api/v1/fleet").await.text()).unwrap();
+    let load = &told["regions"][0]["load"];
+    assert_eq!(told["regions"][0]["name"], EU);
+    match (load["gives"].as_bool(), load["demand_per_second"].as_f64()) {
+        (Some(gives), Some(demand)) => Ok((gives, demand)),
+        _ => Err(format!("{load}")),
+    }
+}
+
+/// The clients here have no place, so that they count as those for whom the region of the node that they ask comes first: just
+/// as German ones, for whom the same regions come in the same order.
+#[tokio::test]
+async fn what_a_region_cannot_bear_is_led_on_by_all_name_servers_and_comes_back() {
+    let capacity = 10;
+    let fleet = Fleet::planned(Plan { per_region: 1, capacity: Some(capacity), ..Plan::default() }).await;
+    led_to(&fleet, &all(&fleet), EU, US, FIRST).await;
+    let eu = fleet.region(EU).next().unwrap();
+    let (_, after) =
+        until_some("all nodes know that the EU has too much to do, and lead clients on", MINUTE * 2, async || {
+            for request in 0..4 {
+                assert_eq!(eu.get(FREE, &format!("/o/100/{request}")).await.status, 200);
+            }
+            for server in &fleet.nodes {
+                let (gives, demand) = load_of_eu(server).await?;
+                let home = germans_at_home(&fleet, server, FREE).await?;
+                if !gives || home > usize::from(BLOCKS) * 3 / 4 {
+                    return Err(format!("{}: {demand} a second, {home} of {BLOCKS}", server.name));
+                }
+                let pinned = germans_at_home(&fleet, server, PINNED).await?;
+                assert_eq!(pinned, usize::from(BLOCKS), "where the site's data may not be nobody is led");
+            }
+            Ok(())
+        })
+        .await;
+    eprintln!("clients are led on by all name servers after {after:?}");
+    let mut spilled = None;
+    for block in 0..BLOCKS {
+        let steered = fleet.steered(&fleet.nodes[1], FREE, &format!("91.0.{block}.0/24")).await.unwrap();
+        assert_eq!(steered.answer.scope, Some(24), "{steered:?}");
+        spilled = spilled.or((steered.regions != [EU]).then_some(block));
+    }
+    let order = serde_json::json!({ "host": FREE, "client": format!("91.0.{}.1", spilled.unwrap()) });
+    let told = fleet.nodes[1].post("/api/v1/explain/route", &order).await.text();
+    assert!(told.contains("\"spill\""), "{told}");
+    let metrics = eu.admin("/metrics").await.text();
+    assert!(metrics.contains(&format!("meridian_region_gives{{region=\"{EU}\"}} 1")), "{metrics}");
+    let (_, after) = until_some("all are back when there is less to do", MINUTE * 3, async || {
+        for server in &fleet.nodes {
+            let home = germans_at_home(&fleet, server, FREE).await?;
+            if home < usize::from(BLOCKS) {
+                return Err(format!("{}: {home} of {BLOCKS}", server.name));
+            }
+        }
+        Ok(())
+    })
+    .await;
+    eprintln!("and back after {after:?}");
 }

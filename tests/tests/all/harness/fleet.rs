@@ -87,6 +87,8 @@ pub(crate) struct Plan {
     pub(crate) between: Between,
     /// The tables of the free site's routes; if left out, one that keys by cookies, country and device.
     pub(crate) routes: Option<&'static str>,
+    /// Requests in a second that each region bears, if the config is to say so.
+    pub(crate) capacity: Option<u32>,
 }
 
 /// What lies between the nodes of a fleet.
@@ -145,7 +147,7 @@ impl Fleet {
                 Net::Firewall(Firewall::between(&nodes.iter().map(|node| node.peer).collect::<Vec<_>>()))
             }
         };
-        write_shared(dir.path(), &nodes, &origin, plan.routes);
+        write_shared(dir.path(), &nodes, &origin, plan);
         fleet_more(dir.path(), more);
         let fleet = Self { nodes, origin, net, dir, _alone: alone };
         fleet.certify();
@@ -458,7 +460,7 @@ pub(crate) fn fleet_more(dir: &Path, more: &str) {
 }
 
 /// The part of the config that all nodes share.
-fn write_shared(dir: &Path, nodes: &[Member], origin: &Origin, routes: Option<&str>) {
+fn write_shared(dir: &Path, nodes: &[Member], origin: &Origin, plan: Plan) {
     let mut text = String::new();
     for (_, jurisdiction, countries, ..) in REGIONS {
         let _ = write!(text, "[[jurisdictions]]\nname = \"{jurisdiction}\"\n{countries}\n");
@@ -469,12 +471,15 @@ fn write_shared(dir: &Path, nodes: &[Member], origin: &Origin, routes: Option<&s
             "[[regions]]\nname = \"{region}\"\njurisdiction = \"{jurisdiction}\"\n\
              latitude = {latitude}\nlongitude = {longitude}\n"
         );
+        if let Some(capacity) = plan.capacity {
+            let _ = writeln!(text, "capacity = {capacity}");
+        }
         for Member { name, peer, ip, .. } in nodes.iter().filter(|node| node.region == region) {
             let _ = write!(text, "[[regions.nodes]]\nname = \"{name}\"\npeer = \"{peer}\"\naddresses = [\"{ip}\"]\n");
         }
     }
     let url = origin.url();
-    let routes = routes.unwrap_or(KEYED);
+    let routes = plan.routes.unwrap_or(KEYED);
     let _ = write!(
         text,
         r#"[[zones]]

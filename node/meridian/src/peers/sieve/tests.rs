@@ -127,7 +127,7 @@ fn what_chitchat_would_answer_with_a_panic_is_refused() {
 fn a_node_has_no_more_state_than_its_report() {
     let own = about("us", US);
     assert!(pass(&ack(&[own.clone(), says(&"x".repeat(report::TEXT_BYTES_MAX), 6)], true)).is_ok());
-    assert!(pass(&ack(&[own.clone(), says(&"x".repeat(5000), 6)], true)).is_err());
+    assert!(pass(&ack(&[own.clone(), says(&"x".repeat(9000), 6)], true)).is_err());
     let many: Vec<_> = std::iter::once(own).chain((6..16).map(|version| says("x", version))).collect();
     assert!(pass(&ack(&many, false)).is_err());
 }

@@ -241,7 +241,7 @@ fn a_node_that_starts_alone_calls_nobody_down() {
 #[test]
 fn nobody_can_speak_of_us_but_our_own_probes() {
     let mut view = Verdicts::new(&config(3, 1, (0, 0)), Settings::default());
-    let slander = Report { readiness: Readiness::Draining, answers: BTreeMap::new() };
+    let slander = Report { readiness: Readiness::Draining, answers: BTreeMap::new(), returns: Returns::default() };
     view.handle_report(&node(0, 0), slander, 0);
     for _ in 0..5 {
         view.handle_miss(&node(0, 0), 0);
@@ -296,6 +296,7 @@ proptest! {
         let report = |n: usize| Report {
             readiness: Readiness::Ready,
             answers: (0..8).filter_map(|m| says(n, m).map(|answers| (name(m), answers))).collect(),
+            returns: Returns::default(),
         };
         let layout = Layout::of(&config(4, 2, place(from)));
         let all: Vec<Report> = (0..8).map(report).collect();
@@ -335,7 +336,8 @@ proptest! {
             // one other region flickers: two of five are still fewer than half
             if up {
                 view.handle_answer(&node(1, index), 1);
-                let report = Report { readiness: Readiness::Ready, answers: BTreeMap::from([(node(2, 0), false), (node(2, 1), false)]) };
+                let answers = BTreeMap::from([(node(2, 0), false), (node(2, 1), false)]);
+                let report = Report { readiness: Readiness::Ready, answers, returns: Returns::default() };
                 view.handle_report(&node(1, index), report, now_ms);
             } else {
                 view.handle_miss(&node(1, index), 0);

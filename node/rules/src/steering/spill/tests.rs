@@ -7,7 +7,7 @@ use super::*;
 fn demand(requests: f64, regions: &[usize]) -> Demand {
     #[allow(clippy::cast_precision_loss, reason = "small numbers")]
     let priced = regions.iter().enumerate().map(|(place, region)| (*region, place as f64 * 10.0));
-    Demand { requests, regions: priced.collect() }
+    Demand { list: 0, requests, regions: priced.collect() }
 }
 
 fn bounds(to: &[f64]) -> Vec<Bounds> {
@@ -29,8 +29,8 @@ fn what_a_region_cannot_bear_goes_to_the_next_with_room() {
 
 #[test]
 fn the_moves_that_cost_least_are_made() {
-    let cheap = Demand { requests: 50.0, regions: vec![(0, 10.0), (1, 12.0)] };
-    let dear = Demand { requests: 50.0, regions: vec![(0, 10.0), (1, 90.0)] };
+    let cheap = Demand { list: 0, requests: 50.0, regions: vec![(0, 10.0), (1, 12.0)] };
+    let dear = Demand { list: 0, requests: 50.0, regions: vec![(0, 10.0), (1, 90.0)] };
     let parts = filled(&[dear, cheap], &bounds(&[50.0, 50.0]));
     assert_eq!((parts[0][0].1, parts[1][1].1), (1.0, 1.0));
 }
@@ -86,19 +86,44 @@ fn no_step_comes_before_answers_have_run_out() {
     assert!(spilling.handle_demand(30_005, &lists, &capacities, 30).is_some());
 }
 
+/// All lists began anew when a region failed: what another one had given up came back to it within a moment.
 #[test]
-fn other_lists_begin_anew() {
-    let capacities = [Some(100.0), None, None];
+fn when_a_region_is_gone_room_is_made_at_once_and_when_it_is_back_the_others_take_their_time() {
+    let capacities = [Some(100.0), Some(100.0), None];
+    let list = |list: u32, requests: f64, regions: &[usize]| Demand { list, ..demand(requests, regions) };
     let mut spilling = Spilling::default();
-    assert!(spilling.handle_demand(0, &[demand(200.0, &[0, 1])], &capacities, 10).is_some());
-    let parts = spilling.handle_demand(STEP_MS, &[demand(200.0, &[0, 2])], &capacities, 10);
-    assert_eq!(parts.map(|parts| parts[0][1].0), Some(2));
+    let before = [list(1, 120.0, &[0, 2]), list(2, 60.0, &[1, 0, 2])];
+    for step in 0..5 {
+        spilling.handle_demand(step * STEP_MS, &before, &capacities, 10);
+    }
+    let given = spilling.parts()[0].clone();
+    assert!(given[0].1 < 0.65, "{given:?}");
+    let gone = [list(1, 120.0, &[0, 2]), list(2, 60.0, &[0, 2])];
+    let parts = spilling.handle_demand(4 * STEP_MS + 100, &gone, &capacities, 10).unwrap().clone();
+    assert_eq!(rounded(&gone, &parts, 3), [75.0, 0.0, 105.0], "{parts:?}");
+    let back = spilling.handle_demand(5 * STEP_MS, &before, &capacities, 10).unwrap().clone();
+    assert_eq!(back[1][0], (1, 1.0));
+    assert!((back[0][0].1 - parts[0][0].1 - STEP).abs() < 1e-9, "{back:?} after {parts:?}");
+}
+
+#[test]
+fn a_list_that_was_not_there_begins_at_its_first_region() {
+    let mut spilling = Spilling::default();
+    let lists = [demand(200.0, &[0, 1]), Demand { list: 7, ..demand(200.0, &[0, 1]) }];
+    let capacities = [Some(100.0), None];
+    assert!(spilling.handle_demand(0, &lists[..1], &capacities, 10).is_some());
+    let parts = spilling.handle_demand(STEP_MS, &lists, &capacities, 10).unwrap();
+    assert!((parts[0][0].1 - 0.8).abs() < 1e-9 && (parts[1][0].1 - 0.9).abs() < 1e-9, "{parts:?}");
+    assert!(spilling.gives(0) && !spilling.gives(1) && !spilling.gives(9));
 }
 
 fn lists() -> impl Strategy<Value = Vec<Demand>> {
     let list = (0.0f64..1000.0, Just((0usize..8).collect::<Vec<_>>()).prop_shuffle(), 1usize..8)
         .prop_map(|(requests, regions, count)| demand(requests, &regions[..count]));
-    prop::collection::vec(list, 1..20)
+    prop::collection::vec(list, 1..20).prop_map(|mut lists| {
+        lists.iter_mut().zip(0..).for_each(|(list, number)| list.list = number);
+        lists
+    })
 }
 
 fn cases(short: u32, long: u32) -> ProptestConfig {

@@ -1,0 +1,274 @@
+//! What the clients of each region ask for, against what the regions bear: counted here, told to the fleet, added up, and
+//! shared out anew from time to time.
+//!
+//! Every node does the same from the same figures, so that nobody has to be asked: what it counts itself goes into its sums
+//! as it told it to the others. What leaves the node are numbers of requests by class of clients (`rules::steering::Classes`):
+//! no site, no address.
+
+mod recent;
+mod told;
+
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use region_config::RegionMask;
+use rules::{
+    health::{Fleet, RegionState},
+    steering::spill::{Demand, STEP_MS, Spilling, first_only, loads},
+};
+
+pub use self::told::TEXT_BYTES_MAX;
+use crate::{
+    clock,
+    dns::{self, Roster, View},
+    observe::Tally,
+    peers::Health,
+    tasks::Tasks,
+};
+
+/// How often counters are read.
+const EVERY: Duration = Duration::from_secs(1);
+/// The time over which what is asked for is smoothed, in ms.
+const SMOOTH_MS: f64 = 10_000.0;
+/// For how long answers that load has shared out are kept, in seconds: it is time for another step when they are gone.
+const TTL_S: u32 = 10;
+
+/// What this node counts, and what is known of the whole fleet.
+#[derive(Debug, Default)]
+pub struct Load {
+    /// Whether anybody wants to know.
+    on: AtomicBool,
+    counted: ArcSwapOption<Counted>,
+    regions: ArcSwap<Vec<RegionLoad>>,
+}
+
+/// Requests by class, under one plan.
+#[derive(Debug)]
+struct Counted {
+    plan: u64,
+    roster: Arc<Roster>,
+    tally: Tally,
+}
+
+/// A region's load, as this node knows it from all.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct RegionLoad {
+    /// Requests in a second of the clients that it is first for among the regions that are not down.
+    pub demand: f64,
+    /// What is left of that, with what others give it, once all that is given up is given up.
+    pub led: f64,
+    /// What it bears, if the config says so.
+    pub capacity: Option<f64>,
+    /// Whether it gives up clients.
+    pub gives: bool,
+}
+
+impl Load {
+    /// Counts a request of a client of a site, by the site's index in the config. Costs a load and a branch where no region
+    /// says what it bears.
+    #[inline]
+    pub fn note(&self, site: usize, address: IpAddr) {
+        if self.on.load(Relaxed) {
+            self.count(site, address);
+        }
+    }
+
+    fn count(&self, site: usize, address: IpAddr) {
+        let counted = self.counted.load();
+        let Some(Counted { plan, roster, tally }) = counted.as_deref() else { return };
+        let find = || roster.class(site, address).and_then(|class| u32::try_from(class).ok());
+        if let Some(class) = recent::class(*plan, site, address, find) {
+            tally.note(class as usize);
+        }
+    }
+
+    /// The load of each region, in the order of the config; empty where no region says what it bears.
+    #[must_use]
+    pub fn regions(&self) -> Arc<Vec<RegionLoad>> {
+        self.regions.load_full()
+    }
+
+    /// Begins to add up, and to share out in `view`.
+    pub fn start(self: &Arc<Self>, view: Arc<ArcSwap<View>>, health: Arc<Health>, tasks: &Tasks) {
+        let load = Arc::clone(self);
+        tasks.spawn_until_stopped("load", async move {
+            let mut book = Book::default();
+            loop {
+                tokio::time::sleep(EVERY).await;
+                book.turn(&load, &view, &health, clock::monotonic_ms());
+            }
+        });
+    }
+}
+
+/// What is remembered from turn to turn.
+#[derive(Debug, Default)]
+struct Book {
+    spilling: Spilling,
+    /// Requests in a second by the class's id, smoothed: an id means the same under every plan.
+    smoothed: BTreeMap<u32, f64>,
+    /// What had been counted at the turn before, by the class's index, and when.
+    before: Vec<u64>,
+    before_ms: u64,
+    told_ms: Option<u64>,
+    /// What this node told last.
+    told: BTreeMap<u32, f64>,
+    /// The regions that were not down at the step before.
+    alive: RegionMask,
+    stepped_ms: Option<u64>,
+    /// The parts as they are, by the class's id.
+    parts: BTreeMap<u32, Vec<(usize, f64)>>,
+    /// The plan that was shared out last.
+    plan: u64,
+}
+
+impl Book {
+    fn turn(&mut self, load: &Load, current: &ArcSwap<View>, health: &Health, now_ms: u64) {
+        let view = current.load_full();
+        let Some(roster) = view.roster() else { return self.rest(load, health) };
+        let counted = match load.counted.load_full().filter(|counted| counted.plan == view.plan()) {
+            Some(counted) => counted,
+            None => self.begin(load, &view, roster, now_ms),
+        };
+        self.smooth(&counted, now_ms);
+        if self.told_ms.is_none_or(|before| now_ms.saturating_sub(before) >= STEP_MS) {
+            self.told_ms = Some(now_ms);
+            self.tell(roster, health);
+        }
+        let fleet = health.fleet();
+        let alive = alive(&fleet);
+        let due = self.stepped_ms.is_none_or(|before| now_ms.saturating_sub(before) >= STEP_MS);
+        let mut changed = self.plan != view.plan() && !self.parts.is_empty();
+        // who is cut off hears too few to add up, and leaves all as it is
+        if (due || alive != self.alive) && !fleet.minority {
+            self.stepped_ms = Some(if due { now_ms } else { self.stepped_ms.unwrap_or(now_ms) });
+            self.alive = alive;
+            changed |= self.step(load, roster, health, now_ms);
+        }
+        if changed {
+            self.share_out(current, &view, roster);
+        }
+        self.plan = view.plan();
+    }
+
+    /// Nobody wants to know any more.
+    fn rest(&mut self, load: &Load, health: &Health) {
+        if load.on.swap(false, Relaxed) {
+            load.counted.store(None);
+            load.regions.store(Arc::default());
+            health.tell_demand(told::NOTHING.to_owned());
+            *self = Self::default();
+        }
+    }
+
+    /// Counts under another plan from now on.
+    fn begin(&mut self, load: &Load, view: &View, roster: &Arc<Roster>, now_ms: u64) -> Arc<Counted> {
+        let tally = Tally::new(roster.classes().count());
+        let counted = Arc::new(Counted { plan: view.plan(), roster: Arc::clone(roster), tally });
+        load.counted.store(Some(Arc::clone(&counted)));
+        load.on.store(true, Relaxed);
+        (self.before, self.before_ms) = (vec![0; roster.classes().count()], now_ms);
+        counted
+    }
+
+    fn smooth(&mut self, counted: &Counted, now_ms: u64) {
+        let totals = counted.tally.totals();
+        #[allow(clippy::cast_precision_loss, reason = "milliseconds, and requests within a second")]
+        let (elapsed_ms, seen) = (
+            now_ms.saturating_sub(self.before_ms).max(1) as f64,
+            totals.iter().zip(&self.before).map(|(now, before)| now.saturating_sub(*before) as f64).collect::<Vec<_>>(),
+        );
+        if now_ms == self.before_ms {
+            return;
+        }
+        let weight = 1.0 - (-elapsed_ms / SMOOTH_MS).exp();
+        self.smoothed.values_mut().for_each(|requests| *requests *= 1.0 - weight);
+        for (class, seen) in seen.into_iter().enumerate().filter(|(_, seen)| *seen > 0.0) {
+            if let Some(id) = counted.roster.classes().id_of(class) {
+                *self.smoothed.entry(id).or_default() += weight * seen * 1000.0 / elapsed_ms;
+            }
+        }
+        self.smoothed.retain(|_, requests| *requests > 0.01);
+        (self.before, self.before_ms) = (totals, now_ms);
+    }
+
+    fn tell(&mut self, roster: &Roster, health: &Health) {
+        let text = told::encode(roster.classes(), &by_class(roster, [&self.smoothed]));
+        self.told = told::decode(&text).unwrap_or_default();
+        health.tell_demand(text);
+    }
+
+    /// One step of the loop; whether parts have changed.
+    fn step(&mut self, load: &Load, roster: &Roster, health: &Health, now_ms: u64) -> bool {
+        let others: Vec<BTreeMap<u32, f64>> = health.demands().iter().filter_map(|text| told::decode(text)).collect();
+        let requests = by_class(roster, others.iter().chain([&self.told]));
+        let classes = roster.classes();
+        let id = |index: u32| classes.id_of(index as usize).unwrap_or(index);
+        let named = |demand: Demand| Demand { list: id(demand.list), ..demand };
+        let demands: Vec<Demand> = classes.demands(&requests, self.alive).into_iter().map(named).collect();
+        let changed = self.spilling.handle_demand(now_ms, &demands, roster.capacities(), TTL_S).is_some();
+        let parts = self.spilling.parts();
+        load.regions.store(Arc::new(figures(roster, &demands, &self.spilling)));
+        let shared = demands.iter().zip(parts).filter(|(_, parts)| parts.first().is_some_and(|(_, part)| *part < 1.0));
+        let shared: BTreeMap<u32, Vec<(usize, f64)>> =
+            shared.map(|(demand, parts)| (demand.list, parts.clone())).collect();
+        let moved = changed || shared.len() != self.parts.len();
+        if moved && shared.is_empty() != self.parts.is_empty() {
+            tracing::info!(active = !shared.is_empty(), "load shares clients out");
+        }
+        self.parts = shared;
+        moved
+    }
+
+    /// Puts the parts into force, unless a newer plan has come meanwhile: that one is shared out at the next turn.
+    fn share_out(&self, current: &ArcSwap<View>, view: &Arc<View>, roster: &Roster) {
+        let classes = roster.classes();
+        let parts = |class: usize| self.parts.get(&classes.id_of(class)?).map(Vec::as_slice);
+        if let Some(shared) = view.shared_out(parts) {
+            let _newer = dns::put_shared(current, view, &Arc::new(shared));
+        }
+    }
+}
+
+/// The regions that clients may be led on to or from.
+fn alive(fleet: &Fleet) -> RegionMask {
+    let serves = |state| matches!(state, RegionState::Up | RegionState::Degraded | RegionState::Unknown);
+    let alive = fleet.regions.iter().enumerate().take(64).filter(|(_, region)| serves(region.state));
+    alive.fold(0, |mask, (at, _)| mask | 1 << at)
+}
+
+/// Adds up by the class's index; classes that this node does not have are left out.
+fn by_class<'a>(roster: &Roster, told: impl IntoIterator<Item = &'a BTreeMap<u32, f64>>) -> Vec<f64> {
+    let classes = roster.classes();
+    let mut requests = vec![0.0; classes.count()];
+    for (id, asked) in told.into_iter().flatten() {
+        if let Some(sum) = classes.find(*id).and_then(|class| requests.get_mut(class)) {
+            *sum += asked;
+        }
+    }
+    requests
+}
+
+fn figures(roster: &Roster, demands: &[Demand], spilling: &Spilling) -> Vec<RegionLoad> {
+    let capacities = roster.capacities();
+    let (own, led) =
+        (loads(demands, &first_only(demands), capacities.len()), loads(demands, spilling.parts(), capacities.len()));
+    let of = |(region, capacity): (usize, &Option<f64>)| RegionLoad {
+        demand: own.get(region).copied().unwrap_or(0.0),
+        led: led.get(region).copied().unwrap_or(0.0),
+        capacity: *capacity,
+        gives: spilling.gives(region),
+    };
+    capacities.iter().enumerate().map(of).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,100 @@
+//! What a node does with what it counts and hears.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use region_config::Config;
+
+use super::*;
+use crate::{dns::tests::config, geo};
+
+const GERMAN: [u8; 4] = [91, 0, 0, 1];
+
+fn bearing(capacity: u32) -> Config {
+    let mut config = config();
+    config.regions[0].capacity_per_second = Some(capacity);
+    config
+}
+
+/// A node whose clients and clock we are.
+struct Node {
+    load: Load,
+    view: ArcSwap<View>,
+    health: Arc<Health>,
+    book: Book,
+    free: usize,
+    now_ms: u64,
+}
+
+impl Node {
+    fn new(config: &Config) -> Self {
+        let view = View::compile(config, &geo::Base::embedded().unwrap()).unwrap();
+        Self {
+            load: Load::default(),
+            view: ArcSwap::from_pointee(view),
+            health: Health::start(config, None, Tasks::new()),
+            book: Book::default(),
+            free: config.sites.iter().position(|site| site.pin.is_none()).unwrap(),
+            now_ms: 1_000,
+        }
+    }
+
+    /// So many seconds with so many requests of German clients in each.
+    fn run(&mut self, s: u64, requests: u32) {
+        for _ in 0..s {
+            for request in 0..requests {
+                let [a, b, ..] = GERMAN;
+                self.load.note(self.free, IpAddr::from([a, b, u8::try_from(request % 250).unwrap(), 1]));
+            }
+            self.now_ms += 1_000;
+            self.book.turn(&self.load, &self.view, &self.health, self.now_ms);
+        }
+    }
+
+    fn shared(&self) -> bool {
+        self.view.load().map(self.free).unwrap().shares().are_some()
+    }
+}
+
+#[test]
+fn more_than_a_region_bears_is_led_on_and_comes_back_when_there_is_less() {
+    let mut node = Node::new(&bearing(100));
+    node.run(60, 60);
+    assert!(!node.shared());
+    assert!((node.load.regions()[0].demand - 60.0).abs() < 8.0, "{:?}", node.load.regions());
+    node.run(100, 120);
+    assert!(node.shared());
+    let [ours, other] = [0, 1].map(|region| node.load.regions()[region]);
+    assert!(ours.gives && (ours.demand - 120.0).abs() < 4.0, "{ours:?}");
+    assert!((ours.led - 75.0).abs() < 8.0 && (other.led - 45.0).abs() < 8.0 && !other.gives, "{ours:?} {other:?}");
+    // another plan is shared out at once
+    let again = View::compile(&bearing(100), &geo::Base::embedded().unwrap()).unwrap();
+    assert!(dns::put(&node.view, &Arc::new(again)));
+    assert!(!node.shared());
+    node.run(2, 120);
+    assert!(node.shared());
+    node.run(120, 60);
+    assert!(!node.shared(), "{:?}", node.load.regions());
+}
+
+#[test]
+fn where_no_region_says_what_it_bears_nothing_is_counted() {
+    let mut node = Node::new(&bearing(100));
+    node.run(3, 10);
+    assert!(node.load.counted.load().is_some());
+    let config = config();
+    assert!(dns::put(&node.view, &Arc::new(View::compile(&config, &geo::Base::embedded().unwrap()).unwrap())));
+    node.run(1, 10);
+    assert!(node.load.counted.load().is_none() && !node.load.on.load(Relaxed));
+    assert!(node.load.regions().is_empty());
+}
+
+#[test]
+fn what_other_nodes_are_asked_for_is_added_up() {
+    let config = bearing(100);
+    let view = View::compile(&config, &geo::Base::embedded().unwrap()).unwrap();
+    let roster = view.roster().unwrap();
+    let classes = roster.classes();
+    let class = roster.class(0, GERMAN.into()).unwrap();
+    let told: BTreeMap<u32, f64> = [(classes.id_of(class).unwrap(), 50.0), (77, 1000.0)].into();
+    let sums = by_class(roster, [&told, &told]);
+    assert!((sums[class] - 100.0).abs() < 1e-9 && (sums.iter().sum::<f64>() - 100.0).abs() < 1e-9, "{sums:?}");
+}
