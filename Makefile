@@ -9,6 +9,8 @@
 #                 over links as long as between continents (make chaos ARGS=ten_minutes for one of them); as root on Linux
 #                 partitions are nftables rules in a network namespace, else a shim's (MERIDIAN_PARTITIONS=nft|shim)
 #   make model    every state of the purge protocol's larger models (docs/purge-protocol.md); takes very long
+#   make dns-cases  malformed DNS messages: what Meridian answers, beside gdnsd and Knot if they are installed (or named by
+#                 MERIDIAN_PEER_GDNSD, MERIDIAN_PEER_KNOT, MERIDIAN_PEER_KNOT_MODULES, MERIDIAN_PEERS_LIBRARIES)
 #   make lint     formatting, clippy, dependencies, types of the admin interface
 #   make bench    Meridian beside nginx's proxy_cache on one core; `make bench-hot` for single functions
 #                 `make bench-purging`: what purges cost hits; `make bench-dns`: DNS beside gdnsd and Knot
@@ -26,7 +28,7 @@ UI := admin-ui/dist/index.html
 UI_SOURCES := $(shell find admin-ui/src admin-ui/public -type f) $(wildcard admin-ui/*.html admin-ui/*.json admin-ui/*.js admin-ui/*.ts)
 say = @printf '==> %s\n'
 
-.PHONY: help build demo test chaos model sim lint bench bench-hot bench-purging bench-dns tools binary
+.PHONY: help build demo test chaos model sim dns-cases lint bench bench-hot bench-purging bench-dns tools binary
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -63,6 +65,9 @@ model: tools-model
 SEEDS ?= 1000
 sim: tools-build $(UI)
 	@cargo run --quiet --release -p simulation -- $(if $(filter quic,$(CARRIER)),--quic) $(if $(SEED),--seed $(SEED),$(SEEDS))
+
+dns-cases: tools-test $(UI) binary
+	@MERIDIAN_DNS_PEERS=gdnsd,knot cargo test -p tests single::dns::messages -- --nocapture
 
 lint: tools-lint admin-ui/node_modules/.package-lock.json
 	$(say) 'formatting'

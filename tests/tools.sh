@@ -14,7 +14,7 @@ demo=("${build[@]}")
 model=(cargo:- cc:build-essential)
 lint=("${build[@]}")
 bench=("${build[@]}")
-bench_dns=("${build[@]}" dnsperf:dnsperf)
+bench_dns=("${build[@]}" python3:python3-venv)
 chaos=("${build[@]}" python3:python3-venv dnsperf:dnsperf)
 # partitions by the kernel: who is not root has them by a shim
 [[ $(id -u) == 0 ]] && chaos+=(unshare:util-linux ip:iproute2 nft:nftables)

@@ -50,6 +50,7 @@ fn config(regions: usize) -> Config {
 fn fleet(config: &Config) -> Fleet {
     let node = |node: &region_config::Node| NodeView { name: node.name.clone(), state: NodeState::Up, rtt_us: None };
     let region = |region: &region_config::Region| RegionView {
+        name: region.name.clone(),
         state: RegionState::Up,
         since_unix_ms: 0,
         pending: false,

@@ -4,7 +4,7 @@
 
 mod dns;
 mod policy;
-mod steering;
+pub(crate) mod steering;
 mod token;
 
 use std::{

@@ -10,6 +10,9 @@ use crate::{country::Continent, ids::RegionId};
 /// Rules for clients of one site, at most.
 pub const PINS_MAX: usize = 4_096;
 
+/// Most different sets of wishes that sites may have: each costs memory on every node, with a city database some tens of MB.
+pub const WISHES_MAX: usize = 64;
+
 /// What a site wishes. Nothing of it reaches beyond the regions that the site's data may be in: those are a matter of
 /// residency alone.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

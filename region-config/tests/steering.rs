@@ -181,3 +181,21 @@ fn wishes_are_in_the_fingerprint() {
     sums.dedup();
     assert_eq!(sums.len(), wishes.len());
 }
+
+/// Nothing limited how much memory sites could take on every node by wishing one thing each.
+#[test]
+fn sites_may_wish_many_things_but_not_each_its_own() {
+    let site = |at: usize, bias: usize| {
+        format!(
+            "[[sites]]\nname = \"s{at}\"\nhosts = \"s{at}.test\"\norigin = \"http://192.0.2.1\"\n\
+             [[sites.steering.regions]]\nregion = \"east\"\nbias = {bias}\n"
+        )
+    };
+    let of = |different: usize| {
+        let sites: String = (0..200).map(|at| site(at, at % different + 1)).collect();
+        check(&[("f.toml", &(FLEET.to_owned() + &sites))]).map(drop)
+    };
+    assert!(of(64).is_ok());
+    let told = of(65).unwrap_err().to_string();
+    assert!(told.contains("site `s64`: `steering` that differs from that of 64 sites before"), "{told}");
+}

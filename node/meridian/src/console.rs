@@ -97,8 +97,8 @@ pub fn context(
 /// What is kept and fetched, and the fleet's health, for the metrics page.
 pub fn register_figures(shared: &Arc<Shared>) {
     let observe = &shared.observe;
-    observe.register(collectors::fleet(Arc::clone(&shared.config), shared.health.shared()));
-    observe.register(collectors::load(Arc::clone(&shared.config), Arc::clone(&shared.load)));
+    observe.register(collectors::fleet(shared.health.shared()));
+    observe.register(collectors::load(Arc::clone(&shared.load)));
     observe.register(collectors::store(shared.objects.clone()));
     observe.register(collectors::origins(Arc::clone(&shared.origins)));
     observe.register(ledgers(Arc::clone(&shared.ledgers)));

@@ -138,6 +138,7 @@ fn where_a_client_is_led_is_decided_without_allocating() {
     let shared = plain.sharing(Shares::by_load(shares.iter().map(Vec::as_slice)));
     let node = |node: &region_config::Node| NodeView { name: node.name.clone(), state: NodeState::Up, rtt_us: None };
     let region = |(at, region): (usize, &region_config::Region)| RegionView {
+        name: region.name.clone(),
         state: if at % 4 == 0 { RegionState::Down } else { RegionState::Up },
         since_unix_ms: 0,
         pending: false,

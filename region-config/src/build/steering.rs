@@ -6,7 +6,7 @@ use crate::{
     written::steering::{PinSection, SteeringSection, WishSection},
 };
 
-pub(super) fn of(section: &SteeringSection) -> Option<SiteSteering> {
+pub(crate) fn of(section: &SteeringSection) -> Option<SiteSteering> {
     Some(SiteSteering {
         allow: values(&section.allow),
         deny: values(&section.deny),

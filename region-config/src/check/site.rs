@@ -32,6 +32,7 @@ pub(super) fn check(root: &Root, known: &Known<'_>, gatherer: &mut Gatherer) {
         routes(&site.value, &about, gatherer);
         steering::check(&site.value, &about, root, known, gatherer);
     }
+    steering::different(root, gatherer);
 }
 
 pub(super) fn about(site: &SiteSection) -> String {

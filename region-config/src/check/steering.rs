@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use super::{Known, unique, unknown};
+use super::{Known, site::about, unique, unknown};
 use crate::{
+    build::steering,
     fault::{Gatherer, Place},
     ids::{JurisdictionId, RegionId},
     shape::At,
-    steering::{AllDown, Cidr, PINS_MAX, Whom},
+    steering::{AllDown, Cidr, PINS_MAX, WISHES_MAX, Whom},
     written::{
         RegionSection, Root, SiteSection,
         steering::{PinSection, SteeringSection, WishSection},
@@ -27,6 +28,26 @@ struct Nameable<'a> {
     allowed: BTreeSet<&'a RegionId>,
     /// Those with an IPv4 address, if DNS names any.
     ipv4: Option<BTreeSet<&'a RegionId>>,
+}
+
+/// Sites that wish the same share what is made of it; others each cost memory on every node that answers DNS.
+pub(super) fn different(root: &Root, gatherer: &mut Gatherer) {
+    let mut known = Vec::new();
+    for site in &root.sites {
+        let Some(section) = site.value.steering.as_ref() else { continue };
+        let wished = (site.value.pin.as_ref().map(|pin| &pin.value), steering::of(&section.value));
+        if known.contains(&wished) {
+            continue;
+        }
+        if known.len() == WISHES_MAX {
+            let found = format!("`steering` that differs from that of {WISHES_MAX} sites before");
+            let expected =
+                format!("at most {WISHES_MAX} different ones: each takes memory, sites that wish the same share it");
+            gatherer.error(section.place, &about(&site.value), found, expected);
+            return;
+        }
+        known.push(wished);
+    }
 }
 
 pub(super) fn check(site: &SiteSection, about: &str, root: &Root, known: &Known<'_>, gatherer: &mut Gatherer) {

@@ -29,11 +29,13 @@ pub struct Desk {
 
 impl Desk {
     pub(super) fn udp(front: Arc<Front>) -> Self {
-        Self { health: Health::new(&front.fleet), rates: Some(Rates::new()), tally: Tally::default(), front }
+        let health = Health::new(&front.fleet, &front.view.load());
+        Self { health, rates: Some(Rates::new()), tally: Tally::default(), front }
     }
 
     pub(super) fn tcp(front: Arc<Front>) -> Self {
-        Self { health: Health::new(&front.fleet), rates: None, tally: Tally::default(), front }
+        let health = Health::new(&front.fleet, &front.view.load());
+        Self { health, rates: None, tally: Tally::default(), front }
     }
 
     /// A UDP desk without a socket: for what measures and tortures it.
@@ -59,7 +61,7 @@ impl Desk {
         let (view, terms) = (self.front.view.load(), self.front.terms.load());
         let mut moment = Moment {
             view: &view,
-            standing: self.health.standing(&self.front.fleet),
+            standing: self.health.standing(&self.front.fleet, &view),
             terms: &terms,
             tally: &mut self.tally,
             rates: self.rates.as_mut(),
@@ -74,8 +76,8 @@ impl Desk {
     #[must_use]
     pub fn answer(&mut self, bytes: &[u8], peer: IpAddr, mut buffer: Vec<u8>) -> Vec<u8> {
         self.serve(|moment| {
-            let read = moment.read(bytes, peer);
-            buffer = moment.respond(read, std::mem::take(&mut buffer));
+            let mut read = moment.read(bytes, peer);
+            buffer = moment.respond(&mut read, std::mem::take(&mut buffer));
         });
         buffer
     }
@@ -132,30 +134,34 @@ impl<'a> Moment<'a> {
     }
 
     /// Writes the answer to a message into `buffer` and gives it back; empty if there is to be none.
-    pub(super) fn respond(&mut self, read: Read<'_>, buffer: Vec<u8>) -> Vec<u8> {
+    pub(super) fn respond<'b>(&mut self, read: &mut Read<'b>, buffer: Vec<u8>) -> Vec<u8>
+    where
+        'a: 'b,
+    {
         let Read { bytes, peer, query, client, found } = read;
         match query {
-            Ok(query) => self.answer(query, (peer, client), found, buffer),
-            Err(fault) => self.reject(bytes, &fault, peer, buffer),
+            Ok(query) => self.answer(query, (*peer, *client), *found, buffer),
+            Err(fault) => self.reject(bytes, fault, *peer, buffer),
         }
     }
 
-    fn answer(
+    fn answer<'b>(
         &mut self,
-        query: Query<'_>,
+        query: &mut Query<'b>,
         (peer, client): (IpAddr, IpAddr),
-        found: Option<Found<'_>>,
+        found: Option<Found<'b>>,
         buffer: Vec<u8>,
-    ) -> Vec<u8> {
+    ) -> Vec<u8>
+    where
+        'a: 'b,
+    {
         let terms = self.terms;
-        // as long as both the message and the terms last
-        let mut query: Query<'_> = query;
-        let judged = terms.secrets.judge(&query, peer, self.unix_s);
+        let judged = terms.secrets.judge(query, peer, self.unix_s);
         let asks_who = query.edns.as_ref().is_some_and(|edns| edns.nsid);
         query.owed =
             Owed { cookie: judged.map(|judged| judged.reply), nsid: terms.nsid.as_deref().filter(|_| asks_who) };
         let asked = Asked {
-            query: &query,
+            query,
             found,
             client,
             standing: self.standing,
@@ -177,7 +183,7 @@ impl<'a> Moment<'a> {
             Leave::Short => {
                 self.tally.note(Event::Limited);
                 let rcode = if judged.is_some() { OptRcode::BADCOOKIE } else { OptRcode::NOERROR };
-                compose_short(&query, rcode, answer)
+                compose_short(query, rcode, answer)
             }
             Leave::Nothing => self.withhold(answer),
         };
@@ -219,23 +225,24 @@ impl<'a> Moment<'a> {
     }
 }
 
-/// The masks of the fleet that was seen last, made anew only when the fleet is another one.
+/// The masks of the fleet that was seen last, for the view that was seen last: made anew only when one is another one.
 struct Health {
     fleet: Arc<Fleet>,
+    plan: u64,
     standing: Standing,
 }
 
 impl Health {
-    fn new(fleet: &ArcSwap<Fleet>) -> Self {
+    fn new(fleet: &ArcSwap<Fleet>, view: &View) -> Self {
         let fleet = fleet.load_full();
-        Self { standing: Standing::of(&fleet), fleet }
+        Self { standing: view.standing(&fleet), plan: view.plan(), fleet }
     }
 
-    fn standing(&mut self, fleet: &ArcSwap<Fleet>) -> &Standing {
+    fn standing(&mut self, fleet: &ArcSwap<Fleet>, view: &View) -> &Standing {
         let now = fleet.load();
-        if !Arc::ptr_eq(&self.fleet, &now) {
-            self.standing = Standing::of(&now);
-            self.fleet = Arc::clone(&now);
+        if !Arc::ptr_eq(&self.fleet, &now) || self.plan != view.plan() {
+            self.standing = view.standing(&now);
+            (self.fleet, self.plan) = (Arc::clone(&now), view.plan());
         }
         &self.standing
     }

@@ -18,7 +18,7 @@ use domain::{
     },
     rdata::AllRecordData,
 };
-use region_config::{Config, NodeId};
+use region_config::{Config, NodeId, RegionId};
 use rules::{
     health::{Fleet, NodeState, NodeView, RegionState, RegionView},
     steering::Reason,
@@ -125,8 +125,9 @@ fn config_with(more: &str) -> Config {
 }
 
 fn fleet(states: [RegionState; 2]) -> Fleet {
-    let names = [&["n1", "n2"][..], &["n3"]];
-    let view = |(state, nodes): (&RegionState, &[&str])| RegionView {
+    let names = [("eu-central", &["n1", "n2"][..]), ("us-west", &["n3"])];
+    let view = |(state, (name, nodes)): (&RegionState, (&str, &[&str]))| RegionView {
+        name: RegionId::parse(name).unwrap(),
         state: *state,
         since_unix_ms: 0,
         pending: false,
@@ -315,6 +316,36 @@ fn a_pin_without_a_region_is_a_server_failure_and_never_an_address() {
     let told = running.ask("care.demo.test", Rtype::A, GERMAN);
     assert_eq!((told.rcode, told.extended), (Rcode::SERVFAIL.into(), Some(ExtendedErrorCode::INVALID_DATA)));
     assert_eq!((told.answers, told.scope), (0, Some(0)));
+    assert!(running.stop());
+}
+
+/// A reload put other regions in front, and for a moment, or for as long as DNS could not take the new config, clients were
+/// led by the health of other regions.
+#[test]
+fn health_of_another_config_is_read_by_the_names_of_regions_and_nodes() {
+    let running = Running::start();
+    for (dead, led) in [(0, "us"), (1, "eu")] {
+        let mut states = [RegionState::Up; 2];
+        states[dead] = RegionState::Down;
+        let mut newer = fleet(states);
+        let other = RegionView {
+            name: RegionId::parse("ap-south").unwrap(),
+            state: RegionState::Down,
+            ..newer.regions[0].clone()
+        };
+        newer.regions.insert(0, RegionView { nodes: Vec::new(), ..other });
+        newer.regions.reverse();
+        running.fleet.store(Arc::new(newer));
+        for subnet in [GERMAN, CALIFORNIAN] {
+            assert_eq!(running.ask("shop.demo.test", Rtype::A, subnet).region(), led);
+        }
+    }
+    let mut newer = fleet([RegionState::Up; 2]);
+    newer.regions[0].nodes[0].state = NodeState::Down;
+    newer.regions[0].nodes.reverse();
+    running.fleet.store(Arc::new(newer));
+    let told = running.ask("care.demo.test", Rtype::A, GERMAN);
+    assert_eq!(told.addresses, ["198.51.100.2".parse::<IpAddr>().unwrap()]);
     assert!(running.stop());
 }
 

@@ -104,8 +104,8 @@ fn answer(batch: &mut Batch, moment: &mut Moment<'_>) {
             continue;
         }
         // no message may take the thread down, and with it the service of this address
-        match catch_unwind(AssertUnwindSafe(|| moment.read(message.query, message.peer.ip()))) {
-            Ok(done) => (*read, *reply) = (Some(done), Some(message.reply)),
+        match catch_unwind(AssertUnwindSafe(|| *read = Some(moment.read(message.query, message.peer.ip())))) {
+            Ok(()) => *reply = Some(message.reply),
             Err(_) => moment.tally.note(Event::Panicked),
         }
     }
@@ -113,7 +113,7 @@ fn answer(batch: &mut Batch, moment: &mut Moment<'_>) {
         moment.fetch(&reads);
     }
     for (read, reply) in reads.iter_mut().zip(replies).take(count) {
-        let (Some(read), Some(reply)) = (read.take(), reply) else { continue };
+        let (Some(read), Some(reply)) = (read, reply) else { continue };
         let buffer = std::mem::take(reply);
         *reply = catch_unwind(AssertUnwindSafe(|| moment.respond(read, buffer))).unwrap_or_else(|_| {
             moment.tally.note(Event::Panicked);

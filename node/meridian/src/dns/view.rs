@@ -7,7 +7,7 @@ use std::{
 
 use region_config::{Config, Region, RegionId, RegionMask, Site, SiteId};
 use rules::{
-    health::Fleet,
+    health::{Fleet, Layout},
     steering::{Addresses, Chosen, Explanation, Map, Policy, Standing, Wishes, explain, what_if::addressed},
 };
 use wire::dns::{Class, Data, ExtendedErrorCode, Query, Rcode, Record, Reply, Rtype, Service, compose, sign::Set};
@@ -50,6 +50,8 @@ pub struct View {
     sites: Vec<SiteView>,
     /// In the order of the config.
     regions: Arc<[RegionAddresses]>,
+    /// Which these are: health may be of a config that is newer than this view.
+    layout: Arc<Layout>,
     /// Whose demand is counted, if anybody wants to know.
     roster: Option<Arc<Roster>>,
     /// Whether there is a geo table. Without one a node must not answer: its untailored answers would take over the
@@ -103,6 +105,12 @@ impl View {
         self.plan
     }
 
+    /// The fleet as masks of this view's regions and their nodes.
+    #[must_use]
+    pub fn standing(&self, fleet: &Fleet) -> Standing {
+        Standing::of(&fleet.placed(&self.layout))
+    }
+
     /// Whose demand is counted; none if nobody wants to know.
     #[must_use]
     pub fn roster(&self) -> Option<&Arc<Roster>> {
@@ -116,6 +124,7 @@ impl View {
             zones: Arc::clone(&self.zones),
             sites: self.sites.iter().zip(maps).map(site).collect(),
             regions: Arc::clone(&self.regions),
+            layout: Arc::clone(&self.layout),
             roster: self.roster.clone(),
             ready: self.ready,
             plan: self.plan,
@@ -159,6 +168,7 @@ impl View {
             roster: Roster::new(config, led),
             sites,
             regions: config.regions.iter().map(RegionAddresses::new).collect(),
+            layout: Arc::new(Layout::of(config)),
             zones: Arc::new(Zones::new(config)?),
             ready: base.is_some(),
             plan,
@@ -217,7 +227,7 @@ impl View {
         let view = self.sites.get(index)?;
         let reachable = view.reachable_v4 | view.reachable_v6;
         let gone = config.regions.iter().enumerate().filter(|(_, region)| without.contains(&region.name));
-        let standing = Standing::of(fleet).without(gone.fold(0, |mask, (index, _)| mask | 1 << index));
+        let standing = self.standing(fleet).without(gone.fold(0, |mask, (index, _)| mask | 1 << index));
         let wished = (&*view.wishes, &view.policy);
         Some(explain(address, reachable, wished, view.map.as_deref()?, &standing, (config, base.ranges())))
     }

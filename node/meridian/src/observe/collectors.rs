@@ -3,7 +3,7 @@
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 use arc_swap::ArcSwap;
-use region_config::{Config, SiteId};
+use region_config::SiteId;
 use rules::health::{Fleet, RegionState};
 use store::objects::{Objects, Refusal, TenantUsage, Usage};
 
@@ -26,26 +26,26 @@ const REGION_STATES: [RegionState; 5] =
 
 /// The fleet's health: a region's state is 1 in the series of that state, and 0 in the others.
 #[must_use]
-pub fn fleet(config: Arc<ArcSwap<Config>>, fleet: Arc<ArcSwap<Fleet>>) -> Collector {
+pub fn fleet(fleet: Arc<ArcSwap<Fleet>>) -> Collector {
     Box::new(move |page| {
-        let (config, fleet) = (config.load(), fleet.load());
+        let fleet = fleet.load();
         page.single("meridian_epoch", Kind::Gauge, "Counts the changes of verdict on this node.", fleet.epoch as f64);
         let minority = f64::from(u8::from(fleet.minority));
         page.single("meridian_minority", Kind::Gauge, "Whether this node sees too few regions to judge.", minority);
         let mut family = page.family("meridian_region_state", Kind::Gauge, "The verdict on each region.");
-        for (region, view) in config.regions.iter().zip(&fleet.regions) {
+        for view in &fleet.regions {
             for state in REGION_STATES {
-                let labels = [("region", region.name.as_str()), ("state", state.as_str())];
+                let labels = [("region", view.name.as_str()), ("state", state.as_str())];
                 family.sample(&labels, f64::from(u8::from(state == view.state)));
             }
         }
-        nodes(page, &config, &fleet);
+        nodes(page, &fleet);
     })
 }
 
 /// What regions are asked for against what they bear, as this node knows it.
 #[must_use]
-pub fn load(config: Arc<ArcSwap<Config>>, load: Arc<Load>) -> Collector {
+pub fn load(load: Arc<Load>) -> Collector {
     type Gauge = (&'static str, &'static str, fn(&RegionLoad) -> Option<f64>);
     let gauges: [Gauge; 4] = [
         ("meridian_region_demand", "Requests in a second of the clients that the region is first for.", |load| {
@@ -60,21 +60,21 @@ pub fn load(config: Arc<ArcSwap<Config>>, load: Arc<Load>) -> Collector {
         }),
     ];
     Box::new(move |page| {
-        let (config, loads) = (config.load(), load.regions());
+        let loads = load.regions();
         for (name, help, value) in gauges {
             let mut family = page.family(name, Kind::Gauge, help);
-            for (region, load) in config.regions.iter().zip(loads.iter()) {
+            for load in loads.iter() {
                 if let Some(value) = value(load) {
-                    family.sample(&[("region", region.name.as_str())], value);
+                    family.sample(&[("region", load.region.as_str())], value);
                 }
             }
         }
     })
 }
 
-fn nodes(page: &mut Exposition, config: &Config, fleet: &Fleet) {
-    let views = config.regions.iter().zip(&fleet.regions);
-    let views = views.flat_map(|(region, view)| view.nodes.iter().map(|node| (region.name.as_str(), node)));
+fn nodes(page: &mut Exposition, fleet: &Fleet) {
+    let regions = fleet.regions.iter();
+    let views = regions.flat_map(|region| region.nodes.iter().map(|node| (region.name.as_str(), node)));
     let mut family = page.family("meridian_peer_up", Kind::Gauge, "Whether each node answers this one's probes.");
     for (region, node) in views.clone() {
         let up = f64::from(u8::from(node.state.answers()));

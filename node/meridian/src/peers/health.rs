@@ -94,7 +94,7 @@ impl Health {
         let changed = Arc::new(Notify::new());
         let forcing = Forcing::open(&config.node.state_dir, Arc::clone(&changed));
         let Some(mesh) = mesh else {
-            let standing = Standing::new(config, all_up(config), forcing);
+            let standing = Standing::new(all_up(config), forcing);
             return Arc::new(Self { standing, config: ArcSwap::from_pointee(config.clone()), meshed: None });
         };
         mesh.register(Kind::Forced, Arc::<Forcing>::clone(&forcing));
@@ -113,7 +113,7 @@ impl Health {
             demands: Mutex::default(),
             differing: Notify::new(),
         };
-        let standing = Standing::new(config, fleet, forcing);
+        let standing = Standing::new(fleet, forcing);
         let health = Arc::new(Self { standing, config: ArcSwap::from_pointee(config.clone()), meshed: Some(meshed) });
         health.set_probers();
         let watching = Arc::clone(&health);
@@ -155,11 +155,11 @@ impl Health {
     /// # Errors
     /// [`OrderFault`]; then nothing has changed.
     pub async fn force(&self, target: Target, force: Option<Force>, told: (&str, &str)) -> Result<Forced, OrderFault> {
-        let config = self.config.load_full();
-        let forced = self.standing.forcing.order(target, force, told, &config.node.name, clock::unix_ms()).await?;
+        let node = self.config.load().node.name.clone();
+        let forced = self.standing.forcing.order(target, force, told, &node, clock::unix_ms()).await?;
         let observed = self.observed();
         let verdicts = self.meshed.as_ref().map(|meshed| &meshed.verdicts);
-        self.standing.publish(&config, Fleet::clone(&observed), verdicts);
+        self.standing.publish(Fleet::clone(&observed), verdicts);
         Ok(forced)
     }
 
@@ -220,7 +220,7 @@ impl Health {
                 self.set_probers();
                 meshed.changed.notify_one();
             }
-            None => self.standing.publish(config, all_up(config), None),
+            None => self.standing.publish(all_up(config), None),
         }
     }
 
@@ -252,18 +252,18 @@ impl Health {
 }
 
 impl Standing {
-    fn new(config: &Config, observed: Fleet, forcing: Arc<Forcing>) -> Self {
+    fn new(observed: Fleet, forcing: Arc<Forcing>) -> Self {
         let mut fleet = observed.clone();
-        forcing.book().apply(config, &mut fleet);
+        forcing.book().apply(&mut fleet);
         let fleet = Arc::new(ArcSwap::from_pointee(fleet));
         Self { observed: ArcSwap::from_pointee(observed), fleet, forcing }
     }
 
     /// Puts what was observed in the place of what was observed before. `verdicts` say which regions have just come back;
     /// where there is nobody to watch, none has.
-    fn publish(&self, config: &Config, observed: Fleet, verdicts: Option<&Mutex<Verdicts>>) {
+    fn publish(&self, observed: Fleet, verdicts: Option<&Mutex<Verdicts>>) {
         let mut now = observed.clone();
-        self.forcing.book().apply(config, &mut now);
+        self.forcing.book().apply(&mut now);
         if let Some(verdicts) = verdicts {
             verdicts.lock().settle(&mut now, clock::monotonic_ms());
         }
@@ -272,7 +272,7 @@ impl Standing {
         }
         let before = self.fleet.load_full();
         if now != *before {
-            tell(config, &before, &now);
+            tell(&before, &now);
             self.fleet.store(Arc::new(now));
         }
     }
@@ -418,7 +418,7 @@ impl Meshed {
     /// Judges anew and publishes; gives what this node has to say.
     fn judge(&self, standing: &Standing) -> Report {
         let now = self.verdicts.lock().poll(clock::monotonic_ms(), clock::unix_ms());
-        standing.publish(&self.mesh.config.load(), now, Some(&self.verdicts));
+        standing.publish(now, Some(&self.verdicts));
         self.verdicts.lock().report()
     }
 
@@ -448,22 +448,23 @@ fn state_of(fleet: &Fleet, node: &NodeId) -> Option<NodeState> {
 }
 
 /// Says to operators what changed.
-fn tell(config: &Config, before: &Fleet, now: &Fleet) {
+fn tell(before: &Fleet, now: &Fleet) {
     if now.minority && !before.minority {
         tracing::warn!("this node sees fewer than half of the regions: verdicts are frozen");
     }
     if before.minority && !now.minority {
         tracing::info!("this node sees at least half of the regions");
     }
-    for ((region, before), now) in config.regions.iter().zip(&before.regions).zip(&now.regions) {
+    for now in &now.regions {
+        let Some(before) = before.regions.iter().find(|region| region.name == now.name) else { continue };
         if before.state != now.state {
             let against = now.votes.iter().filter(|vote| !vote.healthy).count();
-            let (region, state, was) = (&region.name, now.state.as_str(), before.state.as_str());
+            let (region, state, was) = (&now.name, now.state.as_str(), before.state.as_str());
             tracing::info!(%region, state, was, votes = now.votes.len(), against, "region");
         }
         let begins = now.part_percent < before.part_percent && now.state == RegionState::Up;
         if begins || (before.part_percent < WHOLE_PERCENT && now.part_percent == WHOLE_PERCENT) {
-            tracing::info!(region = %region.name, percent = now.part_percent, "has come back: part of its clients");
+            tracing::info!(region = %now.name, percent = now.part_percent, "has come back: part of its clients");
         }
     }
 }
@@ -477,6 +478,7 @@ fn fingerprint(config: &Config) -> u64 {
 fn all_up(config: &Config) -> Fleet {
     let node = |node: &region_config::Node| NodeView { name: node.name.clone(), state: NodeState::Up, rtt_us: None };
     let region = |region: &region_config::Region| RegionView {
+        name: region.name.clone(),
         state: RegionState::Up,
         since_unix_ms: clock::unix_ms(),
         pending: false,

@@ -11,13 +11,16 @@ pub struct Course {
     penalty: f64,
     penalty_at_ms: u64,
     suppressed: bool,
+    /// Whether the last change was for the worse: a fall in several steps is one.
+    falling: bool,
 }
 
 impl Course {
     /// A course that begins in `state`.
     #[must_use]
     pub fn new(state: RegionState) -> Self {
-        Self { state, pending_since_ms: None, penalty: 0.0, penalty_at_ms: 0, suppressed: false }
+        let falling = state != RegionState::Up;
+        Self { state, pending_since_ms: None, penalty: 0.0, penalty_at_ms: 0, suppressed: false, falling }
     }
 
     /// The verdict.
@@ -32,7 +35,7 @@ impl Course {
         self.pending_since_ms.is_some()
     }
 
-    /// Whether the region went down so often lately that it is kept down.
+    /// Whether the region fell so often lately that it does not rise.
     #[must_use]
     pub fn suppressed(&self) -> bool {
         self.suppressed
@@ -68,13 +71,15 @@ impl Course {
     }
 
     fn change(&mut self, state: RegionState, now_ms: u64, settings: &Settings) {
-        let flap = state == RegionState::Down && self.state != RegionState::Unknown;
-        if flap {
+        // states are in the order of their worth
+        let falls = state > self.state;
+        // what a region says of itself is meant
+        if falls && !self.falling && state != RegionState::Draining {
             self.penalty += settings.flap_penalty;
             self.penalty_at_ms = now_ms;
             self.suppressed |= self.penalty > settings.suppress_above;
         }
-        self.state = state;
+        (self.state, self.falling) = (state, falls);
         self.pending_since_ms = None;
     }
 
@@ -123,22 +128,62 @@ mod tests {
     }
 
     #[test]
-    fn a_region_that_flaps_is_kept_down_until_its_penalty_has_decayed() {
+    fn a_region_that_falls_twice_within_two_minutes_is_kept_down_until_its_penalty_has_decayed() {
         let settings = Settings::default();
         let mut course = Course::new(RegionState::Up);
         let mut now = 0;
-        for flap in 1..=3 {
+        for flap in 1..=2 {
             assert!(course.handle_judgement(RegionState::Down, now, &settings));
-            assert_eq!(course.suppressed(), flap == 3);
+            assert_eq!(course.suppressed(), flap == 2);
             course.handle_judgement(RegionState::Up, now, &settings);
             now += settings.hold_ms;
-            assert_eq!(course.handle_judgement(RegionState::Up, now, &settings), flap != 3);
+            assert_eq!(course.handle_judgement(RegionState::Up, now, &settings), flap != 2);
         }
         let before = now;
         while !course.handle_judgement(RegionState::Up, now, &settings) {
             now += 1000;
         }
-        // 2,870 halves twice in two minutes: below 750 just before
-        assert!((100_000..125_000).contains(&(now - before)), "{}", now - before);
+        // 1,970 halves nearly twice in two minutes: below 500 just before
+        assert!((110_000..120_000).contains(&(now - before)), "{}", now - before);
+    }
+
+    /// One of two nodes that comes and goes made its region better and worse twelve times a minute.
+    #[test]
+    fn no_flapping_makes_more_than_two_changes_a_minute_over_any_two_of_them() {
+        let settings = Settings::default();
+        for worse in [RegionState::Down, RegionState::Degraded] {
+            for (up_ms, down_ms) in (3..40).flat_map(|up| (3..40).map(move |down| (up * 500, down * 500))) {
+                let mut course = Course::new(RegionState::Up);
+                let judged = |now: u64| if now % (up_ms + down_ms) < up_ms { RegionState::Up } else { worse };
+                let changes: Vec<u64> = (0..1_200_000)
+                    .step_by(500)
+                    .filter(|now| course.handle_judgement(judged(*now), *now, &settings))
+                    .collect();
+                let within = |ms: u64, most: usize| {
+                    let count = |at: &u64| changes.iter().filter(|other| (*at..at + ms).contains(*other)).count();
+                    changes.iter().all(|at| count(at) <= most)
+                };
+                let what = (worse, up_ms, down_ms, &changes);
+                assert!(within(60_000, 3) && within(120_000, 4), "{what:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_fall_in_steps_is_one_and_a_region_that_drains_by_its_own_word_is_not_punished() {
+        let settings = Settings::default();
+        let mut course = Course::new(RegionState::Up);
+        for now in [0, 2_000] {
+            course.handle_judgement(RegionState::Degraded, now, &settings);
+        }
+        assert!(course.handle_judgement(RegionState::Down, 2_100, &settings) && !course.suppressed());
+        let mut course = Course::new(RegionState::Up);
+        for restart in 0..5u64 {
+            let at = restart * 10_000;
+            assert!(course.handle_judgement(RegionState::Draining, at, &settings));
+            assert!(course.handle_judgement(RegionState::Down, at + 1_000, &settings));
+            course.handle_judgement(RegionState::Up, at + 2_000, &settings);
+            assert!(course.handle_judgement(RegionState::Up, at + 5_000, &settings) && !course.suppressed());
+        }
     }
 }

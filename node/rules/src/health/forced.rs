@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use region_config::{Config, NodeId, RegionId};
+use region_config::{NodeId, RegionId};
 
 use super::{Fleet, NodeState, RegionState};
 
@@ -216,15 +216,15 @@ impl Book {
         sum.finalize().as_bytes().first_chunk().map_or(1, |head| u64::from_be_bytes(*head).max(1))
     }
 
-    /// Lays what is forced over what was observed. `fleet` must be of `config`.
+    /// Lays what is forced over what was observed.
     ///
     /// A region all of whose nodes are forced down or to drain is so itself, unless it is forced otherwise.
-    pub fn apply(&self, config: &Config, fleet: &mut Fleet) {
+    pub fn apply(&self, fleet: &mut Fleet) {
         fleet.epoch += self.changes;
         if self.in_force().next().is_none() {
             return;
         }
-        for (region, view) in config.regions.iter().zip(&mut fleet.regions) {
+        for view in &mut fleet.regions {
             let mut leaving = Leaving::default();
             for node in &mut view.nodes {
                 let force = self.force(&Target::Node(node.name.clone()));
@@ -233,7 +233,7 @@ impl Book {
                     node.state = force.node();
                 }
             }
-            let target = Target::Region(region.name.clone());
+            let target = Target::Region(view.name.clone());
             if let Some(force) = self.force(&target).or_else(|| leaving.of_all(view.nodes.len())) {
                 view.state = force.region();
                 view.pending = false;

@@ -43,11 +43,12 @@ pub struct Settings {
     pub settle_ms: u64,
     /// How long a region must look better without a break before it is called so, in ms.
     pub hold_ms: u64,
-    /// What going down adds to a region's penalty.
+    /// What a fall adds to a region's penalty, whether to degraded or to down, in one step or in several.
     pub flap_penalty: f64,
     /// The time in which a penalty halves, in ms.
     pub half_life_ms: u64,
-    /// Above this penalty a region that went down stays down ...
+    /// Above this penalty a region that fell does not rise: after two falls within two minutes, so that no region changes
+    /// more than four times in two minutes, or three in one ...
     pub suppress_above: f64,
     /// ... until its penalty is below this.
     pub reuse_below: f64,
@@ -72,8 +73,8 @@ impl Default for Settings {
             hold_ms: 3000,
             flap_penalty: 1000.0,
             half_life_ms: 60_000,
-            suppress_above: 2000.0,
-            reuse_below: 750.0,
+            suppress_above: 1250.0,
+            reuse_below: 500.0,
             warm_ms: 60_000,
             away_ms: 5000,
             return_ms: 60_000,
@@ -190,6 +191,8 @@ pub struct NodeView {
 /// A region in the fleet's health.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RegionView {
+    /// Its name.
+    pub name: RegionId,
     /// The verdict.
     pub state: RegionState,
     /// When the verdict last changed, in ms since the Unix epoch (for people, never for decisions).
@@ -214,4 +217,81 @@ pub struct Fleet {
     pub minority: bool,
     /// One per region, in the order of the config.
     pub regions: Vec<RegionView>,
+}
+
+impl Fleet {
+    /// The same in the order of `layout`, and without the votes. Regions and nodes that the fleet does not know are unknown:
+    /// it is of another config than what it is asked about.
+    #[must_use]
+    pub fn placed(&self, layout: &Layout) -> Self {
+        let place = |(at, (name, nodes)): (usize, &(RegionId, Vec<NodeId>))| {
+            let here = self.regions.get(at).filter(|region| region.name == *name);
+            let known = here.or_else(|| self.regions.iter().find(|region| region.name == *name));
+            let known_nodes = known.map_or(&[][..], |region| &region.nodes);
+            let place = |(at, name): (usize, &NodeId)| {
+                let here = known_nodes.get(at).filter(|node| node.name == *name);
+                let known = here.or_else(|| known_nodes.iter().find(|node| node.name == *name));
+                known.cloned().unwrap_or_else(|| NodeView {
+                    name: name.clone(),
+                    state: NodeState::Unknown,
+                    rtt_us: None,
+                })
+            };
+            let nodes = nodes.iter().enumerate().map(place).collect();
+            match known {
+                Some(region) => RegionView { name: name.clone(), nodes, votes: Vec::new(), ..*region },
+                None => RegionView::unknown(name.clone(), nodes),
+            }
+        };
+        let regions = layout.regions.iter().enumerate().map(place).collect();
+        Self { epoch: self.epoch, minority: self.minority, regions }
+    }
+}
+
+impl RegionView {
+    fn unknown(name: RegionId, nodes: Vec<NodeView>) -> Self {
+        let (state, part_percent) = (RegionState::Unknown, WHOLE_PERCENT);
+        Self { name, state, since_unix_ms: 0, pending: false, part_percent, nodes, votes: Vec::new() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A reload put other regions in front, DNS could not take it for a zone's key that was gone, and went on with the
+    /// health of other regions in their places.
+    #[test]
+    fn a_fleet_is_read_by_names_and_not_by_places() {
+        let names = |count: usize, of: &str| -> Vec<String> { (0..count).map(|at| format!("{of}{at}")).collect() };
+        let region = |name: &str| RegionId::parse(name).unwrap_or_else(|_| unreachable!("a name"));
+        let node = |name: &str| NodeId::parse(name).unwrap_or_else(|_| unreachable!("a name"));
+        let states = [RegionState::Up, RegionState::Down, RegionState::Draining];
+        let nodes = |of: &str| -> Vec<NodeView> {
+            let view = |name: String| NodeView { name: node(&name), state: NodeState::Up, rtt_us: Some(1) };
+            names(2, &format!("{of}-")).into_iter().map(view).collect()
+        };
+        let view = |(name, state): (String, RegionState)| RegionView {
+            state,
+            nodes: nodes(&name),
+            ..RegionView::unknown(region(&name), Vec::new())
+        };
+        let mut fleet =
+            Fleet { epoch: 3, minority: false, regions: names(3, "r").into_iter().zip(states).map(view).collect() };
+        fleet.regions[1].nodes[0].state = NodeState::Down;
+        let layout = |regions: &[(&str, &[&str])]| Layout {
+            regions: regions
+                .iter()
+                .map(|(name, nodes)| (region(name), nodes.iter().map(|name| node(name)).collect()))
+                .collect(),
+        };
+        let same = layout(&[("r0", &["r0-0", "r0-1"]), ("r1", &["r1-0", "r1-1"]), ("r2", &["r2-0", "r2-1"])]);
+        assert_eq!(fleet.placed(&same), fleet);
+        let other = fleet.placed(&layout(&[("r2", &["r2-0"]), ("new", &["new-0"]), ("r1", &["r1-1", "r1-2", "r1-0"])]));
+        let told: Vec<_> = other.regions.iter().map(|region| (region.name.to_string(), region.state)).collect();
+        let expected = [("r2", RegionState::Draining), ("new", RegionState::Unknown), ("r1", RegionState::Down)];
+        assert_eq!(told, expected.map(|(name, state)| (name.to_owned(), state)));
+        let nodes: Vec<_> = other.regions[2].nodes.iter().map(|node| node.state).collect();
+        assert_eq!(nodes, [NodeState::Up, NodeState::Unknown, NodeState::Down]);
+    }
 }

@@ -1,7 +1,10 @@
-//! What steering promises whatever sites wish: over many random worlds, and with `MERIDIAN_LONG` over a million each.
+//! What steering promises whatever sites wish: over many random worlds, and with `MERIDIAN_LONG` over two million each.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+};
 
 use proptest::prelude::*;
 use region_config::{
@@ -17,14 +20,14 @@ use crate::health::RegionState::{self, Down};
 /// Regions in these worlds.
 const REGIONS: usize = 8;
 
-/// Whether a million questions are asked for each promise.
+/// Whether two million questions are asked for each promise.
 fn long() -> bool {
     std::env::var_os("MERIDIAN_LONG").is_some()
 }
 
 /// How many worlds there are.
 fn worlds() -> ProptestConfig {
-    ProptestConfig { max_shrink_iters: 500, ..ProptestConfig::with_cases(if long() { 1_000 } else { 40 }) }
+    ProptestConfig { max_shrink_iters: 500, ..ProptestConfig::with_cases(if long() { 4_000 } else { 40 }) }
 }
 
 /// A site with random wishes in a world of random ranges.
@@ -122,10 +125,30 @@ fn site(steering: &SiteSteering) -> region_config::Site {
 }
 
 fn questions() -> impl Strategy<Value = Vec<(IpAddr, Vec<RegionState>)>> {
-    prop::collection::vec((address(), prop::collection::vec(state(), REGIONS)), if long() { 1_000 } else { 50 })
+    prop::collection::vec((address(), prop::collection::vec(state(), REGIONS)), if long() { 500 } else { 50 })
 }
 
 impl World {
+    /// Whether some address in the other half of the next wider block is on another list. It walks there from this block, by
+    /// the scopes of what it meets.
+    fn differs_beside(&self, address: Ipv4Addr, length: u8, standing: &Standing) -> bool {
+        let size = 1u64 << (32 - length);
+        let first = u64::from(address.to_bits()) / size * size;
+        let other = first ^ size;
+        let mut at = if other > first { other } else { other + size - 1 };
+        while (other..other + size).contains(&at) {
+            let now = Ipv4Addr::from_bits(u32::try_from(at).unwrap());
+            if self.map.list_id(now.into()) != self.map.list_id(address.into()) {
+                return true;
+            }
+            let scope = self.decide(now.into(), !0, standing).scope;
+            let size = 1u64 << (32 - scope);
+            let first = at / size * size;
+            at = if other > u64::from(address.to_bits()) { first + size } else { first.wrapping_sub(1) };
+        }
+        false
+    }
+
     fn policy(&self) -> Policy {
         self.wishes.policy(30)
     }
@@ -173,6 +196,8 @@ proptest! {
             prop_assert_eq!(once.len(), named.len(), "each once");
             prop_assert!(named.is_sorted_by_key(|region| states[*region]), "{:?} {:?}", named, states);
             let may = policy.eligible & reachable & world.map.listed(*address).mask;
+            let refused = matches!(decision.outcome, Outcome::Refuse(_));
+            prop_assert!(may != 0 || refused || decision.outcome == Outcome::Fallback, "{:?}", decision.outcome);
             match decision.outcome {
                 Outcome::Refuse(Refusal::NoRegion) => prop_assert_eq!(may, 0),
                 Outcome::Refuse(Refusal::NoAddress) => prop_assert_eq!(policy.eligible & reachable, 0),
@@ -203,6 +228,7 @@ proptest! {
             prop_assert_eq!(placed.iter().map(|(_, at)| *at).collect::<Vec<_>>(), decision.order().collect::<Vec<_>>());
             for (at, region) in told.regions.iter().enumerate() {
                 prop_assert_eq!(region.reason == Reason::Outside, world.legal >> at & 1 == 0);
+                prop_assert!(region.share.unwrap_or(0.0) <= 0.0 || world.legal >> at & 1 == 1, "a share outside");
                 prop_assert_eq!(region.reason == Reason::Chosen, decision.region() == Some(at));
             }
             let parts: Vec<f64> = told.regions.iter().filter_map(|region| region.share).collect();
@@ -237,6 +263,20 @@ proptest! {
             let same_family = pair[0].first.is_ipv4() == pair[1].first.is_ipv4();
             let inside = same_family && Block::around(pair[1].first, pair[0].length) == pair[0];
             prop_assert!(!inside, "{:?}", pair);
+        }
+    }
+
+    #[test]
+    fn no_scope_could_be_wider(world in world(), questions in questions()) {
+        let standing = standing(&questions[0].1);
+        for (address, _) in &questions {
+            let IpAddr::V4(v4) = address else { continue };
+            let decision = world.decide(*address, !0, &standing);
+            let block = decision.block(*address);
+            // where clients are shared out, those of a /24 go together
+            if block.length > 0 && decision.share(0).is_none() {
+                prop_assert!(world.differs_beside(*v4, block.length, &standing), "{} in {:?}", address, block);
+            }
         }
     }
 

@@ -63,7 +63,8 @@ pub(super) fn config(regions: usize) -> Config {
 }
 
 pub(super) fn fleet(states: &[RegionState]) -> Fleet {
-    let view = |state: &RegionState| RegionView {
+    let view = |(at, state): (usize, &RegionState)| RegionView {
+        name: here(&format!("r{at}")),
         state: *state,
         since_unix_ms: 0,
         pending: false,
@@ -71,7 +72,7 @@ pub(super) fn fleet(states: &[RegionState]) -> Fleet {
         nodes: vec![NodeView { name: NodeId::parse("n").unwrap(), state: NodeState::Up, rtt_us: None }],
         votes: vec![],
     };
-    Fleet { epoch: 1, minority: false, regions: states.iter().map(view).collect() }
+    Fleet { epoch: 1, minority: false, regions: states.iter().enumerate().map(view).collect() }
 }
 
 fn standing(states: &[RegionState]) -> Standing {

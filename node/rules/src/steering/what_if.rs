@@ -87,7 +87,8 @@ impl Scene {
         };
         let regions: Vec<Stage> = config.regions.iter().enumerate().map(stage).collect();
         let gone = |stage: &Stage| without.contains(&stage.name);
-        let states = regions.iter().map(|stage| if gone(stage) { RegionState::Down } else { RegionState::Up });
+        let state = |stage| if gone(stage) { RegionState::Down } else { RegionState::Up };
+        let states = regions.iter().map(|stage| (stage.name.clone(), state(stage)));
         Self {
             policy: wishes.policy(site.dns_ttl_s),
             reachable: regions_up_to(REGIONS_MAX),
@@ -205,8 +206,9 @@ pub fn addressed(config: &Config, like: impl Fn(&IpAddr) -> bool) -> RegionMask 
     bits.fold(0, |mask, (index, region)| mask | u64::from(has(region)) << index)
 }
 
-fn fleet(states: impl Iterator<Item = RegionState>) -> Fleet {
-    let view = |state| RegionView {
+fn fleet(states: impl Iterator<Item = (RegionId, RegionState)>) -> Fleet {
+    let view = |(name, state)| RegionView {
+        name,
         state,
         since_unix_ms: 0,
         pending: false,

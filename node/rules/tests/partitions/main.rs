@@ -166,26 +166,38 @@ fn the_last_region_that_is_well_gets_everything_at_once() {
 
 #[test]
 fn a_region_that_comes_and_goes_is_left_alone_until_it_has_calmed_down() {
-    for seed in SEEDS {
+    for (seed, cut_ms, whole_ms) in [(1, 5_000, 5_000), (2, 3_000, 9_000), (3, 20_000, 7_000), (4, 2_500, 45_000)] {
         let mut world = World::new(seed, 1);
-        let mut changes = [0u32; REGIONS * NODES];
+        let mut changes: [Vec<u64>; REGIONS * NODES] = Default::default();
         let mut before: Vec<_> = places().map(|at| world.states(at)).collect();
-        for turn in 0..40 {
-            world.net = if turn % 2 == 0 { Net::cut(|a, b| (a.0 == 2) == (b.0 == 2)) } else { Net::WHOLE };
-            world.watch(5_000, |world| {
-                for (number, at) in places().enumerate().filter(|(_, at)| at.0 != 2) {
-                    let now = world.states(at);
-                    changes[number] += u32::from(now != before[number]);
-                    before[number] = now;
-                }
-            });
+        let began_ms = world.now_ms;
+        while world.now_ms < began_ms + 600_000 {
+            for (net, ms) in [(Net::cut(|a, b| (a.0 == 2) == (b.0 == 2)), cut_ms), (Net::WHOLE, whole_ms)] {
+                world.net = net;
+                world.watch(ms, |world| {
+                    for (number, at) in places().enumerate().filter(|(_, at)| at.0 != 2) {
+                        let now = world.states(at);
+                        if now != before[number] {
+                            changes[number].push(world.now_ms);
+                        }
+                        before[number] = now;
+                    }
+                });
+            }
         }
-        // forty cuts and returns in 200 s; without damping it would be forty changes
-        assert!(changes.iter().all(|count| *count <= 10), "seed {seed}: {changes:?}\n{}", world.trace.join("\n"));
-        assert_eq!(world.states((0, 0))[2], Down, "it is not trusted any more");
+        // two a minute over any two of them, three in the first one; without damping it would be two in every turn
+        let most = |ms: u64| {
+            let within = |times: &[u64], from: u64| times.iter().filter(|at| (from..from + ms).contains(*at)).count();
+            changes.iter().flat_map(|times| times.iter().map(|from| within(times, *from))).max().unwrap()
+        };
+        let (minute, two) = (most(60_000), most(120_000));
+        assert!(minute <= 3 && two <= 4, "seed {seed}: {minute} {two}\n{}", world.trace.join("\n"));
         world.net = Net::WHOLE;
-        let calm_ms = world.until("it is trusted again", 200_000, |world| world.states((0, 0)) == [Up; 3]);
-        println!("seed {seed}: {changes:?} changes, trusted again {calm_ms} ms after the last cut");
+        let calm_ms = world.until("it is trusted again", 125_000, |world| world.states((0, 0)) == [Up; 3]);
+        let counts = changes.each_ref().map(Vec::len);
+        println!(
+            "seed {seed}: {counts:?} changes in ten minutes, {minute} in one, trusted again {calm_ms} ms after the last cut"
+        );
     }
 }
 

@@ -17,6 +17,8 @@ use super::{cookie::COOKIE_BYTES, quick};
 const ADDITIONAL_MAX: u16 = 4;
 /// Smallest size that an EDNS sender can mean (RFC 6891 section 6.2.3); also the limit without EDNS.
 pub(super) const UDP_BYTES_MIN: u16 = 512;
+/// Where the version of EDNS stands in the TTL of OPT.
+const VERSION: u32 = 0x00ff_0000;
 /// EDNS flag: Compact Answers OK (RFC 9824 section 9).
 const COMPACT_OK: u32 = 0x4000;
 
@@ -235,13 +237,17 @@ fn parse_any(bytes: &[u8]) -> Result<Query<'_>, Fault> {
     if header.qr() {
         return Err(Fault::Drop);
     }
+    // who has EDNS is answered with EDNS (RFC 6891 section 6.1.1), as far as one can tell
+    let has_edns = || message.opt().is_some();
     if header.opcode() != Opcode::QUERY {
-        return Err(Fault::Reply { rcode: Rcode::NOTIMP.into(), edns: false });
+        return Err(Fault::Reply { rcode: Rcode::NOTIMP.into(), edns: has_edns() });
     }
     let counts = message.header_counts();
-    let records = counts.ancount() > 0 || counts.nscount() > 0;
+    // who asks for what has changed since a version of a zone says which one (RFC 1995 section 3)
+    let asks_for_changes = || message.first_question().is_some_and(|question| question.qtype() == Rtype::IXFR);
+    let records = counts.ancount() > 0 || counts.nscount() > 0 && !(counts.nscount() == 1 && asks_for_changes());
     if counts.qdcount() > 1 || records || counts.arcount() > ADDITIONAL_MAX {
-        return Err(Fault::form(false));
+        return Err(Fault::form(has_edns()));
     }
 
     let malformed = |_| Fault::form(false);
@@ -275,8 +281,12 @@ fn edns(mut section: RecordSection<'_, [u8]>, length: usize) -> Result<Option<Ed
         if found.is_some() || !record.owner().is_root() {
             return Err(fault);
         }
-        // the flags are the lower half of the TTL (RFC 6891 section 6.1.3)
-        let compact_ok = record.ttl().as_secs() & COMPACT_OK != 0;
+        // version and flags are in the TTL (RFC 6891 section 6.1.3); of another version, options may be anything
+        let terms = record.ttl().as_secs();
+        if terms & VERSION != 0 {
+            return Err(Fault::Reply { rcode: OptRcode::BADVERS, edns: true });
+        }
+        let compact_ok = terms & COMPACT_OK != 0;
         let record = record.to_record::<Opt<_>>().ok().flatten().ok_or(fault)?;
         found = Some(Edns { compact_ok, ..options(&OptRecord::from(record))? });
     }
@@ -284,9 +294,6 @@ fn edns(mut section: RecordSection<'_, [u8]>, length: usize) -> Result<Option<Ed
 }
 
 fn options(opt: &OptRecord<&[u8]>) -> Result<Edns, Fault> {
-    if opt.version() > 0 {
-        return Err(Fault::Reply { rcode: OptRcode::BADVERS, edns: true });
-    }
     let udp_bytes = opt.udp_payload_size().max(UDP_BYTES_MIN);
     let mut edns =
         Edns { udp_bytes, dnssec_ok: opt.dnssec_ok(), compact_ok: false, subnet: None, nsid: false, cookie: None };

@@ -118,7 +118,7 @@ fn what_is_no_proper_query_is_refused_or_dropped() {
     };
     assert_eq!(with(&|b| b.truncate(11)), Fault::Drop);
     assert_eq!(with(&|b| b[2] |= 0x80), Fault::Drop);
-    assert_eq!(with(&|b| b[2] |= 0x28), fault(Rcode::NOTIMP, false));
+    assert_eq!(with(&|b| b[2] |= 0x28), fault(Rcode::NOTIMP, true));
     assert_eq!(with(&|b| b[5] = 0), fault(Rcode::FORMERR, false));
     let no_question = query("a.example.", &[]).split_off(12 + 11 + 4);
     let empty = [&good[..5], &[0], &good[6..12], &no_question].concat();
@@ -129,11 +129,35 @@ fn what_is_no_proper_query_is_refused_or_dropped() {
     assert_eq!(with(&|b| b.truncate(b.len() - 1)), fault(Rcode::FORMERR, false));
     let opt = good.len() - 11;
     assert_eq!(with(&|b| b[opt + 6] = 1), Fault::Reply { rcode: OptRcode::BADVERS, edns: true });
+    let odd_options = with(&|b| {
+        (b[opt + 6], b[opt + 10]) = (1, 3);
+        b.extend([255; 3]);
+    });
+    assert_eq!(
+        odd_options,
+        Fault::Reply { rcode: OptRcode::BADVERS, edns: true },
+        "whatever another version has there"
+    );
     let two_opts = with(&|b| {
         b[11] = 2;
         b.extend_from_within(opt..);
     });
     assert_eq!(two_opts, fault(Rcode::FORMERR, true));
+}
+
+/// Whoever asks for changes sends the SOA record that they have as authority: that was a format error.
+#[test]
+fn a_question_for_changes_may_say_since_when() {
+    let soa = [&[0, 0, 6, 0, 1, 0, 0, 0, 0, 0, 22, 0, 0][..], &[0; 20]].concat();
+    let asked = |rtype: u8, authority: u8| {
+        let head = [0, 7, 0, 0, 0, 1, 0, 0, 0, authority, 0, 0];
+        let message = [&head[..], &[1, b'a', 0, 0, rtype, 0, 1], &soa.repeat(usize::from(authority))].concat();
+        parse(&message).map(|query| query.rtype)
+    };
+    assert_eq!(asked(251, 1).unwrap(), Rtype::IXFR);
+    for (rtype, authority) in [(251, 2), (252, 1), (1, 1)] {
+        assert_eq!(asked(rtype, authority).unwrap_err(), fault(Rcode::FORMERR, false), "{rtype} {authority}");
+    }
 }
 
 #[test]

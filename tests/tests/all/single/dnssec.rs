@@ -75,7 +75,7 @@ fn meridian(dir: &Path, arguments: &[&str]) -> String {
 }
 
 /// A node that answers for the signed zone, and the DS record of its key.
-fn signed() -> (Node, SocketAddr, String) {
+pub(super) fn signed() -> (Node, SocketAddr, String) {
     let dir = TempDir::new().unwrap();
     let made = meridian(dir.path(), &["--json", "zone", "key", "--zone", ZONE, "--out", "zone.pem"]);
     let made: serde_json::Value = serde_json::from_str(&made).unwrap();

@@ -5,6 +5,7 @@ mod coalescing;
 mod codings;
 mod crowds;
 mod disk;
+mod dns;
 mod dnssec;
 mod explain;
 pub(crate) mod http2;

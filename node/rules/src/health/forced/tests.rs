@@ -2,7 +2,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::health::{NodeView, RegionView, verdicts::tests::config};
+use crate::health::{NodeView, RegionView};
 
 fn node(name: &str) -> NodeId {
     NodeId::parse(name).unwrap()
@@ -19,6 +19,7 @@ fn member(region: usize, index: usize) -> Target {
 /// Three regions with two nodes each, all of one state.
 fn fleet(state: RegionState, nodes: NodeState) -> Fleet {
     let view = |region: usize| RegionView {
+        name: RegionId::parse(&format!("r{region}")).unwrap(),
         state,
         since_unix_ms: 0,
         pending: true,
@@ -40,7 +41,7 @@ fn forcing(orders: &[(Target, Option<Force>)]) -> Book {
 }
 
 fn applied(orders: &[(Target, Option<Force>)], mut to: Fleet) -> Fleet {
-    forcing(orders).apply(&config(3, 2, (0, 0)), &mut to);
+    forcing(orders).apply(&mut to);
     to
 }
 

@@ -3,14 +3,18 @@
 //! ```text
 //! dns_world make DATABASE REGIONS DIR   writes into DIR: city.mmdb, questions, countries
 //! dns_world agree DIR COUNT NAME=ADDRESS:PORT...
+//! dns_world load DIR ADDRESS:PORT SECONDS
 //! ```
 //!
-//! `DATABASE` is any IPv4 or mixed file in MaxMind's format that has coordinates, in MaxMind's schema or a flat one; of it
-//! IPv4 is kept and written in MaxMind's city schema, which is the one that gdnsd reads. `REGIONS` has a line
+//! `DATABASE` is any file in MaxMind's format that has coordinates. One in a flat schema is written anew in that of MaxMind's
+//! city databases, which is the one that gdnsd reads. `REGIONS` has a line
 //! `name latitude longitude address` for each region. `questions` is for `dnsperf -B`: A for www.bench.test with the /24 of
 //! a client out of the database. `countries` is Knot's geo table: for each country with its continent, the region nearest to
 //! the middle of its places, and for each continent too.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout, reason = "a bench's tool")]
+//!
+//! `load` asks as fast as it is answered, from 16 ports with 32 questions each on the way; it never sleeps, so that a server
+//! pays for its own work and not for waking somebody up. It prints how many answers came, and fails if one is an error.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::print_stdout, reason = "a bench's tool")]
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -20,6 +24,8 @@ use std::{
     path::Path,
     time::Duration,
 };
+
+mod load;
 
 use maxminddb::{Reader, WithinOptions};
 use region_config::Continent;
@@ -37,12 +43,21 @@ fn main() {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["make", database, regions, folder] => make(Path::new(database), Path::new(regions), Path::new(folder)),
         ["agree", folder, count, ref servers @ ..] => agree(Path::new(folder), count.parse().unwrap(), servers),
-        _ => panic!("dns_world make DATABASE REGIONS DIR | dns_world agree DIR COUNT NAME=ADDRESS:PORT..."),
+        ["load", folder, server, seconds] => {
+            load::load(Path::new(folder), server.parse().unwrap(), Duration::from_secs(seconds.parse().unwrap()));
+        }
+        _ => panic!(
+            "dns_world load DIR ADDRESS:PORT SECONDS | dns_world make DATABASE REGIONS DIR | dns_world agree DIR COUNT NAME=ADDRESS:PORT..."
+        ),
     }
 }
 
+/// What a database says of a network, in MaxMind's schema or a flat one.
 #[derive(Deserialize)]
 struct Row {
+    city: Option<Name>,
+    state1: Option<String>,
+    subdivisions: Option<Vec<Name>>,
     country: Option<Country>,
     country_code: Option<String>,
     location: Option<Location>,
@@ -59,6 +74,22 @@ struct Country {
 struct Location {
     latitude: Option<Degrees>,
     longitude: Option<Degrees>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Name {
+    Flat(String),
+    Named { names: Option<BTreeMap<String, String>> },
+}
+
+impl Name {
+    fn english(self) -> String {
+        match self {
+            Self::Flat(name) => name,
+            Self::Named { names } => names.unwrap_or_default().remove("en").unwrap_or_default(),
+        }
+    }
 }
 
 /// Written with 32 bits or with 64.
@@ -88,14 +119,26 @@ impl<'de> Deserialize<'de> for Degrees {
     }
 }
 
-/// A country, latitude and longitude.
-type Spot = (String, f64, f64);
+/// A network's place.
+struct Spot {
+    city: String,
+    state: String,
+    country: String,
+    latitude: f64,
+    longitude: f64,
+}
 
 impl Row {
     fn spot(self) -> Option<Spot> {
-        let code = self.country.and_then(|country| country.iso_code).or(self.country_code).unwrap_or_default();
+        let state = self.subdivisions.and_then(|all| all.into_iter().next()).map(Name::english).or(self.state1);
         let at = self.location.unwrap_or(Location { latitude: self.latitude, longitude: self.longitude });
-        Some((code, at.latitude?.0, at.longitude?.0))
+        Some(Spot {
+            city: self.city.map(Name::english).unwrap_or_default(),
+            state: state.unwrap_or_default(),
+            country: self.country.and_then(|country| country.iso_code).or(self.country_code).unwrap_or_default(),
+            latitude: at.latitude?.0,
+            longitude: at.longitude?.0,
+        })
     }
 }
 
@@ -109,10 +152,13 @@ fn make(database: &Path, regions: &Path, folder: &Path) {
         let offset = found.offset().unwrap();
         spots.entry(offset).or_insert_with(|| found.decode::<Row>().unwrap().and_then(Row::spot));
     }
-    let file = in_city_schema(&bytes, &reader, &spots);
-    let city = Reader::from_source(file.as_slice()).unwrap();
-    city.verify().unwrap();
-    fs::write(folder.join("city.mmdb"), &file).unwrap();
+    if reader.metadata().database_type.ends_with("-City") {
+        fs::write(folder.join("city.mmdb"), &bytes).unwrap();
+    } else {
+        let file = in_city_schema(&bytes, &reader, &spots);
+        Reader::from_source(file.as_slice()).unwrap().verify().unwrap();
+        fs::write(folder.join("city.mmdb"), &file).unwrap();
+    }
     fs::write(folder.join("countries"), countries(&spots, &read_regions(regions))).unwrap();
 
     let mut out = BufWriter::new(fs::File::create(folder.join("questions")).unwrap());
@@ -140,16 +186,18 @@ fn in_city_schema(bytes: &[u8], reader: &Reader<&[u8]>, spots: &BTreeMap<usize, 
     for (old, spot) in spots {
         moved.insert(*old, data.len());
         match spot {
-            Some((code, latitude, longitude)) => {
-                map(&mut data, 3);
+            Some(Spot { city, state, country, latitude, longitude }) => {
+                map(&mut data, 5);
+                text(&mut data, "city");
+                named(&mut data, city);
                 text(&mut data, "continent");
                 map(&mut data, 1);
                 text(&mut data, "code");
-                text(&mut data, continent(code));
+                text(&mut data, continent(country));
                 text(&mut data, "country");
                 map(&mut data, 1);
                 text(&mut data, "iso_code");
-                text(&mut data, code);
+                text(&mut data, country);
                 text(&mut data, "location");
                 map(&mut data, 2);
                 for (name, degrees) in [("latitude", latitude), ("longitude", longitude)] {
@@ -157,6 +205,10 @@ fn in_city_schema(bytes: &[u8], reader: &Reader<&[u8]>, spots: &BTreeMap<usize, 
                     data.push(3 << 5 | 8);
                     data.extend(degrees.to_be_bytes());
                 }
+                text(&mut data, "subdivisions");
+                // an array of one; above type 7, the type is written as what it is above it
+                data.extend([1, 11 - 7]);
+                named(&mut data, state);
             }
             None => map(&mut data, 0),
         }
@@ -184,7 +236,7 @@ fn in_city_schema(bytes: &[u8], reader: &Reader<&[u8]>, spots: &BTreeMap<usize, 
     file.extend(data);
     file.extend(b"\xab\xcd\xefMaxMind.com");
     map(&mut file, 9);
-    // types 5, 6 and 9 are numbers of 2, 4 and 8 octets; 11 is an array; those above 7 are written as what they are above it
+    // types 5, 6 and 9 are numbers of 2, 4 and 8 octets
     let mut number = |name: &str, kind: &[u8], octets: &[u8]| {
         text(&mut file, name);
         file.extend(kind);
@@ -210,10 +262,20 @@ fn map(out: &mut Vec<u8>, entries: u8) {
     out.push(7 << 5 | entries);
 }
 
-/// Of at most 28 octets.
+fn named(out: &mut Vec<u8>, name: &str) {
+    map(out, 1);
+    text(out, "names");
+    map(out, 1);
+    text(out, "en");
+    text(out, name);
+}
+
+/// Of at most 284 octets: up to 28 the length stands with the type, what is above 29 in an octet of its own.
 fn text(out: &mut Vec<u8>, text: &str) {
-    assert!(text.len() < 29, "a short text");
-    out.push(2 << 5 | u8::try_from(text.len()).unwrap());
+    match u8::try_from(text.len()).unwrap() {
+        length @ 0..29 => out.push(2 << 5 | length),
+        length => out.extend([2 << 5 | 29, length - 29]),
+    }
     out.extend(text.as_bytes());
 }
 
@@ -242,7 +304,10 @@ fn continent(country: &str) -> &'static str {
 /// Knot's table for www.bench.test: every country, and every continent, with the region nearest to the mean of its places.
 fn countries(spots: &BTreeMap<usize, Option<Spot>>, regions: &[Region]) -> String {
     let mut sums: BTreeMap<String, (f64, f64, f64)> = BTreeMap::new();
-    for (code, latitude, longitude) in spots.values().flatten().filter(|(code, ..)| !continent(code).is_empty()) {
+    for Spot { country: code, latitude, longitude, .. } in spots.values().flatten() {
+        if continent(code).is_empty() {
+            continue;
+        }
         for key in [format!("{};{code}", continent(code)), format!("{};*", continent(code))] {
             let (north, east, count) = sums.entry(key).or_default();
             *north += latitude;
