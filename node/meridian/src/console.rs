@@ -103,7 +103,7 @@ pub fn context(
 pub fn register_figures(shared: &Arc<Shared>) {
     let observe = &shared.observe;
     observe.register(collectors::fleet(shared.health.shared()));
-    observe.register(collectors::load(Arc::clone(&shared.config), Arc::clone(&shared.load)));
+    observe.register(collectors::load(Arc::clone(&shared.load)));
     observe.register(collectors::store(shared.objects.clone()));
     observe.register(collectors::origins(Arc::clone(&shared.origins)));
     observe.register(ledgers(Arc::clone(&shared.ledgers)));

@@ -116,7 +116,8 @@ impl Sight<'_> {
     }
 
     fn load(&self, index: usize) -> Option<RegionLoad> {
-        let load = self.loads.get(index)?;
+        let name = &self.config.regions[index].name;
+        let load = self.loads.iter().find(|load| load.region == *name)?;
         let rounded = |requests: f64| (requests * 10.0).round() / 10.0;
         Some(RegionLoad {
             demand_per_second: rounded(load.demand),

@@ -3,7 +3,7 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use region_config::{Config, RegionMask, Site};
+use region_config::{Config, RegionId, RegionMask, Site};
 use rules::steering::{Classed, Classes, Grain, Map};
 
 use super::view::View;
@@ -15,6 +15,7 @@ pub struct Roster {
     /// For each site, in the order of the config, its group.
     sites: Vec<usize>,
     groups: Vec<Group>,
+    regions: Vec<RegionId>,
     capacities: Vec<Option<f64>>,
 }
 
@@ -40,8 +41,9 @@ impl Roster {
             return None;
         }
         let here = config.regions.iter().position(|region| region.name == config.node.region).unwrap_or(0);
-        let mut roster =
-            Self { classes: Classes::new(config), sites: Vec::new(), groups: Vec::<Group>::new(), capacities };
+        let regions = config.regions.iter().map(|region| region.name.clone()).collect();
+        let classes = Classes::new(config);
+        let mut roster = Self { classes, sites: Vec::new(), groups: Vec::<Group>::new(), regions, capacities };
         for (index, told) in config.sites.iter().enumerate() {
             let (map, eligible) = site(index)?;
             let grain = grain(told, map, here);
@@ -59,6 +61,12 @@ impl Roster {
     #[must_use]
     pub fn classes(&self) -> &Classes {
         &self.classes
+    }
+
+    /// The regions, in the order of the config.
+    #[must_use]
+    pub fn regions(&self) -> &[RegionId] {
+        &self.regions
     }
 
     /// What each region bears in a second, in the order of the config.

@@ -105,16 +105,10 @@ impl View {
         self.plan
     }
 
-    /// The fleet in the order of this view's regions and their nodes, without the votes.
-    #[must_use]
-    pub fn placed(&self, fleet: &Fleet) -> Fleet {
-        fleet.placed(&self.layout)
-    }
-
     /// The fleet as masks of this view's regions and their nodes.
     #[must_use]
-    pub(super) fn standing(&self, fleet: &Fleet) -> Standing {
-        Standing::of(&self.placed(fleet))
+    pub fn standing(&self, fleet: &Fleet) -> Standing {
+        Standing::of(&fleet.placed(&self.layout))
     }
 
     /// Whose demand is counted; none if nobody wants to know.
@@ -130,9 +124,9 @@ impl View {
             zones: Arc::clone(&self.zones),
             sites: self.sites.iter().zip(maps).map(site).collect(),
             regions: Arc::clone(&self.regions),
+            layout: Arc::clone(&self.layout),
             roster: self.roster.clone(),
             ready: self.ready,
-            layout: Arc::clone(&self.layout),
             plan: self.plan,
         }
     }

@@ -19,10 +19,13 @@ use std::{
 };
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use region_config::RegionMask;
+use region_config::{REGIONS_MAX, RegionId, RegionMask};
 use rules::{
-    health::{Fleet, RegionState},
-    steering::spill::{Demand, STEP_MS, Spilling, first_only, loads},
+    health::RegionState,
+    steering::{
+        Standing,
+        spill::{Demand, STEP_MS, Spilling, first_only, loads},
+    },
 };
 
 pub use self::told::TEXT_BYTES_MAX;
@@ -59,8 +62,10 @@ struct Counted {
 }
 
 /// A region's load, as this node knows it from all.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct RegionLoad {
+    /// Which region.
+    pub region: RegionId,
     /// Requests in a second of the clients that it is first for among the regions that are not down.
     pub demand: f64,
     /// What is left of that, with what others give it, once all that is given up is given up.
@@ -90,7 +95,7 @@ impl Load {
         }
     }
 
-    /// The load of each region, in the order of the config; empty where no region says what it bears.
+    /// The load of each region; empty where no region says what it bears.
     #[must_use]
     pub fn regions(&self) -> Arc<Vec<RegionLoad>> {
         self.regions.load_full()
@@ -143,8 +148,8 @@ impl Book {
             self.told_ms = Some(now_ms);
             self.tell(roster, health);
         }
-        let fleet = view.placed(&health.fleet());
-        let alive = alive(&fleet);
+        let fleet = health.fleet();
+        let alive = alive(&view.standing(&fleet), roster.capacities().len());
         let due = self.stepped_ms.is_none_or(|before| now_ms.saturating_sub(before) >= STEP_MS);
         let mut changed = self.plan != view.plan() && !self.parts.is_empty();
         // who is cut off hears too few to add up, and leaves all as it is
@@ -239,10 +244,10 @@ impl Book {
 }
 
 /// The regions that clients may be led on to or from.
-fn alive(fleet: &Fleet) -> RegionMask {
+fn alive(standing: &Standing, regions: usize) -> RegionMask {
     let serves = |state| matches!(state, RegionState::Up | RegionState::Degraded | RegionState::Unknown);
-    let alive = fleet.regions.iter().enumerate().take(64).filter(|(_, region)| serves(region.state));
-    alive.fold(0, |mask, (at, _)| mask | 1 << at)
+    let alive = (0..regions.min(REGIONS_MAX)).filter(|region| serves(standing.state(*region)));
+    alive.fold(0, |mask, region| mask | 1 << region)
 }
 
 /// Adds up by the class's index; classes that this node does not have are left out.
@@ -261,13 +266,14 @@ fn figures(roster: &Roster, demands: &[Demand], spilling: &Spilling) -> Vec<Regi
     let capacities = roster.capacities();
     let (own, led) =
         (loads(demands, &first_only(demands), capacities.len()), loads(demands, spilling.parts(), capacities.len()));
-    let of = |(region, capacity): (usize, &Option<f64>)| RegionLoad {
+    let of = |(region, name): (usize, &RegionId)| RegionLoad {
+        region: name.clone(),
         demand: own.get(region).copied().unwrap_or(0.0),
         led: led.get(region).copied().unwrap_or(0.0),
-        capacity: *capacity,
+        capacity: capacities.get(region).copied().flatten(),
         gives: spilling.gives(region),
     };
-    capacities.iter().enumerate().map(of).collect()
+    roster.regions().iter().enumerate().map(of).collect()
 }
 
 #[cfg(test)]

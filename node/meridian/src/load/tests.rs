@@ -62,7 +62,7 @@ fn more_than_a_region_bears_is_led_on_and_comes_back_when_there_is_less() {
     assert!((node.load.regions()[0].demand - 60.0).abs() < 8.0, "{:?}", node.load.regions());
     node.run(100, 120);
     assert!(node.shared());
-    let [ours, other] = [0, 1].map(|region| node.load.regions()[region]);
+    let [ours, other] = [0, 1].map(|region| node.load.regions()[region].clone());
     assert!(ours.gives && (ours.demand - 120.0).abs() < 4.0, "{ours:?}");
     assert!((ours.led - 75.0).abs() < 8.0 && (other.led - 45.0).abs() < 8.0 && !other.gives, "{ours:?} {other:?}");
     // another plan is shared out at once

@@ -3,7 +3,7 @@
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 use arc_swap::ArcSwap;
-use region_config::{Config, SiteId};
+use region_config::SiteId;
 use rules::health::{Fleet, RegionState};
 use store::objects::{Objects, Refusal, TenantUsage, Usage};
 
@@ -45,7 +45,7 @@ pub fn fleet(fleet: Arc<ArcSwap<Fleet>>) -> Collector {
 
 /// What regions are asked for against what they bear, as this node knows it.
 #[must_use]
-pub fn load(config: Arc<ArcSwap<Config>>, load: Arc<Load>) -> Collector {
+pub fn load(load: Arc<Load>) -> Collector {
     type Gauge = (&'static str, &'static str, fn(&RegionLoad) -> Option<f64>);
     let gauges: [Gauge; 4] = [
         ("meridian_region_demand", "Requests in a second of the clients that the region is first for.", |load| {
@@ -60,12 +60,12 @@ pub fn load(config: Arc<ArcSwap<Config>>, load: Arc<Load>) -> Collector {
         }),
     ];
     Box::new(move |page| {
-        let (config, loads) = (config.load(), load.regions());
+        let loads = load.regions();
         for (name, help, value) in gauges {
             let mut family = page.family(name, Kind::Gauge, help);
-            for (region, load) in config.regions.iter().zip(loads.iter()) {
+            for load in loads.iter() {
                 if let Some(value) = value(load) {
-                    family.sample(&[("region", region.name.as_str())], value);
+                    family.sample(&[("region", load.region.as_str())], value);
                 }
             }
         }

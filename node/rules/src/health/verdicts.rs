@@ -176,16 +176,19 @@ impl Verdicts {
         let began_ms = *self.began_ms.get_or_insert(now_ms);
         self.returns.new_here = now_ms.saturating_sub(began_ms) < self.settings.return_ms + self.settings.warm_ms;
         self.returns.parts.clear();
-        for ((watched, (name, _)), view) in self.regions.iter_mut().zip(&self.layout.regions).zip(&fleet.regions) {
+        for (watched, (name, _)) in self.regions.iter_mut().zip(&self.layout.regions) {
+            // the fleet may be of the config before
+            let Some(view) = fleet.regions.iter().find(|view| view.name == *name) else { continue };
             let part = watched.memory.handle_state(view.state, now_ms, &self.settings);
             if part < WHOLE_PERCENT {
                 self.returns.parts.insert(name.clone(), part);
             }
         }
         let own = self.report();
-        let reports = self.fresh(&own, now_ms);
-        for (index, ((name, _), view)) in self.layout.regions.iter().zip(&mut fleet.regions).enumerate() {
-            view.part_percent = if fleet.minority {
+        let (reports, minority) = (self.fresh(&own, now_ms), fleet.minority);
+        for (index, (name, _)) in self.layout.regions.iter().enumerate() {
+            let Some(view) = fleet.regions.iter_mut().find(|view| view.name == *name) else { continue };
+            view.part_percent = if minority {
                 // nobody else is heard: what this node has seen itself goes on
                 own.returns.parts.get(name).copied().unwrap_or(WHOLE_PERCENT)
             } else {
