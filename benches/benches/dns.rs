@@ -1,5 +1,6 @@
-//! DNS without sockets: `cargo bench -p benches --bench dns`. A decision with its scope, and a message to its answer, for
-//! clients all over the address space. `MERIDIAN_GEO` names another database than the built-in one.
+//! DNS without sockets: `cargo bench -p benches --bench dns`. A decision with its scope, and messages to their answers, as
+//! many as come together under load; for clients all over the address space. `MERIDIAN_GEO` names another database than the
+//! built-in one.
 #![allow(clippy::unwrap_used, missing_docs, reason = "a bench")]
 
 use std::{
@@ -10,9 +11,9 @@ use std::{
     time::Duration,
 };
 
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use meridian::{
-    dns::{Desk, Terms, View},
+    dns::{Desk, Message, Terms, View},
     geo::Base,
 };
 use region_config::{Config, DnsTerms, Geo};
@@ -22,6 +23,8 @@ use rules::{
 };
 
 const CLIENTS: usize = 1 << 16;
+/// Messages that come together under load.
+const BATCH: usize = 32;
 
 /// So many regions, spread over the globe, with two nodes each, and one site.
 fn config(regions: usize) -> Config {
@@ -112,16 +115,22 @@ fn answers(bench: &mut Criterion) {
         for (name, answers_per_second) in [("counted", DnsTerms::default().answers_per_second), ("not counted", None)] {
             let terms = Terms::load(&DnsTerms { answers_per_second, ..DnsTerms::default() }).unwrap();
             let mut desk = Desk::new(Arc::clone(&view), Arc::clone(&fleet), terms);
-            let (mut at, mut buffer) = (0, Vec::new());
-            bench.bench_function(&format!("message to answer/{regions} regions, {name}"), |bencher| {
+            let (mut at, mut replies) = (0, vec![Vec::new(); BATCH]);
+            let mut group = bench.benchmark_group("messages to answers");
+            group.throughput(Throughput::Elements(BATCH as u64));
+            group.bench_function(format!("{regions} regions, {name}"), |bencher| {
                 bencher.iter(|| {
-                    at = (at + 1) % CLIENTS;
-                    let answer =
-                        desk.answer(black_box(&questions[at]), IpAddr::V4(peers[at]), std::mem::take(&mut buffer));
-                    assert!(answer.len() > 60, "an address");
-                    buffer = answer;
+                    at = (at + BATCH) % CLIENTS;
+                    let come = questions[at..].iter().zip(&peers[at..]).zip(&mut replies);
+                    desk.answer_all(come.map(|((query, peer), reply)| Message {
+                        query: black_box(query),
+                        peer: (*peer, 53).into(),
+                        reply,
+                    }));
+                    assert!(replies.iter().all(|reply| reply.len() > 60), "an address each");
                 });
             });
+            group.finish();
         }
     }
 }

@@ -9,6 +9,8 @@ use std::{
     ptr,
 };
 
+use super::desk::Message;
+
 /// Most messages in a batch.
 pub(super) const MESSAGES: usize = MESSAGES_C as usize;
 /// The same as the kernel counts.
@@ -17,16 +19,6 @@ const MESSAGES_C: libc::c_uint = 32;
 const QUERY_BYTES: usize = 1232;
 /// Room for the address that a message was sent to, in bytes: one `in6_pktinfo` with its header, and to spare.
 const CONTROL_BYTES: usize = 64;
-
-/// A message that came, and the place for its answer.
-pub(super) struct Message<'a> {
-    /// The message.
-    pub(super) query: &'a [u8],
-    /// Who sent it.
-    pub(super) peer: SocketAddr,
-    /// The answer; none is sent if it is empty.
-    pub(super) reply: &'a mut Vec<u8>,
-}
 
 /// Buffers for one batch, used again and again.
 pub(super) struct Batch {

@@ -1,6 +1,10 @@
 //! From a message to its answer: what one UDP thread, or one TCP connection, answers with.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 use arc_swap::ArcSwap;
 use rules::{
@@ -11,6 +15,7 @@ use wire::dns::{Fault, OptRcode, Owed, Query, TCP_BYTES_MAX, compose_cookie, com
 
 use super::{
     Front,
+    batch::MESSAGES,
     counters::{Counters, Event, Tally},
     rates::{Leave, Rates},
     terms::Terms,
@@ -56,8 +61,13 @@ impl Desk {
         &self.front.counters
     }
 
+    /// Answers messages that came together from one view, one health and one time; at most a batch of them.
+    pub fn answer_all<'m>(&mut self, messages: impl IntoIterator<Item = Message<'m>>) {
+        self.serve(|moment| moment.answer_all(messages));
+    }
+
     /// Lets `each` answer messages that came together, from one view, one health and one time.
-    pub(super) fn serve(&mut self, each: impl FnOnce(&mut Moment<'_>)) {
+    fn serve(&mut self, each: impl FnOnce(&mut Moment<'_>)) {
         let (view, terms) = (self.front.view.load(), self.front.terms.load());
         let mut moment = Moment {
             view: &view,
@@ -89,8 +99,19 @@ fn low_bits(number: u64) -> u32 {
     number as u32
 }
 
+/// A message that came, and the place for its answer.
+#[derive(Debug)]
+pub struct Message<'a> {
+    /// The message.
+    pub query: &'a [u8],
+    /// Who sent it.
+    pub peer: SocketAddr,
+    /// The answer; none is sent if it is empty.
+    pub reply: &'a mut Vec<u8>,
+}
+
 /// A message that was read.
-pub(super) struct Read<'a> {
+struct Read<'a> {
     bytes: &'a [u8],
     peer: IpAddr,
     query: Result<Query<'a>, Fault>,
@@ -100,19 +121,49 @@ pub(super) struct Read<'a> {
 }
 
 /// View, terms, health and time, as they were when messages came.
-pub(super) struct Moment<'a> {
+struct Moment<'a> {
     view: &'a View,
     standing: &'a Standing,
     terms: &'a Terms,
-    pub(super) tally: &'a mut Tally,
+    tally: &'a mut Tally,
     rates: Option<&'a mut Rates>,
     unix_s: u32,
     now_ms: u32,
 }
 
 impl<'a> Moment<'a> {
+    fn answer_all<'m>(&mut self, messages: impl IntoIterator<Item = Message<'m>>) {
+        let mut replies: [Option<&mut Vec<u8>>; MESSAGES] = [const { None }; MESSAGES];
+        let mut reads: [Option<Read<'_>>; MESSAGES] = [const { None }; MESSAGES];
+        let mut count = 0;
+        for (message, (read, reply)) in messages.into_iter().zip(reads.iter_mut().zip(&mut replies)) {
+            count += 1;
+            if message.peer.port() == 0 {
+                self.tally.note(Event::Dropped);
+                continue;
+            }
+            // no message may take the thread down, and with it the service of this address
+            match catch_unwind(AssertUnwindSafe(|| *read = Some(self.read(message.query, message.peer.ip())))) {
+                Ok(()) => *reply = Some(message.reply),
+                Err(_) => self.tally.note(Event::Panicked),
+            }
+        }
+        if count > 1 {
+            // a hint: if it fails, all are answered without
+            let _ = catch_unwind(AssertUnwindSafe(|| self.fetch(&reads)));
+        }
+        for (read, reply) in reads.iter_mut().zip(replies).take(count) {
+            let (Some(read), Some(reply)) = (read, reply) else { continue };
+            let buffer = std::mem::take(reply);
+            *reply = catch_unwind(AssertUnwindSafe(|| self.respond(read, buffer))).unwrap_or_else(|_| {
+                self.tally.note(Event::Panicked);
+                Vec::new()
+            });
+        }
+    }
+
     /// Reads a message from `peer`, and finds what it asks for.
-    pub(super) fn read<'b>(&self, bytes: &'b [u8], peer: IpAddr) -> Read<'b>
+    fn read<'b>(&self, bytes: &'b [u8], peer: IpAddr) -> Read<'b>
     where
         'a: 'b,
     {
@@ -123,7 +174,7 @@ impl<'a> Moment<'a> {
     }
 
     /// Tells the processor what answers to these messages will be made of.
-    pub(super) fn fetch(&self, messages: &[Option<Read<'_>>]) {
+    fn fetch(&self, messages: &[Option<Read<'_>>]) {
         for step in [Step::Where, Step::What] {
             for read in messages.iter().flatten() {
                 if let Some(map) = self.view.map_of(read.found) {
@@ -134,7 +185,7 @@ impl<'a> Moment<'a> {
     }
 
     /// Writes the answer to a message into `buffer` and gives it back; empty if there is to be none.
-    pub(super) fn respond<'b>(&mut self, read: &mut Read<'b>, buffer: Vec<u8>) -> Vec<u8>
+    fn respond<'b>(&mut self, read: &mut Read<'b>, buffer: Vec<u8>) -> Vec<u8>
     where
         'a: 'b,
     {

@@ -28,7 +28,7 @@ use region_config::DnsTerms;
 use rules::health::Fleet;
 
 pub use counters::{Counters, Event};
-pub use desk::Desk;
+pub use desk::{Desk, Message};
 pub use export::{ExportFault, Exported, export};
 pub use plan::{put, put_shared};
 pub use roster::Roster;

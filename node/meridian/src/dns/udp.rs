@@ -3,7 +3,6 @@
 use std::{
     io,
     net::{SocketAddr, UdpSocket},
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -13,12 +12,7 @@ use std::{
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use super::{
-    Front,
-    batch::{Batch, MESSAGES},
-    counters::Event,
-    desk::{Desk, Moment, Read},
-};
+use super::{Front, batch::Batch, desk::Desk};
 use crate::tasks::Tasks;
 
 /// How long a thread waits for a message before it looks whether it is to stop.
@@ -80,7 +74,7 @@ fn serve(socket: &UdpSocket, front: Arc<Front>, stop: &AtomicBool) {
     let mut desk = Desk::udp(front);
     while !stop.load(Relaxed) {
         match batch.receive(socket) {
-            Ok(()) => desk.serve(|moment| answer(&mut batch, moment)),
+            Ok(()) => desk.answer_all(batch.messages()),
             Err(cause) if matches!(cause.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => continue,
             Err(cause) => {
                 tracing::warn!(%cause, "cannot receive DNS messages");
@@ -89,35 +83,5 @@ fn serve(socket: &UdpSocket, front: Arc<Front>, stop: &AtomicBool) {
             }
         }
         batch.send(socket);
-    }
-}
-
-/// Answers all messages of a batch from one view, one health and one time.
-fn answer(batch: &mut Batch, moment: &mut Moment<'_>) {
-    let mut replies: [Option<&mut Vec<u8>>; MESSAGES] = [const { None }; MESSAGES];
-    let mut reads: [Option<Read<'_>>; MESSAGES] = [const { None }; MESSAGES];
-    let mut count = 0;
-    for (message, (read, reply)) in batch.messages().zip(reads.iter_mut().zip(&mut replies)) {
-        count += 1;
-        if message.peer.port() == 0 {
-            moment.tally.note(Event::Dropped);
-            continue;
-        }
-        // no message may take the thread down, and with it the service of this address
-        match catch_unwind(AssertUnwindSafe(|| *read = Some(moment.read(message.query, message.peer.ip())))) {
-            Ok(()) => *reply = Some(message.reply),
-            Err(_) => moment.tally.note(Event::Panicked),
-        }
-    }
-    if count > 1 {
-        moment.fetch(&reads);
-    }
-    for (read, reply) in reads.iter_mut().zip(replies).take(count) {
-        let (Some(read), Some(reply)) = (read, reply) else { continue };
-        let buffer = std::mem::take(reply);
-        *reply = catch_unwind(AssertUnwindSafe(|| moment.respond(read, buffer))).unwrap_or_else(|_| {
-            moment.tally.note(Event::Panicked);
-            Vec::new()
-        });
     }
 }
