@@ -162,6 +162,7 @@ fn geo(section: &GeoSection, folders: &Folders<'_>) -> Geo {
     Geo {
         file: folders.optional(section.file.as_ref()),
         asn_file: folders.optional(section.asn_file.as_ref()),
+        round_trips: folders.optional(section.round_trips.as_ref()),
         max_age_ms: ms(&section.max_age, Geo::default().max_age_ms),
     }
 }

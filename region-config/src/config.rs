@@ -112,13 +112,15 @@ pub struct Geo {
     pub file: Option<PathBuf>,
     /// MaxMind-format file of AS numbers; none means what `file` says of them.
     pub asn_file: Option<PathBuf>,
+    /// Rows of measured round trips; none means that distances alone decide.
+    pub round_trips: Option<PathBuf>,
     /// How old a file's data may be before the node warns, in ms.
     pub max_age_ms: u64,
 }
 
 impl Default for Geo {
     fn default() -> Self {
-        Self { file: None, asn_file: None, max_age_ms: 45 * 86_400_000 }
+        Self { file: None, asn_file: None, round_trips: None, max_age_ms: 45 * 86_400_000 }
     }
 }
 

@@ -130,6 +130,8 @@ section! {
         may file: FilePath,
         /// A MaxMind-format file (.mmdb) that says which network (AS number) an address belongs to; if left out, what `file` says of it.
         may asn_file: FilePath,
+        /// Round trips that were measured from networks or countries to regions: rows of `asn,country,region,ms,samples`. Distances alone decide if left out.
+        may round_trips: FilePath,
         /// How old the data of a file may be before the node warns; 45d if left out.
         may max_age: Time<DAY, { 3_650 * DAY }>,
     }

@@ -1289,7 +1289,7 @@ export interface components {
             chosen: boolean;
             /**
              * Format: double
-             * @description The round trip that is estimated from it, with the bias, in ms.
+             * @description The round trip that is estimated from it, with the bias and with what was measured, in ms.
              */
             estimated_ms?: number | null;
             /**
@@ -1297,6 +1297,11 @@ export interface components {
              * @description Great-circle distance from the client, in km; none if it is not known where that is.
              */
             kilometres?: number | null;
+            /**
+             * Format: double
+             * @description The round trip that was measured from where the client is, in ms.
+             */
+            measured_ms?: number | null;
             /** @description Its place in the order, from 0; none if it may not be named. */
             place?: number | null;
             /**
@@ -1308,6 +1313,11 @@ export interface components {
             reason: string;
             /** @description Its name. */
             region: string;
+            /**
+             * Format: int32
+             * @description How often it was measured.
+             */
+            samples?: number | null;
             /**
              * Format: double
              * @description Which part of such clients it gets while all regions are well, from 0 to 1; none if they are not shared out.

@@ -18,6 +18,7 @@ export function from(steering: Steering): string {
 export function wished(region: Region): string[] {
   const parts = [
     region.estimated_ms != null ? `about ${region.estimated_ms} ms` : undefined,
+    region.measured_ms != null ? `${region.measured_ms} ms measured (${region.samples} times)` : undefined,
     region.share != null ? `${Math.round(region.share * 100)} % of such clients` : undefined,
     region.weight != null ? `weight ${region.weight}` : undefined,
     region.bias_percent ? `bias ${region.bias_percent} %` : undefined,

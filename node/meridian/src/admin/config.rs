@@ -67,7 +67,7 @@ fn node(config: &Config) -> Value {
         "workers": node.workers,
         "memory_bytes": node.memory_bytes,
         "disk_bytes": node.disk_bytes,
-        "geo": { "file": node.geo.file, "asn_file": node.geo.asn_file, "max_age_s": node.geo.max_age_ms / 1000 },
+        "geo": { "file": node.geo.file, "asn_file": node.geo.asn_file, "round_trips": node.geo.round_trips, "max_age_s": node.geo.max_age_ms / 1000 },
         "access_log": node.access_log,
     })
 }

@@ -287,7 +287,10 @@ fn region_row(region: &SteeredRegion) -> [String; 8] {
         number(region.place.map(|place| (place + 1).to_string())),
         region.state.clone(),
         number(region.kilometres.map(|km| km.to_string())),
-        number(region.estimated_ms.map(|ms| format!("{ms:.1}"))),
+        number(region.estimated_ms.map(|ms| match region.measured_ms {
+            Some(measured) => format!("{ms:.1} (measured {measured:.1})"),
+            None => format!("{ms:.1}"),
+        })),
         number(region.share.map(|share| format!("{:.1} %", share * 100.0))),
         number(Some(wished.into_iter().flatten().collect::<Vec<_>>().join(", ")).filter(|text| !text.is_empty())),
         region.reason.clone(),

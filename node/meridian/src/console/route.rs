@@ -83,6 +83,8 @@ fn region(region: &RegionExplanation) -> SteeredRegion {
         state: region.state.as_str().into(),
         kilometres: region.kilometres,
         estimated_ms: region.estimated_us.map(|us| f64::from(us / 100) / 10.0),
+        measured_ms: region.measured.map(|trip| f64::from(trip.us / 100) / 10.0),
+        samples: region.measured.map(|trip| trip.samples),
         bias_percent: region.bias_percent,
         priority: region.priority,
         weight: region.weight,

@@ -28,6 +28,9 @@ const ANY_TTL_S: u32 = 3600;
 /// Most sets of sites that are signed before anybody asks: a second's work.
 const PUBLISHED_MAX: usize = 16_384;
 
+/// How many regions that nobody knows are told.
+const STRANGERS_TOLD: usize = 5;
+
 /// Why a config cannot be answered from.
 #[derive(Debug, thiserror::Error)]
 pub enum ViewFault {
@@ -146,6 +149,9 @@ impl View {
     }
 
     fn new(config: &Config, base: Option<&geo::Base>) -> Result<Self, ViewFault> {
+        if let Some(base) = base {
+            tell_strangers(config, base);
+        }
         let plan = plan::begin();
         let all = addressed(config, |_| true);
         let (v4, v6) = (addressed(config, IpAddr::is_ipv4), addressed(config, IpAddr::is_ipv6));
@@ -522,6 +528,19 @@ impl RegionAddresses {
         let v4 = |(node, address)| if let IpAddr::V4(v4) = address { Some((node, v4)) } else { None };
         let v6 = |(node, address)| if let IpAddr::V6(v6) = address { Some((node, v6)) } else { None };
         Self { v4: Addresses::new(all().filter_map(v4)), v6: Addresses::new(all().filter_map(v6)) }
+    }
+}
+
+/// Says which regions of measured round trips the config does not have: most likely somebody mistyped.
+fn tell_strangers(config: &Config, base: &geo::Base) {
+    let known = |name: &RegionId| config.regions.iter().any(|region| region.name == *name);
+    let strangers = base.ranges().round_trips().regions().filter(|name| !known(name));
+    let strangers: Vec<&str> = strangers.take(STRANGERS_TOLD).map(RegionId::as_str).collect();
+    if !strangers.is_empty() {
+        tracing::warn!(
+            regions = strangers.join(", "),
+            "round trips were measured to regions that are not in the config"
+        );
     }
 }
 

@@ -41,7 +41,7 @@ impl Stamp {
 
 /// The state of all files that a config names, and of what operators have said about them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Stamps([Option<Stamp>; 4]);
+pub(super) struct Stamps([Option<Stamp>; 5]);
 
 impl Stamps {
     pub(super) fn of(geo: &Geo) -> Self {
@@ -50,23 +50,29 @@ impl Stamps {
         Self([
             stamp(geo.file.as_deref()),
             stamp(geo.asn_file.as_deref()),
+            stamp(geo.round_trips.as_deref()),
             stamp(accepted(&geo.file).as_deref()),
             stamp(accepted(&geo.asn_file).as_deref()),
         ])
     }
 
-    /// Whether the databases themselves are the same ones.
-    pub(super) fn same_databases(&self, other: &Self) -> bool {
-        self.0[..2] == other.0[..2]
+    /// Whether what was read is the same.
+    pub(super) fn same_contents(&self, other: &Self) -> bool {
+        self.0[..3] == other.0[..3]
     }
 }
 
 /// Reads a file that nobody writes to meanwhile. Never mapped: a mapped file that is cut short in place kills the process.
 pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
+    read_up_to(path, FILE_BYTES_MAX)
+}
+
+/// The same for a file of so many bytes.
+pub(super) fn read_up_to(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
     let before = Stamp::of(path);
     let bytes = fs::metadata(path)?.len();
-    if bytes > FILE_BYTES_MAX {
-        return Err(io::Error::other(format!("it has {bytes} bytes, and {FILE_BYTES_MAX} are the most that is read")));
+    if bytes > bytes_max {
+        return Err(io::Error::other(format!("it has {bytes} bytes, and {bytes_max} are the most that is read")));
     }
     let contents = fs::read(path)?;
     if Stamp::of(path) != before {

@@ -339,7 +339,7 @@ mod tests {
     #[test]
     fn a_missing_file_and_one_about_something_else_are_told_apart() {
         let fault = Base::load(&file("nowhere.mmdb")).unwrap_err().to_string();
-        assert!(fault.contains("cannot read the geo database") && fault.contains("nowhere.mmdb"), "{fault}");
+        assert!(fault.starts_with("cannot read ") && fault.contains("nowhere.mmdb"), "{fault}");
         let fault = Base::load(&file("GeoLite2-ASN-Test.mmdb")).unwrap_err().to_string();
         assert!(fault.contains("`GeoLite2-ASN` database with no countries"), "{fault}");
     }

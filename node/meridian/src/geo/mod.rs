@@ -21,7 +21,7 @@ use std::{
 };
 
 use region_config::Geo;
-use rules::steering;
+use rules::steering::{self, RoundTrips, RowFault};
 
 use self::files::Stamps;
 pub use self::{
@@ -34,6 +34,8 @@ pub use self::{
     watch::{AcceptFault, Alarm, HeldFile, Watch},
 };
 
+/// Largest file of round trips that is read, in bytes.
+const ROUND_TRIPS_BYTES_MAX: u64 = 64 << 20;
 /// What the built-in database is called.
 const BUILT_IN: &str = "built-in country database";
 /// When the data of the built-in database were put together: 17 June 2026, in s since the Unix epoch.
@@ -115,6 +117,9 @@ impl Base {
             base.ranges = base.ranges.with_networks_of(&networks);
             base.editions.push(edition);
         }
+        if let Some(path) = &geo.round_trips {
+            base.ranges = base.ranges.with_round_trips(round_trips(path)?);
+        }
         Ok(Self { source: geo.clone(), stamps, ..base })
     }
 
@@ -150,7 +155,8 @@ impl Base {
     /// Whether it is what a config asks for.
     #[must_use]
     pub fn is_of(&self, geo: &Geo) -> bool {
-        (&self.source.file, &self.source.asn_file) == (&geo.file, &geo.asn_file)
+        let of = |geo: &Geo| (geo.file.clone(), geo.asn_file.clone(), geo.round_trips.clone());
+        of(&self.source) == of(geo)
     }
 
     /// What it is and how large, for operators.
@@ -161,7 +167,11 @@ impl Base {
         let (v4, v6) = self.ranges.ranges();
         let locations = self.ranges.locations();
         let lent = self.lent.map_or_else(String::new, |family| format!(" (no {family} in it: the {BUILT_IN} answers)"));
-        format!("{}{lent}: {v4} IPv4 ranges, {v6} IPv6 ranges, {locations} locations", editions.join("; "))
+        let measured = match self.ranges.round_trips().rows() {
+            0 => String::new(),
+            rows => format!(", {rows} measured round trips"),
+        };
+        format!("{}{lent}: {v4} IPv4 ranges, {v6} IPv6 ranges, {locations} locations{measured}", editions.join("; "))
     }
 }
 
@@ -190,6 +200,14 @@ fn read(path: &Path, wanted: Wanted) -> Result<(steering::Base, Edition), GeoFau
     Ok((ranges, edition))
 }
 
+/// Reads round trips that were measured.
+fn round_trips(path: &Path) -> Result<RoundTrips, GeoFault> {
+    let unreadable = |cause| GeoFault::Read { path: path.to_owned(), cause };
+    let text = String::from_utf8(files::read_up_to(path, ROUND_TRIPS_BYTES_MAX).map_err(unreadable)?);
+    let text = text.map_err(|cause| unreadable(io::Error::new(io::ErrorKind::InvalidData, cause.utf8_error())))?;
+    text.parse().map_err(|cause| GeoFault::RoundTrips { path: path.to_owned(), cause })
+}
+
 /// A day as `2026-06-17`, of seconds since the Unix epoch.
 #[must_use]
 pub fn day(unix_s: u64) -> String {
@@ -212,12 +230,20 @@ pub enum GeoFault {
     #[error("the built-in country database is damaged: {0}")]
     Embedded(embedded::Damage),
     /// The file cannot be read.
-    #[error("cannot read the geo database {}: {cause}", path.display())]
+    #[error("cannot read {}, which [geo] names: {cause}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
         /// Why.
         cause: io::Error,
+    },
+    /// The file has no round trips.
+    #[error("{}: {cause}", path.display())]
+    RoundTrips {
+        /// The file.
+        path: PathBuf,
+        /// Where, and what is wrong there.
+        cause: RowFault,
     },
     /// The file is no usable database.
     #[error("cannot use the geo database {}: {cause}", path.display())]

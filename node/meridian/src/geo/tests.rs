@@ -527,3 +527,23 @@ fn days_are_told_by_the_calendar() {
     }
     assert!(!day(u64::MAX).is_empty());
 }
+
+#[test]
+fn round_trips_are_read_beside_a_database_and_told_by_line_if_they_are_none() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let path = write(&dir, "trips.csv", b"# asn,country,region,ms,samples\n-,DE,eu-central,18.5,1200\n");
+    let geo = Geo { round_trips: Some(path.clone()), ..Geo::default() };
+    let base = Base::open(&geo).unwrap();
+    assert!(base.describe().ends_with(", 1 measured round trips"), "{}", base.describe());
+    assert!(base.is_of(&geo) && !base.is_of(&Geo::default()));
+    std::fs::write(&path, "-,DE,eu-central,18.5,1200\n-,DE,eu-central,fast,9\n").unwrap();
+    let fault = Base::open(&geo).unwrap_err().to_string();
+    assert_eq!(
+        fault,
+        format!("{}: line 2: found `fast`, expected milliseconds, above 0 and up to 10000", path.display())
+    );
+    std::fs::write(&path, b"\xff").unwrap();
+    assert!(Base::open(&geo).unwrap_err().to_string().contains("invalid utf-8"));
+    std::fs::remove_file(&path).unwrap();
+    assert!(Base::open(&geo).unwrap_err().to_string().starts_with("cannot read "));
+}

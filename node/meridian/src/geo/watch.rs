@@ -258,7 +258,7 @@ impl Watch {
         let current = self.current.load_full()?;
         self.say_age(&current);
         let now = Stamps::of(geo);
-        if current.is_of(geo) && now.same_databases(&current.stamps) {
+        if current.is_of(geo) && now.same_contents(&current.stamps) {
             // also when the files are back to what they were
             let mut seen = self.seen.lock();
             (seen.waiting, seen.judged) = (None, None);

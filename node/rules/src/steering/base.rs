@@ -1,6 +1,6 @@
 //! A geo database in address order: ranges of locations, made once per database and never looked into per request.
 
-use std::{collections::HashMap, net::IpAddr};
+use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
 use region_config::Continent;
 
@@ -8,6 +8,7 @@ use super::{
     address::{Spot, spot},
     place::Point,
     ranges::{Ranges, Word},
+    round_trips::RoundTrips,
 };
 
 /// Resolvers send no more bits of an address than these (RFC 7871 section 11.1), so finer ranges only split caches.
@@ -69,9 +70,23 @@ pub struct Base {
     pub(super) v4: Ranges<u32>,
     /// By the first 64 bits.
     pub(super) v6: Ranges<u64>,
+    /// What was measured, beside what the database says.
+    pub(super) round_trips: Arc<RoundTrips>,
 }
 
 impl Base {
+    /// This base with round trips that were measured.
+    #[must_use]
+    pub fn with_round_trips(self, round_trips: RoundTrips) -> Self {
+        Self { round_trips: Arc::new(round_trips), ..self }
+    }
+
+    /// What was measured.
+    #[must_use]
+    pub fn round_trips(&self) -> &RoundTrips {
+        &self.round_trips
+    }
+
     /// What is known of an address; [`Location::NOWHERE`] if nothing.
     #[must_use]
     pub fn location(&self, address: IpAddr) -> Location {
@@ -107,21 +122,31 @@ impl Base {
         joined.known.insert((0, 0), 0);
         let v4 = Ranges::new(overlaid(&self.v4, &networks.v4).map(|(start, pair)| (start, joined.id(pair))));
         let v6 = Ranges::new(overlaid(&self.v6, &networks.v6).map(|(start, pair)| (start, joined.id(pair))));
-        Self { locations: joined.locations, v4, v6 }
+        Self { locations: joined.locations, v4, v6, round_trips: Arc::clone(&self.round_trips) }
     }
 
     /// This base with all that another one says about IPv4, in place of what this one says.
     #[must_use]
     pub fn with_v4_of(&self, other: &Self) -> Self {
         let (locations, ids) = self.appended(other);
-        Self { locations, v4: other.v4.translated(&ids), v6: self.v6.clone() }
+        Self {
+            locations,
+            v4: other.v4.translated(&ids),
+            v6: self.v6.clone(),
+            round_trips: Arc::clone(&self.round_trips),
+        }
     }
 
     /// This base with all that another one says about IPv6, in place of what this one says.
     #[must_use]
     pub fn with_v6_of(&self, other: &Self) -> Self {
         let (locations, ids) = self.appended(other);
-        Self { locations, v4: self.v4.clone(), v6: other.v6.translated(&ids) }
+        Self {
+            locations,
+            v4: self.v4.clone(),
+            v6: other.v6.translated(&ids),
+            round_trips: Arc::clone(&self.round_trips),
+        }
     }
 
     /// The locations of both, and the new ids of the other's.
@@ -284,7 +309,7 @@ impl BaseBuilder {
         let v6 = self.v6.starts.iter().filter_map(|(cell, value)| Some((cell.checked_mul(1 << 8)?, *value)));
         let (v4, v6) = (Ranges::new(v4), Ranges::new(v6));
         self.locations.shrink_to_fit();
-        Base { locations: self.locations, v4, v6 }
+        Base { locations: self.locations, v4, v6, round_trips: Arc::default() }
     }
 }
 

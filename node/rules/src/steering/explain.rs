@@ -10,7 +10,8 @@ use super::{
     decide::{Outcome, Policy, Reason, Standing, decide},
     map::{Map, Origin},
     place::Point,
-    places::{estimate, micros},
+    places::{blended, estimate, micros},
+    round_trips::RoundTrip,
     wishes::Wishes,
 };
 use crate::health::RegionState;
@@ -45,8 +46,10 @@ pub struct RegionExplanation {
     pub place: Option<usize>,
     /// Great-circle distance from the client, in kilometres, if it is known where that is.
     pub kilometres: Option<u16>,
-    /// The round trip that is estimated from it, with the site's bias, in microseconds.
+    /// The round trip that is estimated from it, with the site's bias and with what was measured, in microseconds.
     pub estimated_us: Option<u32>,
+    /// What was measured for clients like this one.
+    pub measured: Option<RoundTrip>,
     /// By how many percent its distances are shortened; below 0, lengthened.
     pub bias_percent: i32,
     /// A lower one is named first.
@@ -73,12 +76,18 @@ pub fn explain(
     let location = base.location(address);
     let explained = |(index, region): (usize, &region_config::Region)| {
         let kilometres = kilometres(location.point, region);
+        let (measured, stretch) = (base.round_trips().find(&location, &region.name), wishes.stretch(index));
+        let cost = |kilometres| match measured {
+            Some(trip) => blended(trip, kilometres, stretch),
+            None => estimate(kilometres, stretch),
+        };
         RegionExplanation {
             region: region.name.clone(),
             reason: decision.reason(index),
             place: decision.order().position(|listed| listed == index),
             kilometres,
-            estimated_us: kilometres.map(|kilometres| micros(estimate(kilometres, wishes.stretch(index)))),
+            estimated_us: kilometres.map(|kilometres| micros(cost(kilometres))),
+            measured,
             bias_percent: 100 - i32::from(wishes.stretch(index)),
             priority: wishes.priority(index),
             weight: wishes.weight(index),

@@ -8,6 +8,7 @@ use super::{
     address::mix,
     base::Location,
     places::Places,
+    round_trips::RoundTrips,
     wishes::{Rule, Wishes},
 };
 
@@ -18,6 +19,7 @@ const NEAREST: usize = 3;
 pub(super) struct Lists<'a> {
     places: &'a Places,
     wishes: &'a Wishes,
+    trips: &'a RoundTrips,
     all: Vec<u8>,
     masks: Vec<RegionMask>,
     /// For each list, whether a rule says which regions come first.
@@ -30,7 +32,7 @@ pub(super) struct Lists<'a> {
 
 impl<'a> Lists<'a> {
     /// Lists that begin with the one for no data. `asked` is the region of the node that answers.
-    pub(super) fn new(places: &'a Places, wishes: &'a Wishes, asked: Option<u8>) -> Self {
+    pub(super) fn new(places: &'a Places, wishes: &'a Wishes, trips: &'a RoundTrips, asked: Option<u8>) -> Self {
         let mut without_data = match (wishes.no_data(), asked) {
             ([], Some(index)) => with_tail(&[index], places.from(index)),
             ([], None) => places.configured(),
@@ -40,7 +42,7 @@ impl<'a> Lists<'a> {
         without_data.sort_by_key(|region| places.class(*region));
         let (begun, known) = (HashMap::new(), HashMap::new());
         let (all, masks, preferred) = (Vec::new(), Vec::new(), Vec::new());
-        let mut lists = Self { places, wishes, all, masks, preferred, begun, known, without_data };
+        let mut lists = Self { places, wishes, trips, all, masks, preferred, begun, known, without_data };
         lists.kept(lists.without_data.clone(), None);
         lists
     }
@@ -56,7 +58,11 @@ impl<'a> Lists<'a> {
             return self.kept(self.without_data.clone(), rule);
         };
         let tie = location.country.map_or(0, |code| mix(u64::from(u16::from_be_bytes(code))));
-        let mut nearest = self.places.by_cost(Some(point), tie);
+        let mut nearest = if self.trips.is_empty() {
+            self.places.by_cost(Some(point), tie)
+        } else {
+            self.places.by_measured(location, tie, self.trips)
+        };
         nearest.truncate(NEAREST);
         let heads = (rule, std::array::from_fn(|at| nearest.get(at).copied().unwrap_or(u8::MAX)));
         if let Some(id) = self.begun.get(&heads) {

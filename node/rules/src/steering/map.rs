@@ -84,7 +84,7 @@ impl Map {
     pub fn compile(config: &Config, base: &Base, wishes: &Wishes, here: &RegionId) -> Self {
         let places = Places::new(&config.regions, wishes);
         let asked = places.index_of(here).filter(|index| wishes.eligible() >> index & 1 == 1);
-        let mut lists = Lists::new(&places, wishes, asked);
+        let mut lists = Lists::new(&places, wishes, base.round_trips(), asked);
         let ids = lists.of_all(&base.locations);
         let v4 = ruled(&base.v4, &overlay::v4(wishes), &ids, |at, rule| lists.of(base.at(at), Some(rule)));
         let v6 = ruled(&base.v6, &overlay::v6(wishes), &ids, |at, rule| lists.of(base.at(at), Some(rule)));

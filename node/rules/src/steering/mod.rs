@@ -30,6 +30,7 @@ mod overlay;
 mod place;
 mod places;
 mod ranges;
+mod round_trips;
 mod shares;
 pub mod spill;
 pub mod what_if;
@@ -45,6 +46,7 @@ pub use gates::{Edition, Objection, objections};
 pub use map::{Map, Origin};
 pub use place::Point;
 pub use ranges::Step;
+pub use round_trips::{ROWS_MAX, RoundTrip, RoundTrips, RowFault};
 pub use shares::{Shares, Spread};
 pub use wishes::{Rule, Wishes};
 

@@ -4,7 +4,13 @@ use std::cmp::Reverse;
 
 use region_config::{REGIONS_MAX, Region, RegionId};
 
-use super::{address::mix, place::Point, wishes::Wishes};
+use super::{
+    address::mix,
+    base::Location,
+    place::Point,
+    round_trips::{RoundTrip, RoundTrips, is_worth_it},
+    wishes::Wishes,
+};
 
 /// What reaching a region costs, in hundredths of a microsecond: a round trip, as far as it can be told from a distance.
 pub(super) type Cost = u32;
@@ -17,6 +23,11 @@ const KILOMETRE_PERCENT: Cost = 20;
 /// Estimated round trip over a distance of which so many percent count.
 pub(super) fn estimate(kilometres: u16, stretch_percent: u8) -> Cost {
     START + u32::from(kilometres) * KILOMETRE_PERCENT * u32::from(stretch_percent)
+}
+
+/// The same by what was measured, as far as that is to be believed.
+pub(super) fn blended(trip: RoundTrip, kilometres: u16, stretch_percent: u8) -> Cost {
+    trip.blended(estimate(kilometres, stretch_percent), START, stretch_percent)
 }
 
 /// A cost in microseconds.
@@ -41,6 +52,15 @@ pub(super) struct Place {
     class: Class,
     /// Breaks ties, the same way on every node.
     tie: u64,
+}
+
+impl Place {
+    fn estimate(&self, from: Option<Point>) -> Cost {
+        match (from, self.point) {
+            (Some(from), Some(to)) => estimate(from.kilometres(to), self.stretch),
+            _ => Cost::MAX,
+        }
+    }
 }
 
 pub(super) struct Places {
@@ -98,10 +118,34 @@ impl Places {
 
     /// The regions by what they cost from a point, within their classes; equally dear ones in an order that `tie` decides.
     pub(super) fn by_cost(&self, point: Option<Point>, tie: u64) -> Vec<u8> {
-        let cost = |place: &Place| match (point, place.point) {
-            (Some(from), Some(to)) => estimate(from.kilometres(to), place.stretch),
-            _ => Cost::MAX,
+        self.ordered(tie, |place| place.estimate(point))
+    }
+
+    /// The regions by what they cost from a location, by what was measured where something was. The first one is the one that is
+    /// nearest, unless the gain is worth it.
+    pub(super) fn by_measured(&self, location: &Location, tie: u64, trips: &RoundTrips) -> Vec<u8> {
+        let near = self.by_cost(location.point, tie);
+        let measured = |place: &Place| trips.find(location, &place.name);
+        if !self.regions.iter().any(|place| measured(place).is_some()) {
+            return near;
+        }
+        let cost = |place: &Place| {
+            let estimate = place.estimate(location.point);
+            measured(place).map_or(estimate, |trip| trip.blended(estimate, START, place.stretch))
         };
+        let mut order = self.ordered(tie, cost);
+        let place = |index: Option<&u8>| self.regions.iter().find(|place| Some(&place.index) == index);
+        if let (Some(nearest), Some(first)) = (place(near.first()), place(order.first()))
+            && nearest.class == first.class
+            && !is_worth_it(cost(nearest), cost(first))
+        {
+            order.retain(|index| *index != nearest.index);
+            order.insert(0, nearest.index);
+        }
+        order
+    }
+
+    fn ordered(&self, tie: u64, cost: impl Fn(&Place) -> Cost) -> Vec<u8> {
         let key = |place: &Place| (place.class, cost(place), Reverse(mix(place.tie ^ tie)), place.index);
         let mut order: Vec<_> = self.regions.iter().map(key).collect();
         order.sort_unstable();

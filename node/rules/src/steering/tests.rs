@@ -415,3 +415,34 @@ proptest! {
         prop_assert_eq!(others(&states), others(&after));
     }
 }
+
+/// r0 is in Frankfurt, r1 in Virginia.
+#[test]
+fn what_was_measured_often_enough_stands_above_the_distance_and_small_gains_move_nobody() {
+    let config = config(3);
+    let (mask, standing) = (0b111, standing(&[Up; 3]));
+    let led = |rows: &str, wishes: &Wishes| {
+        let base = small_base().with_round_trips(rows.parse().unwrap());
+        let map = Map::compile(&config, &base, wishes, &here("r2"));
+        let policy = wishes.policy(30);
+        let told = explain("84.160.0.1".parse().unwrap(), !0, (wishes, &policy), &map, &standing, (&config, &base));
+        let first = told.regions.iter().position(|region| region.reason == Reason::Chosen).unwrap();
+        (first, told.regions[1].estimated_us.unwrap() / 1_000, told.regions[1].measured.map(|trip| trip.samples))
+    };
+    let wishes = Wishes::nearest(mask);
+    let estimated = led("", &wishes);
+    assert_eq!((estimated.0, estimated.2), (0, None));
+    assert!((100..160).contains(&estimated.1), "{estimated:?}");
+    // the wrong way round the world to the near one, and hardly any way to the far one
+    let (far, near) = ("-,DE,r0,200,5000", "-,DE,r1,20,5000");
+    assert_eq!(led(&format!("{far}\n{near}"), &wishes), (1, 21, Some(5_000)));
+    assert_eq!(
+        led(&format!("-,FR,r0,200,5000\n{far}\n{near}").replace("DE", "PL"), &wishes),
+        estimated,
+        "others' rows"
+    );
+    assert_eq!(led("-,DE,r0,200,5\n-,DE,r1,20,5", &wishes).0, 0, "too few samples");
+    assert_eq!(led("-,DE,r0,30,50000\n-,DE,r1,22,50000", &wishes).0, 0, "not worth it");
+    // what is not legal stays so, however near
+    assert_eq!(led(&format!("{far}\n{near}"), &Wishes::nearest(0b101)).0, 0);
+}

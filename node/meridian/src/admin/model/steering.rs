@@ -104,9 +104,15 @@ pub struct SteeredRegion {
     /// Great-circle distance from the client, in km; none if it is not known where that is.
     #[serde(default)]
     pub kilometres: Option<u16>,
-    /// The round trip that is estimated from it, with the bias, in ms.
+    /// The round trip that is estimated from it, with the bias and with what was measured, in ms.
     #[serde(default)]
     pub estimated_ms: Option<f64>,
+    /// The round trip that was measured from where the client is, in ms.
+    #[serde(default)]
+    pub measured_ms: Option<f64>,
+    /// How often it was measured.
+    #[serde(default)]
+    pub samples: Option<u32>,
     /// By how many percent its distances are shortened.
     #[serde(default)]
     pub bias_percent: i32,
