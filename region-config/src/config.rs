@@ -166,7 +166,7 @@ pub struct Limits {
     pub streams_max: u32,
     /// Concurrent client connections.
     pub connections_max: usize,
-    /// Those among them that are relayed to nodes of other jurisdictions.
+    /// Those among them that are relayed to nodes of other jurisdictions, and as many that are relayed from them.
     pub relayed_max: usize,
     /// Largest object that is stored, in bytes.
     pub object_bytes: u64,

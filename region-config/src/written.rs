@@ -158,7 +158,7 @@ section! {
         may streams: Whole<1, 10_000>,
         /// Concurrent connections of clients; 20000 if left out.
         may connections: Whole<1, 10_000_000>,
-        /// Those among them that are relayed to nodes of other jurisdictions (`misrouted_tls`); 256 if left out.
+        /// Those among them that are relayed to nodes of other jurisdictions (`misrouted_tls`), and as many that are relayed from them; 256 if left out. Between two nodes there are at most 1024, whatever this says.
         may relayed: Whole<1, 100_000>,
         /// Largest object that is cached; 256MiB if left out.
         may object_size: Size<KIB, { TIB }>,

@@ -24,6 +24,8 @@ const BYTES_MAX: usize = 16 << 20;
 const CLIENTS_MAX: usize = 1_000_000;
 /// Most addresses that are led, of all sites together: some seconds of one core.
 const LED_MAX: usize = 20_000_000;
+/// Most maps of sites' wishes that are compiled, of both configs together: tens of milliseconds each.
+const MAPS_MAX: usize = 128;
 /// Most of what is wrong with a candidate that is said, in characters.
 const FAULTS_CHARS_MAX: usize = 4_000;
 
@@ -68,10 +70,16 @@ fn answer(context: &Context, order: &WhatIfOrder) -> Result<Vec<WhatIfSite>, Ref
     }
     let base = base(context, &config)?;
     let world = |config| World { config, base: &base };
-    let answers = what_if::compared(world(&config), world(then), &clients, &without, order.site.as_deref());
+    let site = order.site.as_deref();
+    let answers = what_if::compared(world(&config), world(then), &clients, &without, site, MAPS_MAX);
+    let too_many = || {
+        let detail = format!("the sites have so many wishes of their own that more than {MAPS_MAX} maps are needed");
+        Problem::unprocessable(detail).expected("`site`")
+    };
+    let answers = answers.ok_or_else(too_many)?;
     if answers.is_empty() {
         let problem = Problem::not_found("there is no such site in both configs");
-        return Err(problem.found(order.site.as_deref().unwrap_or_default()));
+        return Err(problem.found(site.unwrap_or_default()));
     }
     Ok(answers)
 }

@@ -78,7 +78,8 @@ fn answers(order: &Order, output: Output) -> Result<Vec<WhatIfSite>, Exit> {
         let message = format!("the clients of `{}`: {fault}", order.clients.display());
         output.complain(Exit::Failure, &message, &Value::Null)
     })?;
-    let answers = what_if::compared(now.world(), then.world(), &clients, &without, order.site.as_deref());
+    let answers = what_if::compared(now.world(), then.world(), &clients, &without, order.site.as_deref(), usize::MAX)
+        .unwrap_or_default();
     if answers.is_empty() {
         return Err(output.complain(Exit::Usage, "no such site in both configurations", &Value::Null));
     }

@@ -6,7 +6,7 @@ use std::{net::IpAddr, sync::Arc};
 use region_config::{Config, RegionId, Site};
 use rules::steering::{
     cells,
-    what_if::{Client, Compared, Scene, compare},
+    what_if::{Client, Compared, Maps, Scene, compare},
 };
 
 use crate::{
@@ -27,12 +27,13 @@ pub struct World<'a> {
 }
 
 impl World<'_> {
-    fn scene(&self, site: &Site, without: &[RegionId]) -> Scene {
-        Scene::new(self.config, site, self.base.ranges(), &self.config.node.region, without)
+    fn scene(&self, site: &Site, without: &[RegionId], maps: &mut Maps) -> Scene {
+        Scene::new(self.config, site, self.base.ranges(), &self.config.node.region, without, maps)
     }
 }
 
-/// What would change, for one site or for all that are in both worlds. `without` is gone in the second one.
+/// What would change, for one site or for all that are in both worlds. `without` is gone in the second one. None if the sites'
+/// wishes are so many that more than `maps_max` maps would have to be compiled for them, give or take two.
 #[must_use]
 pub fn compared(
     now: World<'_>,
@@ -40,16 +41,22 @@ pub fn compared(
     clients: &[Client],
     without: &[RegionId],
     site: Option<&str>,
-) -> Vec<WhatIfSite> {
+    maps_max: usize,
+) -> Option<Vec<WhatIfSite>> {
     let wanted = |it: &&Arc<Site>| site.is_none_or(|name| it.name.as_str() == name);
-    let answer = |site: &Arc<Site>| {
+    let (mut maps_now, mut maps_then) = (Maps::default(), Maps::default());
+    let mut answers = Vec::new();
+    for site in now.config.sites.iter().filter(wanted) {
         // a site that the candidate no longer has cannot be compared
-        let after = then.config.sites.iter().find(|it| it.name == site.name)?;
-        let before = now.scene(site, &[]).shared_out(clients);
-        let after = then.scene(after, without).shared_out(clients);
-        Some(told(site, &compare(&before, &after, clients)))
-    };
-    now.config.sites.iter().filter(wanted).filter_map(answer).collect()
+        let Some(after) = then.config.sites.iter().find(|it| it.name == site.name) else { continue };
+        if maps_now.count() + maps_then.count() > maps_max {
+            return None;
+        }
+        let before = now.scene(site, &[], &mut maps_now).shared_out(clients);
+        let after = then.scene(after, without, &mut maps_then).shared_out(clients);
+        answers.push(told(site, &compare(&before, &after, clients)));
+    }
+    Some(answers)
 }
 
 /// The regions of these names.

@@ -36,7 +36,7 @@ use super::{
     spine::{self, Caller},
     stall::Stall,
 };
-use crate::{peers::Stream, snapshot::Shared};
+use crate::{observe::Place, peers::Stream, snapshot::Shared};
 
 /// How an HTTP/2 connection in clear text begins (RFC 9113 section 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -47,7 +47,7 @@ pub(super) async fn serve(guest: Guest, stream: TcpStream, peer: SocketAddr, tls
     let _ = stream.set_nodelay(true);
     let limits = guest.lobby.shared.config.load().node.limits.clone();
     let patience = Duration::from_millis(limits.head_ms);
-    let caller = Caller::Client { address: peer.ip(), https: tls };
+    let caller = Caller::Client { address: peer.ip(), https: tls, relayed: false };
     if tls {
         match timeout(patience, open(&guest.lobby, stream)).await {
             Ok(Ok(Opened::Here(stream))) => {
@@ -66,12 +66,12 @@ pub(super) async fn serve(guest: Guest, stream: TcpStream, peer: SocketAddr, tls
 }
 
 /// Serves a connection that another node passes on, to its end.
-pub(super) async fn serve_relayed(guest: Guest, stream: Stream) {
+pub(super) async fn serve_relayed(guest: Guest, _place: Place, stream: Stream) {
     let limits = guest.lobby.shared.config.load().node.limits.clone();
     let patience = Duration::from_millis(limits.head_ms);
     let Ok(Ok((stream, address))) = timeout(patience, relayed::open(&guest.lobby, stream)).await else { return };
     let h2 = is_http2(&stream);
-    speak(&guest, stream, Caller::Client { address, https: true }, &limits, h2).await;
+    speak(&guest, stream, Caller::Client { address, https: true, relayed: true }, &limits, h2).await;
 }
 
 /// Who answers a TLS connection.

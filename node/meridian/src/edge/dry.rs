@@ -92,7 +92,7 @@ impl Explained {
 pub async fn explain(shared: &Arc<Shared>, question: Question) -> Explained {
     let mut explained = Explained::default();
     let address = question.client.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-    let caller = Caller::Client { address, https: question.https };
+    let caller = Caller::Client { address, https: question.https, relayed: false };
     let mut parts = parts(question);
     if let Some(reason) = fields::framing_fault(&parts) {
         return explained.refused("parse", 400, reason);

@@ -79,7 +79,7 @@ pub fn headers(
     if let Ok(host) = HeaderValue::from_str(authority) {
         headers.insert(header::HOST, host);
     }
-    if let Caller::Client { address, https } = caller {
+    if let Caller::Client { address, https, .. } = caller {
         drop_overrides(&mut headers, keyed);
         headers.insert(X_FORWARDED_FOR.clone(), address_value(address));
         let scheme = if https { "https" } else { "http" };

@@ -258,8 +258,14 @@ async fn accept_relayed(lobby: Arc<Lobby>, mut relayed: mpsc::Receiver<Stream>, 
             stream = relayed.recv() => stream,
         };
         let Some(stream) = stream else { return };
-        if let Some(guest) = Guest::let_in(&lobby, &alive) {
-            lobby.tasks.spawn("connection", connection::serve_relayed(guest, stream));
+        let relays = lobby.shared.observe.relays();
+        let place = relays.place_inside(lobby.shared.config.load().node.limits.relayed_max);
+        match (Guest::let_in(&lobby, &alive), place) {
+            (Some(guest), Some(place)) => {
+                lobby.tasks.spawn("connection", connection::serve_relayed(guest, place, stream));
+            }
+            // a stream that is dropped ends unanswered, and the other node asks elsewhere
+            _ => _ = relays.refused.fetch_add(1, Ordering::Relaxed),
         }
     }
 }

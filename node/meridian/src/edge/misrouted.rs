@@ -18,9 +18,13 @@ pub(super) fn answer(site: &Site, https: bool, host: &str, authority: &str, targ
             headers.insert(header::LOCATION, location);
             empty(StatusCode::TEMPORARY_REDIRECT, headers)
         }
-        // without a word: whatever is said of the site, it would be said from here
-        None => empty(StatusCode::MISDIRECTED_REQUEST, HeaderMap::with_capacity(2)),
+        None => refused(),
     }
+}
+
+/// 421 without a word: whatever is said of the site, it would be said by way of a node that may not have its data.
+pub(super) fn refused() -> Response<Body> {
+    empty(StatusCode::MISDIRECTED_REQUEST, HeaderMap::with_capacity(2))
 }
 
 fn empty(status: StatusCode, mut headers: HeaderMap) -> Response<Body> {

@@ -9,11 +9,12 @@ use std::{
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header, request::Parts};
 use http_body::Body as HttpBody;
-use region_config::{KeyRules, Policy};
+use region_config::{JurisdictionId, KeyRules, Policy, Site};
 use rules::{
     caching::{self, Decision, Demand, Intent, Reason, conditional, fields},
     key::{self, Key, Target},
     purge::{Position, Standing},
+    relay,
 };
 use wire::entry::Object;
 
@@ -48,6 +49,8 @@ pub enum Caller {
         address: IpAddr,
         /// Whether it came over TLS.
         https: bool,
+        /// Whether a node of another jurisdiction passes its connection on.
+        relayed: bool,
     },
     /// Another node of this region, for which this one owns the key.
     Peer {
@@ -63,6 +66,12 @@ impl Caller {
         match self {
             Self::Client { https, .. } | Self::Peer { https, .. } => https,
         }
+    }
+
+    /// Whether its connection may carry requests for this site. A relayed one was let in for one name, and HTTP lets its client
+    /// ask for all that the certificate has.
+    fn reaches(self, site: &Site, here: &JurisdictionId) -> bool {
+        !matches!(self, Self::Client { relayed: true, .. }) || relay::may_take(site, here)
     }
 }
 
@@ -107,6 +116,9 @@ where
         }
         None => return stray(shared, caller, answer::misdirected(Reason::UnknownSite), Reason::UnknownSite),
     };
+    if !caller.reaches(&served.site, &shared.here.jurisdiction) {
+        return stray(shared, caller, misrouted::refused(), Reason::NotRelayed);
+    }
     let mut arrival = Arrival::now(served);
     arrival.trail = token.and_then(|token| shared.observe.trails().begin(&served.permit, &token));
     // 3. what is asked for

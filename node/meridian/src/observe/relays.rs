@@ -21,7 +21,8 @@ use super::{
 #[derive(Debug, Default)]
 pub struct Relays {
     sites: RwLock<BTreeMap<SiteId, Arc<RelayCounters>>>,
-    open: AtomicUsize,
+    open: Arc<AtomicUsize>,
+    housed: Arc<AtomicUsize>,
     /// Taken from other nodes.
     pub taken: AtomicU64,
     /// Not taken from other nodes.
@@ -43,12 +44,19 @@ pub struct RelayCounters {
     pub out_bytes: AtomicU64,
 }
 
-/// The place of one connection that is passed on, given back when it ends.
-pub struct Place(Arc<Relays>);
+/// The place of one connection that is passed on, at either node, given back when it ends.
+pub struct Place(Arc<AtomicUsize>);
+
+impl Place {
+    fn among(places: &Arc<AtomicUsize>, most: usize) -> Option<Self> {
+        let fits = |open: usize| (open < most).then(|| open.saturating_add(1));
+        places.fetch_update(Relaxed, Relaxed, fits).ok().map(|_| Self(Arc::clone(places)))
+    }
+}
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Relaxed);
+        self.0.fetch_sub(1, Relaxed);
     }
 }
 
@@ -59,11 +67,16 @@ impl Relays {
         Arc::clone(self.sites.write().entry(site.clone()).or_default())
     }
 
-    /// A place for one more connection, unless there are `most` already.
+    /// A place for one more connection that this node passes on, unless there are `most` already.
     #[must_use]
-    pub fn place(self: &Arc<Self>, most: usize) -> Option<Place> {
-        let fits = |open: usize| (open < most).then(|| open.saturating_add(1));
-        self.open.fetch_update(Relaxed, Relaxed, fits).ok().map(|_| Place(Arc::clone(self)))
+    pub fn place(&self, most: usize) -> Option<Place> {
+        Place::among(&self.open, most)
+    }
+
+    /// A place for one more connection that others pass on to this node, unless there are `most` already.
+    #[must_use]
+    pub fn place_inside(&self, most: usize) -> Option<Place> {
+        Place::among(&self.housed, most)
     }
 
     pub(super) fn write(&self, page: &mut Exposition) {
@@ -121,10 +134,13 @@ mod tests {
 
     #[test]
     fn there_are_so_many_places_and_each_is_given_back() {
-        let relays = Arc::new(Relays::default());
+        let relays = Relays::default();
         let first = relays.place(2);
         let second = relays.place(2);
         assert!(first.is_some() && second.is_some() && relays.place(2).is_none());
+        // those that others pass on to this node have places of their own
+        let inside = relays.place_inside(1);
+        assert!(inside.is_some() && relays.place_inside(1).is_none());
         drop(first);
         assert!(relays.place(2).is_some());
     }

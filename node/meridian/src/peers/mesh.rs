@@ -16,7 +16,7 @@ use quinn::{
 };
 use region_config::{Config, JurisdictionId, NodeId};
 use rustls::{pki_types::CertificateDer, sign::CertifiedKey};
-use tokio::sync::Semaphore;
+use tokio::{runtime::Handle, sync::Semaphore};
 
 use super::{
     LoadedIdentity, PeerError, PeerIdentity,
@@ -63,6 +63,8 @@ pub struct Mesh {
     /// Certificate and key, to sign with.
     pub(super) certified: ArcSwap<CertifiedKey>,
     answers: RwLock<BTreeMap<Kind, Arc<dyn Answer>>>,
+    /// Where connections live, whoever wants them: a thread of the edge ends before the connections of others do.
+    home: Option<Handle>,
     links: RwLock<Links>,
     /// The same for the lane of guests.
     guests: RwLock<Links>,
@@ -135,6 +137,7 @@ impl Mesh {
             dialers: ArcSwap::from_pointee(dialers),
             certified: ArcSwap::new(Arc::clone(&identity.certified)),
             answers: RwLock::default(),
+            home: Handle::try_current().ok(),
             links: RwLock::default(),
             guests: RwLock::default(),
             handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
@@ -268,6 +271,7 @@ impl Mesh {
                 Way::Open(connection) => return Ok(connection),
                 Way::Closed(why) => return Err(unreachable(why)),
                 Way::Dial => {
+                    let _home = self.home.as_ref().map(Handle::enter);
                     self.tasks.spawn_until_stopped("mesh-dial", dial(Arc::clone(self), Arc::clone(link)));
                 }
                 Way::Wait => {}

@@ -7,10 +7,7 @@
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
-use quinn::{
-    VarInt,
-    crypto::rustls::{HandshakeData, QuicClientConfig, QuicServerConfig},
-};
+use quinn::crypto::rustls::{HandshakeData, QuicClientConfig, QuicServerConfig};
 use region_config::{Config, JurisdictionId, NodeId, RegionId};
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, OtherError, RootCertStore, SignatureScheme,
@@ -45,6 +42,10 @@ const CONNECTION_WINDOW: u32 = 64 * 1024 * 1024;
 const GUEST_WINDOW: u32 = 256 * 1024;
 /// Guests that a peer may have with us at once.
 const GUESTS_MAX: u32 = 1024;
+/// Bytes of all guests of a connection that a peer may send us before they have taken them: room for each. Of a connection that
+/// the peer has dialled, the lane is known too late to set the window of a guest, which is [`STREAM_WINDOW`] there; how many
+/// are taken is bounded by `limits.relayed`.
+const GUESTS_WINDOW: u32 = GUESTS_MAX * GUEST_WINDOW;
 /// Bytes that may be on their way to a peer before anything is known of the path. Connections are kept, and mostly carry little,
 /// by which a window never grows: with the ten packets that RFC 9002 section 7.2 recommends for strangers, the first purges
 /// of a busy moment would wait for each other over long paths.
@@ -202,8 +203,8 @@ fn protocol(lane: Lane) -> &'static [u8] {
     }
 }
 
-/// The lane of a connection that a peer has dialled, with the limits that hold on it. Guests share no window: one that does
-/// not take what is sent to it would hold up all others.
+/// The lane of a connection that a peer has dialled, with the limits that hold on it. Guests do not share the window of the
+/// house: some that do not take what is sent to them would hold up all others.
 pub(super) fn lane(connection: &quinn::Connection) -> Lane {
     let data = connection.handshake_data().and_then(|any| any.downcast::<HandshakeData>().ok());
     let guests = data.and_then(|data| data.protocol).is_some_and(|protocol| protocol == ALPN_GUESTS);
@@ -211,14 +212,14 @@ pub(super) fn lane(connection: &quinn::Connection) -> Lane {
         return Lane::House;
     }
     connection.set_max_concurrent_bi_streams(GUESTS_MAX.into());
-    connection.set_receive_window(VarInt::MAX);
+    connection.set_receive_window(GUESTS_WINDOW.into());
     Lane::Guests
 }
 
 fn transport(lane: Lane) -> quinn::TransportConfig {
     let (streams, stream, whole) = match lane {
-        Lane::House => (STREAMS_MAX, STREAM_WINDOW, CONNECTION_WINDOW.into()),
-        Lane::Guests => (GUESTS_MAX, GUEST_WINDOW, VarInt::MAX),
+        Lane::House => (STREAMS_MAX, STREAM_WINDOW, CONNECTION_WINDOW),
+        Lane::Guests => (GUESTS_MAX, GUEST_WINDOW, GUESTS_WINDOW),
     };
     let mut congestion = quinn::congestion::CubicConfig::default();
     congestion.initial_window(INITIAL_WINDOW);
@@ -230,7 +231,7 @@ fn transport(lane: Lane) -> quinn::TransportConfig {
         .max_concurrent_bidi_streams(streams.into())
         .max_concurrent_uni_streams(0u8.into())
         .stream_receive_window(stream.into())
-        .receive_window(whole)
+        .receive_window(whole.into())
         .datagram_receive_buffer_size(Some(DATAGRAM_BYTES))
         .datagram_send_buffer_size(DATAGRAM_BYTES);
     transport

@@ -208,6 +208,8 @@ reasons! {
         "Nothing: clients come again, and are led to another node."
     77 Loop "loop" "The request has come through this node before."
         "Look at the site's origin: it leads back to this fleet."
+    78 NotRelayed "not-relayed" "The request came on a connection that another site's operator wants relayed, and this site's does not."
+        "Nothing: the client opens a connection of its own. If this site's connections should be relayed too, set its `misrouted_tls`."
 
     // the way to the origin
     80 OriginUnreachable "origin-unreachable" "No connection to the origin could be made."

@@ -35,6 +35,27 @@ pub struct Scene {
     standing: Standing,
 }
 
+/// Maps of one config and database that scenes share: those of sites with the same wishes are the same.
+#[derive(Debug, Default)]
+pub struct Maps(Vec<(Wishes, Map)>);
+
+impl Maps {
+    /// How many were compiled.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    fn map(&mut self, config: &Config, base: &Base, here: &RegionId, wishes: &Wishes) -> Map {
+        if let Some((_, map)) = self.0.iter().find(|(known, _)| known == wishes) {
+            return map.clone();
+        }
+        let map = Map::compile(config, base, wishes, here);
+        self.0.push((wishes.clone(), map.clone()));
+        map
+    }
+}
+
 /// A region of a scene.
 #[derive(Debug)]
 struct Stage {
@@ -73,11 +94,18 @@ pub struct Loaded {
 }
 
 impl Scene {
-    /// A site of a config. `here` is the region of the node that is asked.
+    /// A site of a config. `here` is the region of the node that is asked; `maps` are of the same config, database and region.
     #[must_use]
-    pub fn new(config: &Config, site: &Site, base: &Base, here: &RegionId, without: &[RegionId]) -> Self {
+    pub fn new(
+        config: &Config,
+        site: &Site,
+        base: &Base,
+        here: &RegionId,
+        without: &[RegionId],
+        maps: &mut Maps,
+    ) -> Self {
         let wishes = Wishes::of(config, site, addressed(config, |_| true));
-        let map = Map::compile(config, base, &wishes, here);
+        let map = maps.map(config, base, here, &wishes);
         let stage = |(index, region): (usize, &region_config::Region)| Stage {
             name: region.name.clone(),
             jurisdiction: region.jurisdiction.clone(),

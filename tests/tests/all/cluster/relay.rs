@@ -13,7 +13,7 @@ use http::Request;
 
 use crate::harness::{
     certificates::{SiteCa, Validity},
-    client::{Reply, empty, over_h2, raw, tls},
+    client::{Connection, Reply, empty, over_h2, raw, tls},
     fleet::{FREE, Fleet, Member, fleet_more},
     free_addresses_on,
     origin::Answer,
@@ -214,6 +214,37 @@ async fn misdirected(sealed: &Sealed) {
         nothing_said(&node.get(host, &format!("/{CANARY}")).await);
     }
     assert!(found(&node.dir, CANARY).is_empty(), "{} wrote it", node.name);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_relayed_connection_is_for_sites_that_are_relayed_as_long_as_they_are() {
+    let sealed = Sealed::start(1, "").await;
+    let ask = |host: &str| empty(Request::get(format!("https://{host}/o/10/asked")));
+    let relayed =
+        async |protocol: &[u8]| tls(sealed.https("us-west-1"), SEALED, &sealed.ca.pem, protocol).await.unwrap();
+    // both are served there: to those who come by themselves
+    for host in [CLOSED, OPEN] {
+        let direct = tls(sealed.https("eu-central-1"), SEALED, &sealed.ca.pem, b"h2").await.unwrap();
+        assert_eq!(over_h2(direct, ask(host)).await.status, 200, "{host}");
+        let reply = over_h2(relayed(b"h2").await, ask(host)).await;
+        assert_eq!((reply.status.as_u16(), reply.body.len()), (421, 0), "{host}: {}", reply.seen());
+    }
+    assert_eq!(over_h2(relayed(b"h2").await, ask(SEALED)).await.status, 200);
+    // the operator thinks better of it, and the connection still stands
+    let mut kept = Connection::over(relayed(b"http/1.1").await).await.unwrap();
+    let reply = kept.get(SEALED, "/o/10/asked").await.unwrap();
+    assert_eq!(reply.status, 200, "{}", reply.seen());
+    let file = sealed.fleet.dir().join("fleet/more.toml");
+    let text = fs::read_to_string(&file).unwrap().replace("\"relay\"", "\"refuse\"");
+    fs::write(&file, text).unwrap();
+    sealed.fleet.node("eu-central-1").signal(libc::SIGHUP);
+    let kept = tokio::sync::Mutex::new(kept);
+    until_some("the site is out of reach", Duration::from_secs(10), async || {
+        let reply = kept.lock().await.get(SEALED, "/o/10/asked").await?;
+        let closed = reply.status == 421 && reply.body.is_empty();
+        if closed { Ok(()) } else { Err(reply.seen()) }
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -16,7 +16,7 @@ fn addressed_config(steering: &str, capacity: Option<u32>) -> Config {
 
 fn scene(config: &Config, without: &[&str]) -> Scene {
     let without: Vec<RegionId> = without.iter().map(|name| RegionId::parse(name).unwrap()).collect();
-    Scene::new(config, &config.sites[0], &base(), &RegionId::parse("tyo").unwrap(), &without)
+    Scene::new(config, &config.sites[0], &base(), &RegionId::parse("tyo").unwrap(), &without, &mut Maps::default())
 }
 
 fn clients() -> Vec<Client> {
