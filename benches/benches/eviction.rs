@@ -138,6 +138,7 @@ fn permit(site: &str) -> residency::Permit {
         https_port: 443,
         purge_by_response: false,
         misrouted_to: None,
+        misrouted_tls: region_config::MisroutedTls::Refuse,
         cache_status: region_config::StatusFor::All,
     };
     residency::permit(&site, &JurisdictionId::parse("eu").unwrap()).unwrap()

@@ -199,6 +199,7 @@ fn limits(section: &LimitsSection) -> Limits {
         body_bytes: section.body_size.as_ref().map_or(default.body_bytes, |it| it.value.0),
         streams_max: section.streams.as_ref().map_or(default.streams_max, |it| it.value.small()),
         connections_max: section.connections.as_ref().map_or(default.connections_max, |it| it.value.count()),
+        relayed_max: section.relayed.as_ref().map_or(default.relayed_max, |it| it.value.count()),
         object_bytes: section.object_size.as_ref().map_or(default.object_bytes, |it| it.value.0),
     }
 }
@@ -329,6 +330,7 @@ fn site(section: &At<SiteSection>, folders: &Folders<'_>) -> Option<Site> {
         cache_status,
         purge_by_response,
         misrouted_to,
+        misrouted_tls,
         ..
     } = &section.value;
     let origins = match short {
@@ -360,6 +362,7 @@ fn site(section: &At<SiteSection>, folders: &Folders<'_>) -> Option<Site> {
         cache_status: value(cache_status).unwrap_or_default(),
         purge_by_response: value(purge_by_response).unwrap_or_default(),
         misrouted_to: misrouted_to.as_ref().map(|it| it.value.0.clone()),
+        misrouted_tls: value(misrouted_tls).unwrap_or_default(),
     })
 }
 

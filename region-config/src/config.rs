@@ -164,6 +164,8 @@ pub struct Limits {
     pub streams_max: u32,
     /// Concurrent client connections.
     pub connections_max: usize,
+    /// Those among them that are relayed to nodes of other jurisdictions.
+    pub relayed_max: usize,
     /// Largest object that is stored, in bytes.
     pub object_bytes: u64,
 }
@@ -180,6 +182,7 @@ impl Default for Limits {
             body_bytes: 64 * 1024 * 1024,
             streams_max: 128,
             connections_max: 20_000,
+            relayed_max: 256,
             object_bytes: 256 * 1024 * 1024,
         }
     }
@@ -334,6 +337,29 @@ pub struct Site {
     /// The host, one of `hosts`, that clients are redirected to who ask a node outside of the pin's jurisdiction in clear
     /// text; none means that they are refused.
     pub misrouted_to: Option<String>,
+    /// What becomes of those who ask such a node over TLS.
+    pub misrouted_tls: MisroutedTls,
+}
+
+/// What becomes of clients who ask, over TLS, a node that may not have a pinned site's data.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum MisroutedTls {
+    /// The handshake is refused: unrecognized_name (RFC 6066 section 3).
+    #[default]
+    Refuse,
+    /// The connection is passed on, sealed as it is, to a node that may have the data.
+    Relay,
+}
+
+impl MisroutedTls {
+    /// As it is written.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Refuse => "refuse",
+            Self::Relay => "relay",
+        }
+    }
 }
 
 /// Whom `Cache-Status` is for.

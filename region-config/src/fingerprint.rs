@@ -15,7 +15,7 @@ use crate::{
     steering::{Pin, RegionWish, SiteSteering},
 };
 
-const FORM: &str = "meridian fleet 6";
+const FORM: &str = "meridian fleet 7";
 
 /// The sum.
 pub(crate) fn of(config: &Config) -> [u8; 32] {
@@ -140,6 +140,7 @@ fn site(sum: &mut Sum, it: &Site) {
     sum.text(it.cache_status.as_str());
     sum.number(it.purge_by_response.into());
     sum.optional(it.misrouted_to.as_ref(), |sum, host| sum.text(host));
+    sum.text(it.misrouted_tls.as_str());
 }
 
 fn steering(sum: &mut Sum, it: &SiteSteering) {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use toml::{Spanned, de::DeValue};
 
 use crate::{
-    config::{CacheMode, Class, OriginProtocol, Portion, StatusFor, Verb},
+    config::{CacheMode, Class, MisroutedTls, OriginProtocol, Portion, StatusFor, Verb},
     country::{self, Preset},
     ids::{JurisdictionId, NodeId, RealmId, RegionId, SiteId, TenantId, TokenId},
     shape::{Reader, Shape, Text, listed, nearest},
@@ -65,6 +65,7 @@ words!(CacheMode, "origin" => Self::Origin, "off" => Self::Off);
 words!(Class, "static" => Self::Static, "standard" => Self::Standard, "tight" => Self::Tight, "live" => Self::Live);
 words!(OriginProtocol, "http1" => Self::Http1, "http2" => Self::Http2, "auto" => Self::Auto);
 words!(StatusFor, "always" => Self::All, "debug" => Self::Holders);
+words!(MisroutedTls, "refuse" => Self::Refuse, "relay" => Self::Relay);
 words!(Verb, "purge" => Self::Purge, "purge-everything" => Self::PurgeEverything, "read" => Self::Read);
 words!(Preset, "EU" => Self::Eu, "EEA" => Self::Eea);
 

@@ -7,7 +7,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use self::steering::SteeringSection;
 use crate::{
-    config::{CacheMode, Class, Digest, HostPattern, OriginProtocol, PathPattern, Portion, StatusFor, Verb},
+    config::{
+        CacheMode, Class, Digest, HostPattern, MisroutedTls, OriginProtocol, PathPattern, Portion, StatusFor, Verb,
+    },
     country::Preset,
     host::{HostHeader, HostName, Mailbox, OriginUrl, OwnFieldName, Target},
     ids::{JurisdictionId, NodeId, RealmId, RegionId, SiteId, TenantId, TokenId},
@@ -154,6 +156,8 @@ section! {
         may streams: Whole<1, 10_000>,
         /// Concurrent connections of clients; 20000 if left out.
         may connections: Whole<1, 10_000_000>,
+        /// Those among them that are relayed to nodes of other jurisdictions (`misrouted_tls`); 256 if left out.
+        may relayed: Whole<1, 100_000>,
         /// Largest object that is cached; 256MiB if left out.
         may object_size: Size<KIB, { TIB }>,
     }
@@ -264,8 +268,10 @@ section! {
         may cache_status: StatusFor,
         /// Whether the origin may order purges in its answers to writes, by `Meridian-Purge-Tags`, `Meridian-Purge-Urls` and `Meridian-Purge-Site`; no if left out.
         may purge_by_response: bool,
-        /// Where a pinned site's clients are sent who ask, in clear text, a node that may not have its data: one of `hosts`, whose name DNS gives to the right regions only. Such requests are refused (421) if left out; over TLS they always are, as the node has no key.
+        /// Where a pinned site's clients are sent who ask, in clear text, a node that may not have its data: one of `hosts`, whose name DNS gives to the right regions only. Such requests are refused (421) if left out.
         may misrouted_to: HostName,
+        /// What becomes of a pinned site's clients who ask, over TLS, a node that may not have its data, and so has no key: the handshake is refused (`refuse`), or the connection is passed on as it is, sealed, to a node that may (`relay`); `refuse` if left out. See docs/residency.md.
+        may misrouted_tls: MisroutedTls,
     }
 }
 

@@ -332,11 +332,12 @@ def over_udp(server, message, host):
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.connect(server)
     sock.settimeout(1.0)
-    sock.send(message)
     came = None
-    for _ in range(3):
-        sock.send(head(number=SENTINEL) + ask(host))
+    for turn in range(3):
         try:
+            if turn == 0:
+                sock.send(message)
+            sock.send(head(number=SENTINEL) + ask(host))
             while True:
                 answer = sock.recv(65535)
                 if answer[:2] == struct.pack("!H", SENTINEL):

@@ -189,6 +189,43 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/geo": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The geo databases in use, what is wrong with those on disk, and which of them wait for an operator's word. */
+        get: operations["geo"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/geo/accept": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Takes a geo database that is held back, as `meridian geo update --force` does: the node notes beside the file that its
+         *     contents are wanted, and takes it within seconds. The order names the contents by their sum, so that nothing else is taken.
+         */
+        post: operations["acceptGeo"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/purges": {
         parameters: {
             query?: never;
@@ -292,6 +329,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/what-if": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * What would change for given clients if regions were gone, or another config in force: by the functions that answer DNS. It
+         *     changes nothing. One such question is worked on at a time.
+         */
+        post: operations["whatIf"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
 }
 export type webhooks = Record<string, never>;
 export interface components {
@@ -357,6 +414,20 @@ export interface components {
              * @default 0
              */
             purges: number;
+        };
+        /** @description A number before, and after. */
+        BeforeAfter_f64: {
+            /** Format: double */
+            after: number;
+            /** Format: double */
+            before: number;
+        };
+        /** @description A number before, and after. */
+        BeforeAfter_u64: {
+            /** Format: int64 */
+            after: number;
+            /** Format: int64 */
+            before: number;
         };
         /** @description Counters since the process started, and means over the last 10 s. */
         Counters: {
@@ -598,6 +669,55 @@ export interface components {
          * @enum {string}
          */
         ForcedState: "up" | "down" | "drain" | "released";
+        /** @description An order to take a file that is held back. */
+        GeoAcceptOrder: {
+            /** @description The sum of the contents that are meant. */
+            sum: string;
+        };
+        /** @description What is wrong with geo databases. */
+        GeoAlarm: {
+            /** @description `refused`, `held`, `old` or `one-family`. */
+            alarm: string;
+            /** @description What was found. */
+            detail: string;
+        };
+        /** @description A geo database in use. */
+        GeoEdition: {
+            /**
+             * Format: int64
+             * @description When its data were put together, in s since the Unix epoch.
+             */
+            built_unix_s: number;
+            /** @description The file; none if it is built in. */
+            file?: string | null;
+            /** @description What it says it is. */
+            kind: string;
+            /**
+             * Format: int64
+             * @description Its networks, of both families.
+             */
+            networks: number;
+            /** @description `places` or `networks`. */
+            wanted: string;
+        };
+        /** @description A file that is sound, and suspicious. */
+        GeoHeld: {
+            /** @description The file. */
+            file: string;
+            /** @description The BLAKE3 sum of its contents, in hexadecimal: what an order to take it has to name. */
+            sum: string;
+            /** @description What speaks against it. */
+            why: string[];
+        };
+        /** @description The geo databases that a node uses, and what is wrong with those on disk. */
+        GeoState: {
+            /** @description What an operator should look at. */
+            alarms: components["schemas"]["GeoAlarm"][];
+            /** @description What is in use; empty if nothing that the node does asks for places. */
+            editions: components["schemas"]["GeoEdition"][];
+            /** @description Files that wait for an operator's word. */
+            held: components["schemas"]["GeoHeld"][];
+        };
         /** @description What a cache key is made of. */
         KeyParts: {
             /** @description What the route has in the key beside the URL. */
@@ -1320,6 +1440,93 @@ export interface components {
             /** @description The region that says it. */
             observer: string;
         };
+        /** @description What would change, site by site. */
+        WhatIf: {
+            /** @description The sites that are in both configs. */
+            sites: components["schemas"]["WhatIfSite"][];
+        };
+        /** @description A client, or a block of them. */
+        WhatIfClient: {
+            /** @description An address or a prefix. */
+            block: string;
+            /**
+             * Format: double
+             * @description Requests in a second; 1 if left out.
+             */
+            requests?: number;
+        };
+        /** @description A file of a config. */
+        WhatIfFile: {
+            /** @description Its name, for messages. */
+            name: string;
+            /** @description What is in it, TOML. */
+            text: string;
+        };
+        /** @description Whom it is asked for, and what would be different. */
+        WhatIfOrder: {
+            /**
+             * @description The config that is in force afterwards: the texts of all files of a node's folder and of what its `shared` names. The
+             *     config of the node that is asked, if left out. Geo databases stay those in use.
+             */
+            candidate?: components["schemas"]["WhatIfFile"][] | null;
+            /** @description The clients; a million addresses at most, of which a prefix shorter than /24 (/56) counts up to 256. */
+            clients: components["schemas"]["WhatIfClient"][];
+            /** @description The site that the clients ask for; each one, if left out. */
+            site?: string | null;
+            /** @description Regions that are gone afterwards. */
+            without?: string[];
+        };
+        /** @description A region's load from these clients. */
+        WhatIfRegion: {
+            /**
+             * Format: double
+             * @description Requests in a second, after.
+             */
+            after: number;
+            /**
+             * Format: double
+             * @description Requests in a second, before.
+             */
+            before: number;
+            /**
+             * Format: double
+             * @description What it bears afterwards, if the config says so.
+             */
+            capacity?: number | null;
+            /**
+             * Format: double
+             * @description `after` as a part of `capacity`.
+             */
+            load_part?: number | null;
+            /** @description The region. */
+            region: string;
+        };
+        /** @description What would change for the clients of a site. */
+        WhatIfSite: {
+            /**
+             * Format: double
+             * @description Those of clients that would be led to another region.
+             */
+            moved: number;
+            /**
+             * Format: double
+             * @description The same as a part of all, 0 to 1.
+             */
+            moved_part: number;
+            /** @description Requests of clients that get no answer. */
+            refused: components["schemas"]["BeforeAfter_f64"];
+            /** @description The regions of both configs, by name. */
+            regions: components["schemas"]["WhatIfRegion"][];
+            /**
+             * Format: double
+             * @description Requests in a second of all clients.
+             */
+            requests: number;
+            /** @description The site. */
+            site: string;
+            /** @description Clients that are led out of the jurisdiction that the site is pinned to: none, or the program is at fault. */
+            violations: components["schemas"]["BeforeAfter_u64"];
+        };
         /** @description How a node hears of purges from a witness. */
         WitnessHeard: {
             /**
@@ -1994,6 +2201,99 @@ export interface operations {
             };
         };
     };
+    geo: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GeoState"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    acceptGeo: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["GeoAcceptOrder"];
+            };
+        };
+        responses: {
+            /** @description It is noted; `GET /api/v1/geo` says when it is in use. */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GeoHeld"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No file with these contents is held back. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The note could not be written. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     purges: {
         parameters: {
             query?: {
@@ -2398,6 +2698,79 @@ export interface operations {
                 };
             };
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    whatIf: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["WhatIfOrder"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WhatIf"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No such site is in both configs. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Another one is being worked on. */
+            429: {
                 headers: {
                     [name: string]: unknown;
                 };

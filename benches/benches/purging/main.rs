@@ -557,6 +557,7 @@ fn site(id: &SiteId) -> Site {
         failover_on: Vec::new(),
         purge_by_response: false,
         misrouted_to: None,
+        misrouted_tls: region_config::MisroutedTls::Refuse,
     }
 }
 

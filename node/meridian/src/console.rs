@@ -2,8 +2,11 @@
 //! functions as a request.
 
 mod route;
+pub mod what_if;
 
 use std::sync::Arc;
+
+use tokio::sync::Semaphore;
 
 pub use self::route::{not_steered, steered, told};
 use crate::{
@@ -88,6 +91,8 @@ pub fn context(
             Box::pin(async move { dry::explain(&shared, question).await })
         }),
         steered,
+        geo: Arc::clone(geo),
+        what_if: Arc::new(Semaphore::new(1)),
         purges: desk,
         drain: Arc::clone(drain),
         gathered: Gathered::default(),

@@ -270,6 +270,9 @@ impl Running {
         let dns = dns_front(&shared, &tasks)?;
         let tls = Arc::new(tls);
         let edge = Edge::open(doors, &shared, Arc::clone(&tls))?;
+        if let Some(mesh) = &shared.mesh {
+            mesh.register(Kind::Relay, edge.desk());
+        }
         if admin.is_some() || !applications.is_empty() {
             let state = shared.config.load().node.state_dir.clone();
             let token = admin::Token::load_or_create(&state)?;

@@ -286,12 +286,15 @@ pub fn placement(tenant: &TenantId, site: &SiteId, https: bool, host: &str, targ
 /// The node that an address belongs to: the one of highest random weight. When a node comes or goes, only what
 /// belongs to it moves. Any order of `nodes` gives the same.
 pub fn rendezvous<'a>(placement: u64, nodes: impl Iterator<Item = &'a NodeId>) -> Option<&'a NodeId> {
-    nodes.max_by_key(|node| {
-        let mut feed = Feed::new(&[0; 16], b'R');
-        feed.bytes(&placement.to_le_bytes());
-        feed.bytes(node.as_str().as_bytes());
-        (feed.finish_64(), Reverse(*node))
-    })
+    nodes.max_by_key(|node| (weight(placement, node), Reverse(*node)))
+}
+
+/// The random weight of a node for an address.
+pub(crate) fn weight(placement: u64, node: &NodeId) -> u64 {
+    let mut feed = Feed::new(&[0; 16], b'R');
+    feed.bytes(&placement.to_le_bytes());
+    feed.bytes(node.as_str().as_bytes());
+    feed.finish_64()
 }
 
 /// How much is gathered before it is hashed: enough for the usual address.

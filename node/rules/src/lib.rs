@@ -5,6 +5,7 @@ pub mod health;
 pub mod key;
 pub mod origin;
 pub mod purge;
+pub mod relay;
 pub mod residency;
 pub mod steering;
 pub mod walltime;

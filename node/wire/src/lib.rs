@@ -5,3 +5,4 @@ pub mod entry;
 pub mod fetch;
 pub mod message;
 pub mod purge;
+pub mod relay;

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Known, node, steering, unique, unknown};
 use crate::{
-    config::{Deadlines, HostPattern},
+    config::{Deadlines, HostPattern, MisroutedTls},
     fault::{Gatherer, Place},
     host::{HostName, OriginUrl},
     shape::At,
@@ -28,6 +28,7 @@ pub(super) fn check(root: &Root, known: &Known<'_>, gatherer: &mut Gatherer) {
         let about = about(&site.value);
         pin(&site.value, &about, known, gatherer);
         misrouted(&site.value, &about, gatherer);
+        relayed(&site.value, &about, gatherer);
         origins(site, &about, root, gatherer);
         routes(&site.value, &about, gatherer);
         steering::check(&site.value, &about, root, known, gatherer);
@@ -95,6 +96,18 @@ fn misrouted(site: &SiteSection, about: &str, gatherer: &mut Gatherer) {
     } else if !site.hosts.iter().any(own) {
         let found = format!("`misrouted_to` is `{}`, which is none of its hosts", to.value.0);
         gatherer.error(to.place, about, found, "one of `hosts`, written out");
+    }
+}
+
+/// Only a node with the site's key can end what is relayed to it.
+fn relayed(site: &SiteSection, about: &str, gatherer: &mut Gatherer) {
+    let Some(at) = site.misrouted_tls.as_ref().filter(|it| it.value == MisroutedTls::Relay) else { return };
+    if site.pin.is_none() {
+        let found = "`misrouted_tls = \"relay\"` of a site that may be everywhere: no node is the wrong one";
+        gatherer.error(at.place, about, found, "`pin` beside it");
+    } else if !site.written.contains(&"tls") {
+        let found = "`misrouted_tls = \"relay\"` of a site without a certificate: there is no TLS to relay";
+        gatherer.error(at.place, about, found, "`tls` beside it");
     }
 }
 

@@ -118,6 +118,7 @@ pub fn config(index: usize, tight_ms: Option<u64>, witnesses: Option<WitnessSet>
             failover_on: Vec::new(),
             purge_by_response: false,
             misrouted_to: None,
+            misrouted_tls: region_config::MisroutedTls::Refuse,
         })],
         tokens: vec![],
         witnesses: witnesses.into_iter().collect(),

@@ -95,8 +95,8 @@ impl Sight<'_> {
     fn region(&self, index: usize) -> Region {
         let place = &self.config.regions[index];
         // during a reload, health may know fewer regions than the config
-        let view = self.fleet.regions.get(index);
-        let observed = self.observed.regions.get(index);
+        let view = self.fleet.region(&place.name);
+        let observed = self.observed.region(&place.name);
         let vote = |vote: &health::Vote| Vote { observer: vote.observer.to_string(), healthy: vote.healthy };
         Region {
             name: place.name.to_string(),

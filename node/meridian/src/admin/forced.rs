@@ -135,11 +135,12 @@ fn refusal(fault: &OrderFault, order: &ForceOrder) -> Refusal {
 /// What an operator should know of what is forced: sites for which no region is left. Their names go on leading
 /// somewhere legal all the same, since an empty answer is never better.
 pub(super) fn warnings(config: &Config, fleet: &Fleet) -> Vec<String> {
-    let takes = |index: usize| {
-        let state = fleet.regions.get(index).map(|region| region.state);
+    let takes = |region: &region_config::Region| {
+        let state = fleet.region(&region.name).map(|region| region.state);
         matches!(state, Some(RegionState::Up | RegionState::Degraded | RegionState::Unknown))
     };
-    let left = (0..config.regions.len()).filter(|index| takes(*index)).fold(0u64, |mask, index| mask | 1 << index);
+    let taking = config.regions.iter().enumerate().filter(|(_, region)| takes(region));
+    let left = taking.fold(0u64, |mask, (index, _)| mask | 1 << index);
     let without = config.sites.iter().filter(|site| residency::eligible(config, site) & left == 0);
     let names: Vec<&str> = without.map(|site| site.name.as_str()).collect();
     if names.is_empty() {

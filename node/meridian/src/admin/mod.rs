@@ -12,6 +12,7 @@ mod drain;
 mod explain;
 mod fleet;
 mod forced;
+mod geo;
 mod guard;
 mod live;
 pub mod model;
@@ -24,6 +25,7 @@ mod status;
 mod tls;
 mod token;
 mod ui;
+mod what_if;
 mod who;
 
 use std::sync::Arc;
@@ -37,6 +39,7 @@ use axum::{
 };
 use http::{Method, StatusCode, header};
 use region_config::{Config, JurisdictionId};
+use tokio::sync::Semaphore;
 use utoipa::{
     Modify, OpenApi,
     openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
@@ -55,6 +58,7 @@ pub use self::{
 };
 use crate::{
     drain::Drain,
+    geo::Watch,
     ledger::Ledgers,
     load::Load,
     observe::{self, Observe},
@@ -97,6 +101,10 @@ pub struct Context {
     pub explained: Explains,
     /// Where DNS would lead an address, for explanations.
     pub steered: Steered,
+    /// The watch over the geo databases.
+    pub geo: Arc<Watch>,
+    /// The turn to work out what would change: one at a time.
+    pub what_if: Arc<Semaphore>,
     /// Where orders for purges are taken.
     pub purges: Arc<purges::Desk>,
     /// The order to leave.
@@ -145,6 +153,9 @@ fn api() -> OpenApiRouter<Arc<Context>> {
         .routes(routes!(status::status))
         .routes(routes!(explain::explain))
         .routes(routes!(explain::route))
+        .routes(routes!(what_if::what_if))
+        .routes(routes!(geo::geo))
+        .routes(routes!(geo::accept))
         .routes(routes!(debug::trail))
         .routes(routes!(debug::make, debug::tokens))
         .routes(routes!(debug::revoke))

@@ -8,13 +8,16 @@ use utoipa::ToSchema;
 mod debug;
 mod drain;
 mod forced;
+mod geo;
 mod ledgers;
 mod purges;
 mod steering;
+mod what_if;
 
 pub use debug::{DebugToken, DebugTokenOrder, DebugTokens, Trail};
 pub use drain::{DrainOrder, DrainPhase, DrainState};
 pub use forced::{ForceAnswer, ForceOrder, Forced, ForcedAll, ForcedState};
+pub use geo::{GeoAcceptOrder, GeoAlarm, GeoEdition, GeoHeld, GeoState};
 pub use ledgers::{Backlog, RealmLedger, WitnessHeard};
 pub use purges::{
     Audit, AuditEntry, AuditOutcome, Purge, PurgeAnswer, PurgeAnswers, PurgeBatch, PurgeMode, PurgeNode,
@@ -22,6 +25,7 @@ pub use purges::{
     SignedPurge,
 };
 pub use steering::{RouteOrder, SteeredFrom, SteeredRegion, Steering, SteeringEpochs};
+pub use what_if::{BeforeAfter, WhatIf, WhatIfClient, WhatIfFile, WhatIfOrder, WhatIfRegion, WhatIfSite};
 
 /// The fleet as this node sees it.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]

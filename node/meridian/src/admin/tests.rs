@@ -68,15 +68,18 @@ async fn node() -> Node1 {
     let (here, tasks) = (JurisdictionId::parse("eu").unwrap(), Tasks::new());
     let ledgers = Ledgers::open(&config, &here, None, tasks.clone()).await.unwrap();
     let purges = purges::Desk::open(state.path(), "n1", &ledgers, &tasks).unwrap();
+    let health = Health::start(&config, None, tasks);
+    let observe = observe::Observe::new(&config, None);
+    let config = Arc::new(ArcSwap::from_pointee(config));
     let context = Arc::new(Context {
-        observe: observe::Observe::new(&config, None),
-        health: Health::start(&config, None, tasks),
+        observe,
+        health,
         load: Arc::default(),
         ledgers,
         purges,
         here,
         mesh: None,
-        config: Arc::new(ArcSwap::from_pointee(config)),
+        config: Arc::clone(&config),
         token: Token::load_or_create(state.path()).unwrap(),
         hosts: vec!["admin.example".into()],
         parts: Arc::new(|| vec![Part { part: "ledger".into(), ready: false, detail: Some("catching up".into()) }]),
@@ -84,6 +87,8 @@ async fn node() -> Node1 {
         started_unix_ms: 0,
         explained: Arc::new(|_| Box::pin(async { crate::edge::dry::Explained::default() })),
         steered: Arc::new(|_, _, _, _| None),
+        geo: crate::geo::Watch::new(Arc::clone(&config), Arc::default()),
+        what_if: Arc::new(tokio::sync::Semaphore::new(1)),
         drain: Drain::new(),
         gathered: Gathered::default(),
     });
@@ -390,6 +395,62 @@ async fn an_order_to_force_that_makes_no_sense_changes_nothing() {
         assert!(problem.to_string().contains(word), "{order}: {problem}");
     }
     assert_eq!(node.get("/api/v1/forced").await.1["forced"], json!([]));
+}
+
+#[tokio::test]
+async fn what_would_change_is_asked_for_with_bounds() {
+    let node = node().await;
+    let one = json!([{ "block": "192.0.2.0/24" }]);
+    let many: Vec<_> = (0..4000).map(|n| json!({ "block": format!("{}.0.0.0/8", n % 200 + 1) })).collect();
+    let faulty = json!([{ "name": "a.toml", "text": "[node]\nnam = \"x\"" }]);
+    for (order, status, word) in [
+        (json!({}), 422, "missing field `clients`"),
+        (json!({ "clients": [] }), 422, "no `clients`"),
+        (json!({ "clients": [{ "block": "192.0.2.0/33" }] }), 422, "192.0.2.0/33"),
+        (json!({ "clients": [{ "block": "192.0.2.0/24", "requests": -1 }] }), 422, "not negative"),
+        (json!({ "clients": many }), 422, "at most 1000000"),
+        (json!({ "clients": one, "without": ["nowhere"] }), 422, "nowhere"),
+        (json!({ "clients": one, "without": vec!["here"; 65] }), 422, "at most 64"),
+        (json!({ "clients": one, "site": "none" }), 404, "none"),
+        (json!({ "clients": one, "candidate": faulty }), 422, "did you mean `name`?"),
+        (json!({ "clients": one, "more": 1 }), 422, "unknown field `more`"),
+    ] {
+        let (answered, problem) = node.post("/api/v1/what-if", order.to_string()).await;
+        assert_eq!(answered.as_u16(), status, "{word}: {problem}");
+        assert!(problem.to_string().contains(word), "{word}: {problem}");
+    }
+    let (status, answer) = node.post("/api/v1/what-if", json!({ "clients": one }).to_string()).await;
+    assert_eq!((status.as_u16(), answer["sites"].as_array().unwrap().len()), (200, 2), "{answer}");
+    assert_eq!(answer["sites"][0]["requests"], json!(1.0));
+    // one at a time
+    let turn = node.context.what_if.try_acquire().unwrap();
+    assert_eq!(node.post("/api/v1/what-if", json!({ "clients": one }).to_string()).await.0, 429);
+    drop(turn);
+    assert_eq!(node.post("/api/v1/what-if", json!({ "clients": one }).to_string()).await.0, 200);
+}
+
+#[tokio::test]
+async fn a_geo_database_is_accepted_by_its_sum_only() {
+    let node = node().await;
+    let (status, state) = node.get("/api/v1/geo").await;
+    assert_eq!((status.as_u16(), state), (200, json!({ "editions": [], "alarms": [], "held": [] })));
+    for (order, status, word) in [
+        (json!({}), 422, "missing field `sum`"),
+        (json!({ "sum": "../../etc/passwd" }), 422, "64 hexadecimal digits"),
+        (json!({ "sum": "0".repeat(64) }), 409, "not-held"),
+    ] {
+        let (answered, problem) = node.post("/api/v1/geo/accept", order.to_string()).await;
+        assert_eq!(answered.as_u16(), status, "{word}: {problem}");
+        assert!(problem.to_string().contains(word), "{word}: {problem}");
+    }
+    // neither is for who has no token
+    for (method, path) in
+        [(Method::GET, "/api/v1/geo"), (Method::POST, "/api/v1/geo/accept"), (Method::POST, "/api/v1/what-if")]
+    {
+        let request = Request::builder().method(method).uri(path).header("host", "127.0.0.1");
+        let request = request.header("content-type", "application/json").body(Body::from("{}")).unwrap();
+        assert_eq!(node.send(request).await.status(), 401, "{path}");
+    }
 }
 
 #[tokio::test]

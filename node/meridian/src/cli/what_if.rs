@@ -3,26 +3,23 @@
 use std::{
     fs::File,
     io::{self, Read as _},
-    net::IpAddr,
     path::{Path, PathBuf},
 };
 
 use clap::Args;
-use region_config::{Config, RegionId, Site};
-use rules::steering::{
-    cells,
-    what_if::{Client, Compared, Scene, compare},
-};
+use region_config::Config;
+use rules::steering::what_if::Client;
 use serde_json::{Value, json};
 
 use super::{check, exit::Exit, output::Output, table::table};
-use crate::geo;
+use crate::{
+    admin::model::{WhatIf, WhatIfSite},
+    console::what_if::{self, World},
+    geo,
+};
 
 /// Longest list of clients that is read, in bytes.
 const CLIENTS_BYTES_MAX: u64 = 64 << 20;
-/// Most cells that one line stands for: a shorter prefix is looked at in so many places.
-const CELLS_MAX: u32 = 256;
-
 #[derive(Debug, Args)]
 pub(super) struct Order {
     /// Folder with a node's *.toml files: what is in force.
@@ -43,72 +40,55 @@ pub(super) struct Order {
     site: Option<String>,
 }
 
-/// A config with its geo database.
-struct World {
+/// A config with its geo database, as they were read.
+struct Read {
     config: Config,
     base: geo::Base,
 }
 
-/// What is said of one site.
-struct Answer {
-    site: String,
-    compared: Compared,
+impl Read {
+    fn world(&self) -> World<'_> {
+        World { config: &self.config, base: &self.base }
+    }
 }
 
 /// Tells what would change.
 pub(super) fn what_if(order: &Order, output: Output) -> Exit {
     match answers(order, output) {
-        Ok(answers) => {
-            output.answer(|| json!({ "sites": answers.iter().map(value).collect::<Vec<_>>() }), || text(&answers));
-            let violated = answers.iter().any(|answer| answer.compared.violations != [0, 0]);
+        Ok(sites) => {
+            let answer = WhatIf { sites };
+            output.answer(|| json!(answer), || text(&answer.sites));
+            let violated = answer.sites.iter().any(|site| site.violations.before + site.violations.after > 0);
             if violated { Exit::Failure } else { Exit::Done }
         }
         Err(exit) => exit,
     }
 }
 
-fn answers(order: &Order, output: Output) -> Result<Vec<Answer>, Exit> {
-    let now = world(&order.config, output)?;
-    let candidate = order.candidate.as_deref().map(|dir| world(dir, output)).transpose()?;
+fn answers(order: &Order, output: Output) -> Result<Vec<WhatIfSite>, Exit> {
+    let now = read(&order.config, output)?;
+    let candidate = order.candidate.as_deref().map(|dir| read(dir, output)).transpose()?;
     let then = candidate.as_ref().unwrap_or(&now);
-    let without = gone(order, &then.config).map_err(|fault| output.complain(Exit::Usage, &fault, &Value::Null))?;
+    let unknown = |name: String| {
+        let fault = format!("there is no region `{name}`");
+        output.complain(Exit::Usage, &fault, &Value::Null)
+    };
+    let without = what_if::regions(&order.without, &then.config).map_err(unknown)?;
     let clients = clients(&order.clients).map_err(|fault| {
         let message = format!("the clients of `{}`: {fault}", order.clients.display());
         output.complain(Exit::Failure, &message, &Value::Null)
     })?;
-    let wanted = |site: &&std::sync::Arc<Site>| order.site.as_ref().is_none_or(|name| site.name.as_str() == name);
-    let answer = |site: &std::sync::Arc<Site>| {
-        // a site that the candidate no longer has cannot be compared
-        let after = then.config.sites.iter().find(|it| it.name == site.name)?;
-        let before = now.scene(site, &[]).shared_out(&clients);
-        let after = then.scene(after, &without).shared_out(&clients);
-        Some(Answer { site: site.name.to_string(), compared: compare(&before, &after, &clients) })
-    };
-    let answers: Vec<Answer> = now.config.sites.iter().filter(wanted).filter_map(answer).collect();
+    let answers = what_if::compared(now.world(), then.world(), &clients, &without, order.site.as_deref());
     if answers.is_empty() {
         return Err(output.complain(Exit::Usage, "no such site in both configurations", &Value::Null));
     }
     Ok(answers)
 }
 
-impl World {
-    fn scene(&self, site: &Site, without: &[RegionId]) -> Scene {
-        Scene::new(&self.config, site, self.base.ranges(), &self.config.node.region, without)
-    }
-}
-
-fn world(dir: &Path, output: Output) -> Result<World, Exit> {
+fn read(dir: &Path, output: Output) -> Result<Read, Exit> {
     let config = region_config::load(dir).map_err(|faults| check::invalid(&faults, output))?;
     let base = geo::Base::open(&config.node.geo).map_err(|fault| output.failed(Exit::Failure, &fault))?;
-    Ok(World { config, base })
-}
-
-fn gone(order: &Order, config: &Config) -> Result<Vec<RegionId>, String> {
-    let known = |name: &String| {
-        let region = config.regions.iter().find(|region| region.name.as_str() == name);
-        region.map(|region| region.name.clone()).ok_or_else(|| format!("there is no region `{name}`"))
-    };
-    order.without.iter().map(known).collect()
+    Ok(Read { config, base })
 }
 
 fn clients(file: &Path) -> Result<Vec<Client>, String> {
@@ -137,78 +117,38 @@ fn clients(file: &Path) -> Result<Vec<Client>, String> {
     if clients.is_empty() { Err("there is none".to_owned()) } else { Ok(clients) }
 }
 
-/// The clients of a line: a prefix that is longer than what resolvers send stands for one of them.
+/// The clients of a line.
 fn of_line(line: &str) -> Option<Vec<Client>> {
     let mut words = line.split_whitespace();
     let (block, requests) = (words.next()?, words.next().map_or(Some(1.0), |text| text.parse::<f64>().ok())?);
-    if words.next().is_some() || !requests.is_finite() || requests < 0.0 {
-        return None;
-    }
-    let (address, length) = match block.split_once('/') {
-        Some((address, length)) => (address.parse::<IpAddr>().ok()?, length.parse::<u8>().ok()?),
-        None => (block.parse().ok()?, u8::MAX),
-    };
-    let bits = if address.is_ipv4() { 32 } else { 128 };
-    if length > bits && block.contains('/') {
-        return None;
-    }
-    let addresses = cells(address, length.min(bits), CELLS_MAX);
-    #[allow(clippy::cast_precision_loss, reason = "at most 256")]
-    let each = requests / addresses.len().max(1) as f64;
-    Some(addresses.into_iter().map(|address| Client { address, requests: each }).collect())
+    if words.next().is_some() { None } else { what_if::clients(block, requests) }
 }
 
-fn value(answer: &Answer) -> Value {
-    let Compared { requests, moved, refused, violations, regions } = &answer.compared;
-    json!({
-        "site": answer.site,
-        "requests": requests,
-        "moved": moved,
-        "moved_part": part(*moved, *requests),
-        "refused": { "before": refused[0], "after": refused[1] },
-        "violations": { "before": violations[0], "after": violations[1] },
-        "regions": regions.iter().map(|region| json!({
-            "region": region.region,
-            "before": region.requests[0],
-            "after": region.requests[1],
-            "capacity": region.capacity,
-            "load_part": region.capacity.map(|capacity| part(region.requests[1], capacity)),
-        })).collect::<Vec<_>>(),
-    })
-}
-
-fn part(some: f64, all: f64) -> f64 {
-    if all > 0.0 { some / all } else { 0.0 }
-}
-
-fn text(answers: &[Answer]) -> String {
-    let of_site = |answer: &Answer| {
-        let Compared { requests, moved, refused, violations, regions } = &answer.compared;
+fn text(sites: &[WhatIfSite]) -> String {
+    let of_site = |site: &WhatIfSite| {
         let mut text = format!(
             "site {}: {:.2} % of the requests move; {} clients outside the site's jurisdiction\n",
-            answer.site,
-            part(*moved, *requests) * 100.0,
-            violations[1],
+            site.site,
+            site.moved_part * 100.0,
+            site.violations.after,
         );
-        if refused[1] > 0.0 {
-            text += &format!("{:.2} % get no answer\n", part(refused[1], *requests) * 100.0);
+        if site.refused.after > 0.0 {
+            text += &format!("{:.2} % get no answer\n", site.refused.after / site.requests * 100.0);
         }
-        let rows: Vec<[String; 5]> = regions
-            .iter()
+        let rows: Vec<[String; 5]> = (site.regions.iter())
             .map(|region| {
-                let load = region.capacity.map(|capacity| part(region.requests[1], capacity) * 100.0);
                 [
-                    region.region.to_string(),
-                    format!("{:.1}", region.requests[0]),
-                    format!("{:.1}", region.requests[1]),
+                    region.region.clone(),
+                    format!("{:.1}", region.before),
+                    format!("{:.1}", region.after),
                     region.capacity.map_or_else(|| "-".to_owned(), |capacity| capacity.to_string()),
-                    load.map_or_else(|| "-".to_owned(), |load| format!("{load:.0} %")),
+                    region.load_part.map_or_else(|| "-".to_owned(), |load| format!("{:.0} %", load * 100.0)),
                 ]
             })
             .collect();
         text + &table(["REGION", "BEFORE", "AFTER", "CAPACITY", "LOAD"], &rows)
     };
-    answers.iter().map(of_site).collect::<Vec<_>>().join("\n")
+    sites.iter().map(of_site).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]

@@ -194,7 +194,8 @@ pub(super) fn prepare(socket: &UdpSocket, address: SocketAddr) -> io::Result<()>
             (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, (libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_OMIT))
         }
     };
-    set(socket, level, sizes)?;
+    // a kernel that cannot is no reason not to serve
+    let _ = set(socket, level, sizes);
     if address.ip().is_unspecified() { set(socket, level, (told_where, 1)) } else { Ok(()) }
 }
 

@@ -20,7 +20,7 @@ use tokio::{
 use super::{Front, counters::Event, desk::Desk};
 use crate::tasks::Tasks;
 
-/// Connections at a time, in all and from one address.
+/// Connections at a time, in all and from one address (of IPv6, from one /64: a host has all of it).
 const CONNECTIONS_MAX: usize = 512;
 const CONNECTIONS_PER_ADDRESS: usize = 64;
 /// Queries on one connection; they are answered in order, one at a time.
@@ -103,9 +103,17 @@ async fn read_rest(stream: &mut TcpStream, first: u8, query: &mut Vec<u8>) -> io
     stream.read_exact(query).await.map(drop)
 }
 
-/// How many connections each address has.
+/// How many connections each address has, or each /64.
 #[derive(Debug, Default)]
 struct Peers(Mutex<HashMap<IpAddr, usize>>);
+
+/// What counts as one sender of connections.
+fn host(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() >> 64 << 64).into()),
+    }
+}
 
 /// One connection's place; given up when dropped.
 struct Seat {
@@ -116,6 +124,7 @@ struct Seat {
 impl Peers {
     /// A place for one more connection from an address; none if it has its share.
     fn seat(self: &Arc<Self>, address: IpAddr) -> Option<Seat> {
+        let address = host(address);
         let mut counts = self.0.lock();
         let count = counts.entry(address).or_default();
         if *count >= CONNECTIONS_PER_ADDRESS {
@@ -136,5 +145,24 @@ impl Drop for Seat {
                 counts.remove(&self.address);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    /// One host with a /64 took all connections there are, each from an address of its own.
+    #[test]
+    fn a_host_has_its_share_of_connections_and_no_more_whatever_addresses_it_comes_from() {
+        let peers: Arc<Peers> = Arc::default();
+        let from = |text: String| peers.seat(text.parse().unwrap());
+        let seats: Vec<_> = (0..100).filter_map(|at| from(format!("2001:db8::{at:x}"))).collect();
+        assert_eq!(seats.len(), CONNECTIONS_PER_ADDRESS);
+        assert!(from("2001:db8:0:1::".to_owned()).is_some() && from("192.0.2.1".to_owned()).is_some());
+        drop(seats);
+        assert!(from("2001:db8::1".to_owned()).is_some());
+        assert!(peers.0.lock().is_empty());
     }
 }

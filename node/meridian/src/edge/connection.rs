@@ -2,6 +2,7 @@
 
 use std::{
     convert::Infallible,
+    io,
     net::SocketAddr,
     pin::pin,
     sync::{Arc, atomic::Ordering},
@@ -20,19 +21,22 @@ use tokio::{
     net::TcpStream,
     time::timeout,
 };
+use tokio_rustls::server::TlsStream;
 
 use super::{
     answer,
     body::{Body, BodyError},
     framing::{Framed, Framing},
+    hello::Hello,
     http2,
     interim::{Gap, Interim, Interjecting},
     listener::{Guest, Lobby},
-    noted,
+    noted, relay, relayed,
+    sites::Outside,
     spine::{self, Caller},
     stall::Stall,
 };
-use crate::snapshot::Shared;
+use crate::{peers::Stream, snapshot::Shared};
 
 /// How an HTTP/2 connection in clear text begins (RFC 9113 section 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -45,13 +49,49 @@ pub(super) async fn serve(guest: Guest, stream: TcpStream, peer: SocketAddr, tls
     let patience = Duration::from_millis(limits.head_ms);
     let caller = Caller::Client { address: peer.ip(), https: tls };
     if tls {
-        let Ok(Ok(stream)) = timeout(patience, guest.lobby.tls.accept(stream)).await else { return };
-        let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-        speak(&guest, stream, caller, &limits, h2).await;
+        match timeout(patience, open(&guest.lobby, stream)).await {
+            Ok(Ok(Opened::Here(stream))) => {
+                let h2 = is_http2(&stream);
+                speak(&guest, *stream, caller, &limits, h2).await;
+            }
+            Ok(Ok(Opened::Elsewhere(hello, outside))) => {
+                Box::pin(relay::carry(&guest, *hello, &outside, peer.ip(), &limits)).await;
+            }
+            Ok(Err(_)) | Err(_) => {}
+        }
     } else {
         let Ok(Some(h2)) = timeout(patience, begins_with_preface(&stream)).await else { return };
         speak(&guest, stream, caller, &limits, h2).await;
     }
+}
+
+/// Serves a connection that another node passes on, to its end.
+pub(super) async fn serve_relayed(guest: Guest, stream: Stream) {
+    let limits = guest.lobby.shared.config.load().node.limits.clone();
+    let patience = Duration::from_millis(limits.head_ms);
+    let Ok(Ok((stream, address))) = timeout(patience, relayed::open(&guest.lobby, stream)).await else { return };
+    let h2 = is_http2(&stream);
+    speak(&guest, stream, Caller::Client { address, https: true }, &limits, h2).await;
+}
+
+/// Who answers a TLS connection.
+enum Opened {
+    /// This node.
+    Here(Box<TlsStream<TcpStream>>),
+    /// A node that may have the site's data.
+    Elsewhere(Box<Hello<TcpStream>>, Arc<Outside>),
+}
+
+async fn open(lobby: &Lobby, stream: TcpStream) -> io::Result<Opened> {
+    let hello = Hello::read(stream).await?;
+    match relay::wanted(lobby, hello.name()) {
+        Some(outside) => Ok(Opened::Elsewhere(Box::new(hello), outside)),
+        None => Ok(Opened::Here(Box::new(lobby.tls.answer(hello).await?))),
+    }
+}
+
+fn is_http2<S>(stream: &TlsStream<S>) -> bool {
+    stream.get_ref().1.alpn_protocol() == Some(b"h2")
 }
 
 /// Whether a clear-text connection begins as HTTP/2; none if it ends before it begins.

@@ -106,7 +106,8 @@ pub async fn explain(shared: &Arc<Shared>, question: Question) -> Explained {
     let host = bare_host(authority);
     let served = match sites.find(&host) {
         Some(Lodger::Served(served)) => served,
-        Some(Lodger::Outside(site)) => {
+        Some(Lodger::Outside(outside)) => {
+            let site = &outside.site;
             let answer = misrouted::answer(site, caller.https(), &host, authority, &parts.uri);
             explained.site = Some(Arc::clone(site));
             return explained.refused("residency", answer.status().as_u16(), Reason::OutsideJurisdiction);

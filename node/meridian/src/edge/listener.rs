@@ -17,8 +17,12 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{net::TcpListener, sync::mpsc};
 use tokio_util::sync::CancellationToken;
 
-use super::{connection, tls::EdgeTls};
-use crate::{snapshot::Shared, tasks::Tasks};
+use super::{connection, relayed, tls::EdgeTls};
+use crate::{
+    peers::{Answer, Stream},
+    snapshot::Shared,
+    tasks::Tasks,
+};
 
 /// Pending connections per socket.
 const BACKLOG: i32 = 1024;
@@ -103,6 +107,14 @@ fn listen(address: SocketAddr, sharing: Sharing) -> io::Result<StdListener> {
 pub struct Edge {
     threads: Vec<JoinHandle<()>>,
     lobby: Arc<Lobby>,
+    desk: Arc<relayed::Desk>,
+}
+
+/// What one thread serves.
+struct Share {
+    sockets: Vec<(SocketAddr, bool, StdListener)>,
+    /// Clients' connections that other nodes pass on.
+    relayed: mpsc::Receiver<Stream>,
 }
 
 /// What every connection of this edge shares.
@@ -132,10 +144,11 @@ impl Edge {
             connections: AtomicUsize::new(0),
             leaving: AtomicBool::new(false),
         });
-        let mut shares: Vec<Vec<(SocketAddr, bool, StdListener)>> = (0..doors.workers).map(|_| Vec::new()).collect();
+        let (desk, taking) = relayed::Desk::new(doors.workers);
+        let mut shares: Vec<_> = taking.into_iter().map(|relayed| Share { sockets: Vec::new(), relayed }).collect();
         for door in doors.doors {
             for (share, socket) in shares.iter_mut().zip(door.sockets) {
-                share.push((door.address, door.tls, socket));
+                share.sockets.push((door.address, door.tls, socket));
             }
         }
         let mut threads = Vec::new();
@@ -147,7 +160,13 @@ impl Edge {
                 .map_err(EdgeFault::Thread)?;
             threads.push(thread);
         }
-        Ok(Self { threads, lobby })
+        Ok(Self { threads, lobby, desk })
+    }
+
+    /// What takes the clients' connections that other nodes pass on.
+    #[must_use]
+    pub fn desk(&self) -> Arc<dyn Answer> {
+        Arc::<relayed::Desk>::clone(&self.desk)
     }
 
     /// From now on asks clients to go, and goes on answering until they have: GOAWAY on HTTP/2 (RFC 9113 section 6.8),
@@ -179,7 +198,7 @@ impl Edge {
 }
 
 /// One thread: its runtime, its sockets, its connections.
-fn serve(lobby: &Arc<Lobby>, share: Vec<(SocketAddr, bool, StdListener)>) {
+fn serve(lobby: &Arc<Lobby>, share: Share) {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -191,7 +210,7 @@ fn serve(lobby: &Arc<Lobby>, share: Vec<(SocketAddr, bool, StdListener)>) {
     runtime.block_on(async {
         // held until the last connection of this thread has ended
         let (alive, mut all_gone) = mpsc::channel::<()>(1);
-        for (address, tls, socket) in share {
+        for (address, tls, socket) in share.sockets {
             let listener = match TcpListener::from_std(socket) {
                 Ok(listener) => listener,
                 Err(error) => {
@@ -203,7 +222,7 @@ fn serve(lobby: &Arc<Lobby>, share: Vec<(SocketAddr, bool, StdListener)>) {
             let tasks = lobby.tasks.clone();
             tasks.spawn("accept", accept(lobby, listener, tls, alive));
         }
-        drop(alive);
+        lobby.tasks.spawn("accept-relayed", accept_relayed(Arc::clone(lobby), share.relayed, alive));
         stopping.cancelled().await;
         let _ = tokio::time::timeout(Duration::from_secs(30), all_gone.recv()).await;
     });
@@ -224,13 +243,24 @@ async fn accept(lobby: Arc<Lobby>, listener: TcpListener, tls: bool, alive: mpsc
                 continue;
             }
         };
-        let limit = lobby.shared.config.load().node.limits.connections_max;
-        if lobby.connections.fetch_add(1, Ordering::Relaxed) >= limit {
-            lobby.connections.fetch_sub(1, Ordering::Relaxed);
-            continue;
+        if let Some(guest) = Guest::let_in(&lobby, &alive) {
+            lobby.tasks.spawn("connection", connection::serve(guest, stream, peer, tls));
         }
-        let guest = Guest { lobby: Arc::clone(&lobby), _alive: alive.clone() };
-        lobby.tasks.spawn("connection", connection::serve(guest, stream, peer, tls));
+    }
+}
+
+/// Takes what other nodes pass on.
+async fn accept_relayed(lobby: Arc<Lobby>, mut relayed: mpsc::Receiver<Stream>, alive: mpsc::Sender<()>) {
+    let stopping = lobby.tasks.stopping();
+    loop {
+        let stream = tokio::select! {
+            () = stopping.cancelled() => return,
+            stream = relayed.recv() => stream,
+        };
+        let Some(stream) = stream else { return };
+        if let Some(guest) = Guest::let_in(&lobby, &alive) {
+            lobby.tasks.spawn("connection", connection::serve_relayed(guest, stream));
+        }
     }
 }
 
@@ -238,6 +268,18 @@ async fn accept(lobby: Arc<Lobby>, listener: TcpListener, tls: bool, alive: mpsc
 pub(super) struct Guest {
     pub(super) lobby: Arc<Lobby>,
     _alive: mpsc::Sender<()>,
+}
+
+impl Guest {
+    /// A place for one more connection, if there is one.
+    fn let_in(lobby: &Arc<Lobby>, alive: &mpsc::Sender<()>) -> Option<Self> {
+        let limit = lobby.shared.config.load().node.limits.connections_max;
+        if lobby.connections.fetch_add(1, Ordering::Relaxed) >= limit {
+            lobby.connections.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        Some(Self { lobby: Arc::clone(lobby), _alive: alive.clone() })
+    }
 }
 
 impl Drop for Guest {

@@ -1,11 +1,12 @@
 //! A request for a site whose data may not be on this node. DNS names only legal regions, but not every client goes by it.
+//! (Connections over TLS are refused or passed on before there is a request, see [`super::relay`]: this is for clear text, and for
+//! clients who use the connection of another site, RFC 9113 section 9.1.1.)
 //!
 //! Nothing of it is read, stored, counted by site or logged. It is refused, or sent to a name of the site that the operator
 //! has said, which DNS gives to legal regions only. Who asks for that name already is refused: nobody is sent on twice.
 
 use http::{HeaderMap, HeaderValue, Response, StatusCode, Uri, header};
 use region_config::Site;
-use rules::caching::Reason;
 
 use super::{answer, body::Body};
 
@@ -15,12 +16,17 @@ pub(super) fn answer(site: &Site, https: bool, host: &str, authority: &str, targ
         Some(location) => {
             let mut headers = HeaderMap::with_capacity(4);
             headers.insert(header::LOCATION, location);
-            headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(0));
-            answer::with(StatusCode::TEMPORARY_REDIRECT, headers, Body::empty())
+            empty(StatusCode::TEMPORARY_REDIRECT, headers)
         }
-        None => answer::misdirected(Reason::OutsideJurisdiction),
+        // without a word: whatever is said of the site, it would be said from here
+        None => empty(StatusCode::MISDIRECTED_REQUEST, HeaderMap::with_capacity(2)),
     }
+}
+
+fn empty(status: StatusCode, mut headers: HeaderMap) -> Response<Body> {
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(0));
+    answer::with(status, headers, Body::empty())
 }
 
 /// Where it is sent: the same target at the other name, over TLS if it came so or the site has it. A port is kept where the

@@ -5,12 +5,13 @@ use std::{borrow::Cow, collections::HashMap, sync::Arc};
 use region_config::{Config, HostPattern, JurisdictionId, PathPattern, Policy, Route, Site};
 use rules::{
     purge::SiteGuard,
+    relay::Ways,
     residency::{self, Permit},
 };
 
 use crate::{
     ledger::{Ledgers, Realm},
-    observe::{Observe, SiteCounters},
+    observe::{Observe, RelayCounters, SiteCounters},
 };
 
 /// A site that this node may serve: what a request for it needs at hand.
@@ -62,7 +63,25 @@ pub enum Lodger {
     Served(Arc<Served>),
     /// A site whose data may not be here: refuse, touch nothing, say nothing. Beside what the config says of it, nothing is
     /// at hand.
-    Outside(Arc<Site>),
+    Outside(Arc<Outside>),
+}
+
+/// A site whose data may not be on this node.
+#[derive(Debug)]
+pub struct Outside {
+    /// What the operator said.
+    pub site: Arc<Site>,
+    /// How its clients' connections are passed on, if the operator wants it.
+    pub(super) relay: Option<Relay>,
+}
+
+/// What passing on a site's connections needs at hand.
+#[derive(Debug)]
+pub(super) struct Relay {
+    /// Where to.
+    pub(super) ways: Ways,
+    /// What is counted of it.
+    pub(super) counters: Arc<RelayCounters>,
 }
 
 /// All sites by host.
@@ -79,7 +98,7 @@ impl Sites {
     pub fn compile(config: &Config, here: &JurisdictionId, ledgers: &Ledgers, observe: &Observe) -> Self {
         let mut sites = Self::default();
         for (place, site) in config.sites.iter().enumerate() {
-            let lodger = lodge((place, site), here, ledgers, observe);
+            let lodger = lodge(config, (place, site), here, ledgers, observe);
             for host in &site.hosts {
                 match host {
                     HostPattern::Exact(name) => {
@@ -115,9 +134,20 @@ impl Sites {
 }
 
 /// Decides whether a site may be here, and gathers what serving it needs.
-fn lodge((place, site): (usize, &Arc<Site>), here: &JurisdictionId, ledgers: &Ledgers, observe: &Observe) -> Lodger {
-    let Ok(permit) = residency::permit(site, here) else { return Lodger::Outside(Arc::clone(site)) };
-    let Some(realm) = ledgers.realm(permit.realm()) else { return Lodger::Outside(Arc::clone(site)) };
+fn lodge(
+    config: &Config,
+    (place, site): (usize, &Arc<Site>),
+    here: &JurisdictionId,
+    ledgers: &Ledgers,
+    observe: &Observe,
+) -> Lodger {
+    let outside = || {
+        let ways = Ways::of(config, site, &config.node.region, here);
+        let relay = ways.map(|ways| Relay { ways, counters: observe.relays().site(&site.name) });
+        Lodger::Outside(Arc::new(Outside { site: Arc::clone(site), relay }))
+    };
+    let Ok(permit) = residency::permit(site, here) else { return outside() };
+    let Some(realm) = ledgers.realm(permit.realm()) else { return outside() };
     Lodger::Served(Arc::new(Served {
         site: Arc::clone(site),
         place,

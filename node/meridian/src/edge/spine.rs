@@ -101,8 +101,8 @@ where
     let served = match sites.find(&host) {
         Some(Lodger::Served(served)) => served,
         // nothing of a site outside is stored, opened, counted by site, or logged here
-        Some(Lodger::Outside(site)) => {
-            let answer = misrouted::answer(site, caller.https(), &host, authority, &parts.uri);
+        Some(Lodger::Outside(outside)) => {
+            let answer = misrouted::answer(&outside.site, caller.https(), &host, authority, &parts.uri);
             return stray(shared, caller, answer, Reason::OutsideJurisdiction);
         }
         None => return stray(shared, caller, answer::misdirected(Reason::UnknownSite), Reason::UnknownSite),

@@ -18,31 +18,19 @@ use rules::residency::Permit;
 use rustls::{
     ServerConfig,
     crypto::{CryptoProvider, aws_lc_rs},
-    server::{Acceptor, ClientHello, ResolvesServerCert},
+    server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::{StartHandshake, server::TlsStream};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use super::hello::{Alert, Hello};
 use crate::clock;
 
 /// Largest certificate or key file, in bytes.
 const FILE_BYTES: u64 = 1024 * 1024;
-
-/// The record that says that a name is not served here (RFC 6066 section 3, RFC 8446 section 6):
-///
-/// ```text
-/// 15     alert
-/// 03 03  TLS 1.2, as all records say
-/// 00 02  two bytes
-/// 02     fatal
-/// 70     unrecognized_name
-/// ```
-///
-/// rustls has no way to say it from a certificate resolver: there it says access_denied.
-const UNRECOGNISED_NAME: [u8; 7] = [0x15, 0x03, 0x03, 0x00, 0x02, 0x02, 0x70];
 
 /// TLS for the listeners of this node. Cheap to clone; all clones share the certificates.
 #[derive(Debug, Clone)]
@@ -164,13 +152,22 @@ impl EdgeTls {
     where
         IO: AsyncRead + AsyncWrite + Unpin,
     {
-        let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
-        if self.serves(start.client_hello().server_name()) {
+        self.answer(Hello::read(stream).await?).await
+    }
+
+    /// The same, from where the client's first message has been read.
+    ///
+    /// # Errors
+    /// [`io::Error`] of the stream, or of the handshake.
+    pub(super) async fn answer<IO>(&self, hello: Hello<IO>) -> io::Result<TlsStream<IO>>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin,
+    {
+        if self.serves(hello.name()) {
+            let start = StartHandshake::from_parts(hello.accepted, hello.io);
             return start.into_stream(self.server_config()).await;
         }
-        let mut stream = start.io;
-        stream.write_all(&UNRECOGNISED_NAME).await?;
-        stream.shutdown().await?;
+        hello.refuse(Alert::UnrecognisedName).await?;
         Err(io::Error::new(io::ErrorKind::NotFound, "the client asked for a name that has no certificate here"))
     }
 }

@@ -62,6 +62,15 @@ pub enum Wanted {
 }
 
 impl Wanted {
+    /// The word for it in metrics and the API.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Places => "places",
+            Self::Networks => "networks",
+        }
+    }
+
     fn name(self) -> &'static str {
         match self {
             Self::Places => "countries or coordinates",

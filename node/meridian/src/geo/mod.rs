@@ -31,7 +31,7 @@ pub use self::{
     lookup::{Found, Said, look_up},
     mmdb::{DatabaseFault, Wanted},
     update::{Force, Order, UpdateFault, Updated, rollback, update},
-    watch::{Alarm, Watch},
+    watch::{AcceptFault, Alarm, HeldFile, Watch},
 };
 
 /// What the built-in database is called.

@@ -16,7 +16,9 @@ use rules::steering::Location;
 use tempfile::TempDir;
 
 use self::written::Written;
-use super::{Alarm, Base, Force, GeoFault, Order, UpdateFault, Wanted, Watch, day, files::beside, watch::Look};
+use super::{
+    AcceptFault, Alarm, Base, Force, GeoFault, Order, UpdateFault, Wanted, Watch, day, files::beside, watch::Look,
+};
 
 /// 1 October 2026.
 const BUILT: u64 = 1_790_812_800;
@@ -366,6 +368,29 @@ fn a_suspicious_edition_waits_for_an_operators_word() {
         assert!(watched.looks(), "{why}");
         assert_eq!(watched.current.load_full().unwrap().editions()[0].built_unix_s, suspicious.built_unix_s);
     }
+}
+
+#[test]
+fn a_word_about_what_is_held_back_has_to_name_its_contents() {
+    let (watched, suspicious) = (Watched::new(&city(0, BUILT)), city(0, BUILT - 1));
+    let accepted = |sum: &str| watched.watch.accept(sum);
+    let sum = blake3::hash(&suspicious.bytes()).to_hex();
+    assert!(matches!(accepted(&sum), Err(AcceptFault::NotHeld)), "nothing is held back");
+    watched.replace(&suspicious.bytes());
+    assert!(!watched.looks());
+    let held = watched.watch.held();
+    assert_eq!((held.len(), &held[0].path, held[0].sum.to_hex()), (1, &watched.file, sum));
+    assert!(held[0].why[0].contains("older than those in use"), "{held:?}");
+    assert!(matches!(accepted(&blake3::hash(b"another").to_hex()), Err(AcceptFault::NotHeld)));
+    // another file has come in its place since: what was accepted is not what is there
+    let (meanwhile, before) = (city(0, BUILT - 2), accepted(&sum).unwrap());
+    assert_eq!(before, held[0]);
+    watched.replace(&meanwhile.bytes());
+    assert!(!watched.looks());
+    assert_eq!(watched.watch.held()[0].sum, blake3::hash(&meanwhile.bytes()));
+    watched.replace(&suspicious.bytes());
+    assert!(watched.looks());
+    assert_eq!((watched.watch.held(), watched.alarms()), (vec![], vec![]));
 }
 
 /// Half of the networks, and of IPv4 only.

@@ -5,6 +5,8 @@
 //! beside the file (`meridian geo update --force` writes it).
 
 use std::{
+    io,
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -17,7 +19,11 @@ use parking_lot::Mutex;
 use region_config::Config;
 use tokio::sync::{Notify, mpsc};
 
-use super::{Base, files::Stamps, gates};
+use super::{
+    Base,
+    files::{self, Stamps},
+    gates,
+};
 use crate::{clock, tasks::Tasks};
 
 /// How often the files are looked at.
@@ -111,8 +117,37 @@ struct Seen {
     waiting: Option<Stamps>,
     /// Files that were read, and what was wrong with them.
     judged: Option<(Stamps, Alarm)>,
+    /// Those of them that wait for an operator's word.
+    held: Vec<HeldFile>,
     /// When the log said last that data are old, in ms since the Unix epoch.
     age_said_ms: Option<u64>,
+}
+
+/// A file that is sound, and waits for an operator's word.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldFile {
+    /// The file.
+    pub path: PathBuf,
+    /// The sum of its contents.
+    pub sum: blake3::Hash,
+    /// What speaks against it.
+    pub why: Vec<String>,
+}
+
+/// Why a file that is held back was not accepted.
+#[derive(Debug, thiserror::Error)]
+pub enum AcceptFault {
+    /// No file with these contents is.
+    #[error("no geo database with these contents is held back")]
+    NotHeld,
+    /// The note could not be written.
+    #[error("writing the note beside {}: {cause}", path.display())]
+    Disk {
+        /// Beside which file.
+        path: PathBuf,
+        /// Why not.
+        cause: io::Error,
+    },
 }
 
 /// How sure it is that nobody writes to the files.
@@ -178,6 +213,27 @@ impl Watch {
         self.current.load_full()
     }
 
+    /// The files that wait for an operator's word.
+    #[must_use]
+    pub fn held(&self) -> Vec<HeldFile> {
+        self.seen.lock().held.clone()
+    }
+
+    /// Notes that an operator wants the file with these contents (BLAKE3, hexadecimal), and asks for a look. Writes a file: not for
+    /// a thread that answers.
+    ///
+    /// # Errors
+    /// [`AcceptFault`]; then nothing has changed.
+    pub fn accept(&self, sum: &str) -> Result<HeldFile, AcceptFault> {
+        let held = self.held().into_iter().find(|held| held.sum.to_hex().as_str() == sum);
+        let held = held.ok_or(AcceptFault::NotHeld)?;
+        let disk = |cause| AcceptFault::Disk { path: held.path.clone(), cause };
+        files::accept(&held.path, &held.sum).map_err(disk)?;
+        tracing::info!(file = %held.path.display(), "an operator wants the geo database that is held back");
+        self.nudge();
+        Ok(held)
+    }
+
     /// All that an operator should look at now.
     #[must_use]
     pub fn alarms(&self) -> Vec<Alarm> {
@@ -206,6 +262,7 @@ impl Watch {
             // also when the files are back to what they were
             let mut seen = self.seen.lock();
             (seen.waiting, seen.judged) = (None, None);
+            seen.held.clear();
             return None;
         }
         if !self.is_new(&now, asked) {
@@ -213,7 +270,7 @@ impl Watch {
         }
         let newer = match Base::open(geo) {
             Ok(newer) => newer,
-            Err(fault) => return self.judge(now, Alarm::Refused { why: fault.to_string() }),
+            Err(fault) => return self.judge(now, Alarm::Refused { why: fault.to_string() }, Vec::new()),
         };
         // another database by name is what the config asks for, not an edition of the one before
         let held = if current.is_of(geo) { gates::against(&current, &newer, &config.regions) } else { Vec::new() };
@@ -221,7 +278,7 @@ impl Watch {
             return Some(Arc::new(newer));
         }
         let why: Vec<_> = held.iter().map(ToString::to_string).collect();
-        self.judge(now, Alarm::Held { why: why.join("; ") })
+        self.judge(now, Alarm::Held { why: why.join("; ") }, files_of(&newer, &held))
     }
 
     /// Whether files that stand so have not been judged yet, and stand still.
@@ -235,12 +292,12 @@ impl Watch {
         still || asked == Look::Asked
     }
 
-    fn judge(&self, stamps: Stamps, alarm: Alarm) -> Option<Arc<Base>> {
+    fn judge(&self, stamps: Stamps, alarm: Alarm, held: Vec<HeldFile>) -> Option<Arc<Base>> {
         tracing::error!("{alarm}");
-        let held = matches!(alarm, Alarm::Held { .. });
-        let count = if held { &self.counts.held } else { &self.counts.refused };
+        let count = if held.is_empty() { &self.counts.refused } else { &self.counts.held };
         count.fetch_add(1, Relaxed);
-        self.seen.lock().judged = Some((stamps, alarm));
+        let mut seen = self.seen.lock();
+        (seen.judged, seen.held) = (Some((stamps, alarm)), held);
         None
     }
 
@@ -257,4 +314,17 @@ impl Watch {
             tracing::warn!("{alarm}");
         }
     }
+}
+
+/// The files that something speaks against, with the sums of what was read.
+fn files_of(newer: &Base, held: &[gates::Held]) -> Vec<HeldFile> {
+    let mut files = Vec::new();
+    for edition in newer.editions() {
+        let against = held.iter().filter(|held| held.file == edition.name());
+        let why: Vec<_> = against.map(|held| held.objection.to_string()).collect();
+        if let Some(path) = edition.path.clone().filter(|_| !why.is_empty()) {
+            files.push(HeldFile { path, sum: edition.sum, why });
+        }
+    }
+    files
 }

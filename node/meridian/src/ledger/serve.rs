@@ -54,7 +54,7 @@ pub(super) async fn serve(ledgers: &Ledgers, kind: Kind, peer: Peer, mut line: L
     let served = match kind {
         Kind::Ledger => answer(ledgers, &peer, line, first).await,
         Kind::Tail => tail(ledgers, &peer, line, &first).await,
-        Kind::Gossip | Kind::Probe | Kind::Fetch | Kind::Counters | Kind::Purges | Kind::Forced => Ok(()),
+        Kind::Gossip | Kind::Probe | Kind::Fetch | Kind::Counters | Kind::Purges | Kind::Forced | Kind::Relay => Ok(()),
     };
     if let Err(fault) = served {
         tracing::debug!(node = %peer.node, %fault, "a line of the ledger ended");

@@ -192,7 +192,7 @@ pub fn dns(counters: Arc<dns::Counters>) -> Collector {
 pub fn geo(watch: Arc<Watch>) -> Collector {
     Box::new(move |page| {
         let Some(base) = watch.current() else { return };
-        let purpose = |wanted| if wanted == Wanted::Places { "places" } else { "networks" };
+        let purpose = Wanted::as_str;
         let help = "When the data of each geo database were put together.";
         let mut family = page.family("meridian_geo_built_timestamp_seconds", Kind::Gauge, help);
         for edition in base.editions() {

@@ -18,6 +18,7 @@ pub mod ledgers;
 pub mod process;
 mod rate;
 mod reason;
+mod relays;
 mod sites;
 mod tally;
 mod threads;
@@ -35,6 +36,7 @@ pub use self::{
     exposition::{Exposition, Family, Kind},
     histogram::Durations,
     rate::Rate,
+    relays::{Place, RelayCounters, Relays},
     tally::Tally,
     trail::{Told, Trail, Trails},
 };
@@ -57,6 +59,7 @@ pub struct Observe {
     collectors: RwLock<Vec<Collector>>,
     access_log: Option<Arc<AccessLog>>,
     trails: Trails,
+    relays: Arc<Relays>,
 }
 
 /// A site's counters with what is remembered of them.
@@ -90,6 +93,7 @@ impl Observe {
             collectors: RwLock::default(),
             access_log,
             trails: Trails::default(),
+            relays: Arc::default(),
         };
         for site in &config.sites {
             // made now, so that the order of the config decides who has series of its own
@@ -142,6 +146,12 @@ impl Observe {
         &self.trails
     }
 
+    /// What is counted of connections that are passed on between nodes.
+    #[must_use]
+    pub fn relays(&self) -> &Arc<Relays> {
+        &self.relays
+    }
+
     /// Adds a part's own families to the metrics page. It is called when the page is asked for, and must not wait.
     pub fn register(&self, collector: Collector) {
         self.collectors.write().push(collector);
@@ -178,6 +188,7 @@ impl Observe {
         sites.sort_by_key(|(order, ..)| *order);
         let sites: Vec<_> = sites.into_iter().map(|(_, name, counters)| (name, counters.totals())).collect();
         write_sites(&mut page, &sites, &self.strays.totals());
+        self.relays.write(&mut page);
         for collector in self.collectors.read().iter() {
             collector(&mut page);
         }
@@ -230,6 +241,7 @@ pub(crate) mod tests {
             https_port: 443,
             purge_by_response: false,
             misrouted_to: None,
+            misrouted_tls: region_config::MisroutedTls::Refuse,
             cache_status: region_config::StatusFor::All,
             failover_on: Vec::new(),
         }

@@ -16,7 +16,7 @@ pub(super) const SITES_MAX: usize = 100;
 /// The label for requests that belong to no site: no site can have this name.
 const NONE: &str = "-";
 /// The label for the sites beyond [`SITES_MAX`]: no site can have this name.
-const OTHER: &str = "_other";
+pub(super) const OTHER: &str = "_other";
 
 pub(super) fn write_sites(page: &mut Exposition, sites: &[(SiteId, Totals)], strays: &Totals) {
     let (own, others) = sites.split_at_checked(SITES_MAX).unwrap_or((sites, &[]));

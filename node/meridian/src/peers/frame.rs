@@ -35,12 +35,48 @@ pub enum Kind {
     Purges = 7,
     /// What operators force, both ways.
     Forced = 8,
+    /// A client's sealed connection, passed on.
+    Relay = 10,
+}
+
+/// Connections to a peer are of two lanes, so that what clients send never stands before what nodes tell each other: each has
+/// its own flow control, its own congestion window and its own limit of streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lane {
+    /// All that nodes tell each other.
+    House,
+    /// What clients send, passed on.
+    Guests,
 }
 
 impl Kind {
     /// All of them.
-    pub(super) const ALL: [Self; 8] =
-        [Self::Gossip, Self::Probe, Self::Fetch, Self::Ledger, Self::Tail, Self::Counters, Self::Purges, Self::Forced];
+    pub(super) const ALL: [Self; 9] = [
+        Self::Gossip,
+        Self::Probe,
+        Self::Fetch,
+        Self::Ledger,
+        Self::Tail,
+        Self::Counters,
+        Self::Purges,
+        Self::Forced,
+        Self::Relay,
+    ];
+
+    /// The lane that it goes on.
+    pub(super) fn lane(self) -> Lane {
+        match self {
+            Self::Relay => Lane::Guests,
+            Self::Gossip
+            | Self::Probe
+            | Self::Fetch
+            | Self::Ledger
+            | Self::Tail
+            | Self::Counters
+            | Self::Purges
+            | Self::Forced => Lane::House,
+        }
+    }
 
     /// The byte on the wire.
     pub(super) fn byte(self) -> u8 {

@@ -1,4 +1,4 @@
-//! The kept connection to one peer.
+//! The kept connection of one lane to one peer.
 //!
 //! Both sides may dial at the same time, and a peer that came back dials while we still believe in its old connection: the
 //! newest connection is the one that new streams are opened on, the older ones live until their streams are done with
@@ -14,7 +14,7 @@ use quinn::Connection;
 use region_config::NodeId;
 use tokio::sync::oneshot;
 
-use super::PeerIdentity;
+use super::{PeerIdentity, frame::Lane};
 use crate::news::News;
 
 /// Connections to one peer that are kept beside the newest.
@@ -27,6 +27,7 @@ const RETRY_MAX: Duration = Duration::from_secs(1);
 /// The way to one peer.
 pub(super) struct Link {
     pub(super) node: NodeId,
+    pub(super) lane: Lane,
     state: Mutex<State>,
     /// Connections that came or went, and attempts that failed, so far.
     changes: News<u64>,
@@ -64,8 +65,8 @@ pub(super) struct Echo {
 }
 
 impl Link {
-    pub(super) fn new(node: NodeId) -> Self {
-        Self { node, state: Mutex::default(), changes: News::new(0), asked: Mutex::new(None) }
+    pub(super) fn new(node: NodeId, lane: Lane) -> Self {
+        Self { node, lane, state: Mutex::default(), changes: News::new(0), asked: Mutex::new(None) }
     }
 
     /// How often anything has changed: connections that came or went, attempts that failed.

@@ -1,4 +1,4 @@
-//! The mesh: one QUIC endpoint, one kept connection per peer, streams by kind.
+//! The mesh: one QUIC endpoint, one kept connection per peer and lane, streams by kind.
 
 use std::{
     collections::BTreeMap,
@@ -20,7 +20,7 @@ use tokio::sync::Semaphore;
 
 use super::{
     LoadedIdentity, PeerError, PeerIdentity,
-    frame::{Kind, VERSION, read_frame, write_frame},
+    frame::{Kind, Lane, VERSION, read_frame, write_frame},
     link::{Link, Way},
     probe, reload, trust,
     trust::Members,
@@ -59,12 +59,36 @@ pub struct Mesh {
     pub(super) members: Arc<ArcSwap<Members>>,
     pub(super) tasks: Tasks,
     endpoint: Endpoint,
-    dialer: ArcSwap<quinn::ClientConfig>,
+    dialers: ArcSwap<Dialers>,
     /// Certificate and key, to sign with.
     pub(super) certified: ArcSwap<CertifiedKey>,
     answers: RwLock<BTreeMap<Kind, Arc<dyn Answer>>>,
-    links: RwLock<BTreeMap<NodeId, Arc<Link>>>,
+    links: RwLock<Links>,
+    /// The same for the lane of guests.
+    guests: RwLock<Links>,
     handshakes: Arc<Semaphore>,
+}
+
+type Links = BTreeMap<NodeId, Arc<Link>>;
+
+/// What peers are dialled with, by lane.
+struct Dialers {
+    house: quinn::ClientConfig,
+    guests: quinn::ClientConfig,
+}
+
+impl Dialers {
+    fn new(identity: &LoadedIdentity, members: &Arc<ArcSwap<Members>>) -> Result<Self, PeerError> {
+        let of = |lane| trust::client(identity, members, lane);
+        Ok(Self { house: of(Lane::House)?, guests: of(Lane::Guests)? })
+    }
+
+    fn of(&self, lane: Lane) -> quinn::ClientConfig {
+        match lane {
+            Lane::House => self.house.clone(),
+            Lane::Guests => self.guests.clone(),
+        }
+    }
 }
 
 impl std::fmt::Debug for Mesh {
@@ -96,7 +120,7 @@ impl Mesh {
         let Footing { socket, runtime, endpoint } = footing;
         let address = socket.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
         let server = trust::server(identity, &members)?;
-        let dialer = trust::client(identity, &members)?;
+        let dialers = Dialers::new(identity, &members)?;
         let endpoint = Endpoint::new_with_abstract_socket(endpoint, Some(server), socket, runtime)
             .map_err(|source| PeerError::Bind { address, source })?;
         let mesh = Arc::new(Self {
@@ -108,10 +132,11 @@ impl Mesh {
             members,
             tasks,
             endpoint,
-            dialer: ArcSwap::from_pointee(dialer),
+            dialers: ArcSwap::from_pointee(dialers),
             certified: ArcSwap::new(Arc::clone(&identity.certified)),
             answers: RwLock::default(),
             links: RwLock::default(),
+            guests: RwLock::default(),
             handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
         });
         mesh.set_links();
@@ -150,9 +175,20 @@ impl Mesh {
     /// [`PeerError::UnknownNode`], [`PeerError::Unreachable`], [`PeerError::Lost`].
     pub async fn open(self: &Arc<Self>, node: &NodeId, kind: Kind) -> Result<Stream, PeerError> {
         let connection = self.connection(node).await?;
-        let (mut send, recv) = connection.open_bi().await.map_err(PeerError::lost)?;
-        send.write_all(&[VERSION, kind.byte()]).await.map_err(PeerError::lost)?;
-        Ok((send, recv))
+        begin(&connection, kind).await
+    }
+
+    /// Opens a stream to pass on what a client sends, and says who is at its other end, by the certificate of the very
+    /// connection that it is on.
+    ///
+    /// Waits as [`Mesh::open`] does: bound it.
+    ///
+    /// # Errors
+    /// As [`Mesh::open`].
+    pub async fn open_relay(self: &Arc<Self>, node: &NodeId) -> Result<(Stream, PeerIdentity), PeerError> {
+        let connection = self.connected(&self.link_of(node, Lane::Guests)?).await?;
+        let peer = self.identify(&connection)?;
+        Ok((begin(&connection, Kind::Relay).await?, peer))
     }
 
     /// Sends one message and waits for the one that answers it, each at most [`CALL_BYTES_MAX`] bytes.
@@ -196,20 +232,35 @@ impl Mesh {
     /// Uses other certificates from the next handshake on.
     pub(super) fn reload(&self, identity: &LoadedIdentity) -> Result<(), PeerError> {
         let server = trust::server(identity, &self.members)?;
-        self.dialer.store(Arc::new(trust::client(identity, &self.members)?));
+        self.dialers.store(Arc::new(Dialers::new(identity, &self.members)?));
         self.endpoint.set_server_config(Some(server));
         self.certified.store(Arc::clone(&identity.certified));
         Ok(())
     }
 
     pub(super) fn link(&self, node: &NodeId) -> Result<Arc<Link>, PeerError> {
-        self.links.read().get(node).cloned().ok_or_else(|| PeerError::UnknownNode { node: node.clone() })
+        self.link_of(node, Lane::House)
+    }
+
+    fn link_of(&self, node: &NodeId, lane: Lane) -> Result<Arc<Link>, PeerError> {
+        let link = self.lane(lane).read().get(node).cloned();
+        link.ok_or_else(|| PeerError::UnknownNode { node: node.clone() })
+    }
+
+    fn lane(&self, lane: Lane) -> &RwLock<Links> {
+        match lane {
+            Lane::House => &self.links,
+            Lane::Guests => &self.guests,
+        }
     }
 
     /// A connection to a node: the kept one, or what comes of one attempt.
     pub(super) async fn connection(self: &Arc<Self>, node: &NodeId) -> Result<Connection, PeerError> {
-        let link = self.link(node)?;
-        let unreachable = |why| PeerError::Unreachable { node: node.clone(), why };
+        self.connected(&self.link(node)?).await
+    }
+
+    async fn connected(self: &Arc<Self>, link: &Arc<Link>) -> Result<Connection, PeerError> {
+        let unreachable = |why| PeerError::Unreachable { node: link.node.clone(), why };
         let (failures, _) = link.failures();
         loop {
             let seen = link.changes();
@@ -217,7 +268,7 @@ impl Mesh {
                 Way::Open(connection) => return Ok(connection),
                 Way::Closed(why) => return Err(unreachable(why)),
                 Way::Dial => {
-                    self.tasks.spawn_until_stopped("mesh-dial", dial(Arc::clone(self), Arc::clone(&link)));
+                    self.tasks.spawn_until_stopped("mesh-dial", dial(Arc::clone(self), Arc::clone(link)));
                 }
                 Way::Wait => {}
             }
@@ -231,16 +282,18 @@ impl Mesh {
 
     fn set_links(&self) {
         let members = self.members.load();
-        let mut links = self.links.write();
-        links.retain(|node, link| {
-            let stays = members.address(node).is_some();
-            if !stays {
-                link.close(b"no longer of this fleet");
+        for lane in [Lane::House, Lane::Guests] {
+            let mut links = self.lane(lane).write();
+            links.retain(|node, link| {
+                let stays = members.address(node).is_some();
+                if !stays {
+                    link.close(b"no longer of this fleet");
+                }
+                stays
+            });
+            for (node, _) in members.others() {
+                links.entry(node.clone()).or_insert_with(|| Arc::new(Link::new(node.clone(), lane)));
             }
-            stays
-        });
-        for (node, _) in members.others() {
-            links.entry(node.clone()).or_insert_with(|| Arc::new(Link::new(node.clone())));
         }
     }
 
@@ -277,9 +330,16 @@ fn socket(address: SocketAddr) -> std::io::Result<std::net::UdpSocket> {
     Ok(socket)
 }
 
+/// Opens a stream and says what it is for.
+async fn begin(connection: &Connection, kind: Kind) -> Result<Stream, PeerError> {
+    let (mut send, recv) = connection.open_bi().await.map_err(PeerError::lost)?;
+    send.write_all(&[VERSION, kind.byte()]).await.map_err(PeerError::lost)?;
+    Ok((send, recv))
+}
+
 /// Dials a peer and tells its link how it went.
 async fn dial(mesh: Arc<Mesh>, link: Arc<Link>) {
-    let dialled = tokio::time::timeout(HANDSHAKE, connect(&mesh, &link.node)).await;
+    let dialled = tokio::time::timeout(HANDSHAKE, connect(&mesh, &link)).await;
     let failure = match dialled {
         Ok(Ok((connection, peer))) => {
             link.install(connection.clone(), peer.clone());
@@ -295,9 +355,10 @@ async fn dial(mesh: Arc<Mesh>, link: Arc<Link>) {
     link.dialled(failure, clock::instant(), chance[0]);
 }
 
-async fn connect(mesh: &Mesh, node: &NodeId) -> Result<(Connection, PeerIdentity), PeerError> {
+async fn connect(mesh: &Mesh, link: &Link) -> Result<(Connection, PeerIdentity), PeerError> {
+    let node = &link.node;
     let address = mesh.members.load().address(node).ok_or_else(|| PeerError::UnknownNode { node: node.clone() })?;
-    let dialer = quinn::ClientConfig::clone(&mesh.dialer.load());
+    let dialer = mesh.dialers.load().of(link.lane);
     // the certificate's node name is checked against this one
     let connecting = mesh.endpoint.connect_with(dialer, address, node.as_str()).map_err(PeerError::lost)?;
     let connection = connecting.await.map_err(PeerError::lost)?;
@@ -333,7 +394,7 @@ async fn greet(mesh: &Arc<Mesh>, incoming: Incoming) {
     let greeted = tokio::time::timeout(HANDSHAKE, handshake).await;
     match greeted.unwrap_or(Err(PeerError::TimedOut { after: HANDSHAKE })) {
         Ok((connection, peer)) => {
-            let Ok(link) = mesh.link(&peer.node) else { return };
+            let Ok(link) = mesh.link_of(&peer.node, trust::lane(&connection)) else { return };
             link.install(connection.clone(), peer.clone());
             mesh.tasks.spawn_until_stopped("mesh-peer", serve(Arc::clone(mesh), link, connection, peer));
         }
@@ -350,7 +411,7 @@ async fn serve(mesh: Arc<Mesh>, link: Arc<Link>, connection: Connection, peer: P
             biased;
             stream = connection.accept_bi() => match stream {
                 Ok(stream) => {
-                    let answered = answer(Arc::clone(&mesh), peer.clone(), stream);
+                    let answered = answer(Arc::clone(&mesh), peer.clone(), link.lane, stream);
                     mesh.tasks.spawn_until_stopped("mesh-stream", answered);
                 }
                 Err(reason) => break reason,
@@ -366,11 +427,11 @@ async fn serve(mesh: Arc<Mesh>, link: Arc<Link>, connection: Connection, peer: P
 }
 
 /// Reads what a stream is for and hands it on.
-async fn answer(mesh: Arc<Mesh>, peer: PeerIdentity, (send, mut recv): Stream) {
+async fn answer(mesh: Arc<Mesh>, peer: PeerIdentity, lane: Lane, (send, mut recv): Stream) {
     let mut head = [0; 2];
     let read = tokio::time::timeout(STREAM_HEAD, recv.read_exact(&mut head)).await;
     let kind = match (read, head) {
-        (Ok(Ok(())), [VERSION, kind]) => Kind::from_byte(kind),
+        (Ok(Ok(())), [VERSION, kind]) => Kind::from_byte(kind).filter(|kind| kind.lane() == lane),
         _ => None,
     };
     // streams without an answer end here: dropping both halves resets them

@@ -7,7 +7,10 @@
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
-use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use quinn::{
+    VarInt,
+    crypto::rustls::{HandshakeData, QuicClientConfig, QuicServerConfig},
+};
 use region_config::{Config, JurisdictionId, NodeId, RegionId};
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, OtherError, RootCertStore, SignatureScheme,
@@ -22,11 +25,13 @@ use rustls::{
     time_provider::TimeProvider,
 };
 
-use super::{IdentityFault, LoadedIdentity, PeerError, PeerIdentity};
+use super::{IdentityFault, LoadedIdentity, PeerError, PeerIdentity, frame::Lane};
 use crate::clock;
 
 /// The protocol between nodes; a new number is a new, incompatible one.
 const ALPN: &[u8] = b"meridian/1";
+/// The same for the lane of guests.
+const ALPN_GUESTS: &[u8] = b"meridian-guests/1";
 /// A connection with no packet for so long is dead. QUIC probes of a lost path need most of it.
 const IDLE: Duration = Duration::from_secs(3);
 /// How often an idle connection is kept alive.
@@ -36,6 +41,10 @@ const STREAMS_MAX: u32 = 1024;
 /// Bytes of one stream, and of one connection, that a peer may send before we read them.
 const STREAM_WINDOW: u32 = 1024 * 1024;
 const CONNECTION_WINDOW: u32 = 64 * 1024 * 1024;
+/// Bytes of one guest that a peer may send us before the guest has taken them: what a client that does not read costs.
+const GUEST_WINDOW: u32 = 256 * 1024;
+/// Guests that a peer may have with us at once.
+const GUESTS_MAX: u32 = 1024;
 /// Bytes that may be on their way to a peer before anything is known of the path. Connections are kept, and mostly carry little,
 /// by which a window never grows: with the ten packets that RFC 9002 section 7.2 recommends for strangers, the first purges
 /// of a busy moment would wait for each other over long paths.
@@ -146,7 +155,7 @@ pub(super) fn server(
         .map_err(tls_fault)?
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(&identity.certified))));
-    tls.alpn_protocols = vec![ALPN.to_vec()];
+    tls.alpn_protocols = vec![ALPN.to_vec(), ALPN_GUESTS.to_vec()];
     tls.session_storage = Arc::new(NoServerSessionStorage {});
     tls.send_tls13_tickets = 0;
     let crypto = QuicServerConfig::try_from(tls).map_err(tls_fault)?;
@@ -155,16 +164,17 @@ pub(super) fn server(
     if crate::simulation::world().is_some() {
         super::simulated::secrets::listening(&mut config);
     }
-    config.transport_config(Arc::new(transport()));
+    config.transport_config(Arc::new(transport(Lane::House)));
     // nodes do not move: an address that changes in mid-connection is not a node
     config.migration(false).max_incoming(INCOMING_MAX).incoming_buffer_size_total(INCOMING_BYTES);
     Ok(config)
 }
 
-/// The dialling side's configuration.
+/// The dialling side's configuration for a lane.
 pub(super) fn client(
     identity: &LoadedIdentity,
     members: &Arc<ArcSwap<Members>>,
+    lane: Lane,
 ) -> Result<quinn::ClientConfig, PeerError> {
     let verifier = verifier(identity, members)?;
     let mut tls = rustls::ClientConfig::builder_with_details(Arc::new(provider()), Arc::new(WallClock))
@@ -173,7 +183,7 @@ pub(super) fn client(
         .dangerous()
         .with_custom_certificate_verifier(verifier)
         .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(&identity.certified))));
-    tls.alpn_protocols = vec![ALPN.to_vec()];
+    tls.alpn_protocols = vec![protocol(lane).to_vec()];
     tls.resumption = rustls::client::Resumption::disabled();
     let crypto = QuicClientConfig::try_from(tls).map_err(tls_fault)?;
     let mut config = quinn::ClientConfig::new(Arc::new(crypto));
@@ -181,11 +191,35 @@ pub(super) fn client(
     if crate::simulation::world().is_some() {
         super::simulated::secrets::dialling(&mut config);
     }
-    config.transport_config(Arc::new(transport()));
+    config.transport_config(Arc::new(transport(lane)));
     Ok(config)
 }
 
-fn transport() -> quinn::TransportConfig {
+fn protocol(lane: Lane) -> &'static [u8] {
+    match lane {
+        Lane::House => ALPN,
+        Lane::Guests => ALPN_GUESTS,
+    }
+}
+
+/// The lane of a connection that a peer has dialled, with the limits that hold on it. Guests share no window: one that does
+/// not take what is sent to it would hold up all others.
+pub(super) fn lane(connection: &quinn::Connection) -> Lane {
+    let data = connection.handshake_data().and_then(|any| any.downcast::<HandshakeData>().ok());
+    let guests = data.and_then(|data| data.protocol).is_some_and(|protocol| protocol == ALPN_GUESTS);
+    if !guests {
+        return Lane::House;
+    }
+    connection.set_max_concurrent_bi_streams(GUESTS_MAX.into());
+    connection.set_receive_window(VarInt::MAX);
+    Lane::Guests
+}
+
+fn transport(lane: Lane) -> quinn::TransportConfig {
+    let (streams, stream, whole) = match lane {
+        Lane::House => (STREAMS_MAX, STREAM_WINDOW, CONNECTION_WINDOW.into()),
+        Lane::Guests => (GUESTS_MAX, GUEST_WINDOW, VarInt::MAX),
+    };
     let mut congestion = quinn::congestion::CubicConfig::default();
     congestion.initial_window(INITIAL_WINDOW);
     let mut transport = quinn::TransportConfig::default();
@@ -193,10 +227,10 @@ fn transport() -> quinn::TransportConfig {
         .congestion_controller_factory(Arc::new(congestion))
         .max_idle_timeout(quinn::IdleTimeout::try_from(IDLE).ok())
         .keep_alive_interval(Some(KEEP_ALIVE))
-        .max_concurrent_bidi_streams(STREAMS_MAX.into())
+        .max_concurrent_bidi_streams(streams.into())
         .max_concurrent_uni_streams(0u8.into())
-        .stream_receive_window(STREAM_WINDOW.into())
-        .receive_window(CONNECTION_WINDOW.into())
+        .stream_receive_window(stream.into())
+        .receive_window(whole)
         .datagram_receive_buffer_size(Some(DATAGRAM_BYTES))
         .datagram_send_buffer_size(DATAGRAM_BYTES);
     transport

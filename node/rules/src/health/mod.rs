@@ -220,6 +220,12 @@ pub struct Fleet {
 }
 
 impl Fleet {
+    /// A region by its name: health may be of another config than the one at hand.
+    #[must_use]
+    pub fn region(&self, name: &RegionId) -> Option<&RegionView> {
+        self.regions.iter().find(|region| region.name == *name)
+    }
+
     /// The same in the order of `layout`, and without the votes. Regions and nodes that the fleet does not know are unknown:
     /// it is of another config than what it is asked about.
     #[must_use]
@@ -250,8 +256,15 @@ impl Fleet {
 
 impl RegionView {
     fn unknown(name: RegionId, nodes: Vec<NodeView>) -> Self {
-        let (state, part_percent) = (RegionState::Unknown, WHOLE_PERCENT);
-        Self { name, state, since_unix_ms: 0, pending: false, part_percent, nodes, votes: Vec::new() }
+        Self {
+            name,
+            state: RegionState::Unknown,
+            since_unix_ms: 0,
+            pending: false,
+            part_percent: WHOLE_PERCENT,
+            nodes,
+            votes: Vec::new(),
+        }
     }
 }
 

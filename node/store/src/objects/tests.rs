@@ -40,6 +40,7 @@ fn permit(site: &str) -> Permit {
         https_port: 443,
         purge_by_response: false,
         misrouted_to: None,
+        misrouted_tls: region_config::MisroutedTls::Refuse,
         cache_status: region_config::StatusFor::All,
         failover_on: Vec::new(),
     };

@@ -166,6 +166,31 @@ async fn a_running_node_takes_updates_holds_back_what_is_suspicious_and_survives
     assert!(checked.output.contains("older than those in use"), "{}", checked.output);
 }
 
+#[tokio::test]
+async fn what_is_held_back_is_taken_on_an_order_by_the_api_that_names_its_contents() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let [file, aside] = ["city.mmdb", "aside"].map(|name| dir.path().join(name));
+    fs::write(&file, place_of_germans("DE", [52.5, 13.5], BUILT)).unwrap();
+    let fleet = fleet_with(&file).await;
+    let node = &fleet.nodes[0];
+    fs::write(&aside, place_of_germans("US", [45.5, -121.0], BUILT + 86_400)).unwrap();
+    fs::rename(&aside, &file).unwrap();
+    told(node, "meridian_geo_alarm{alarm=\"held\"} 1").await;
+    let state: Value = serde_json::from_slice(&node.admin("/api/v1/geo").await.body).unwrap();
+    assert_eq!(state["editions"][0]["file"], json!(file.to_str().unwrap()), "{state}");
+    assert_eq!((&state["alarms"][0]["alarm"], state["held"].as_array().unwrap().len()), (&json!("held"), 1), "{state}");
+    let held = &state["held"][0];
+    assert!(held["why"][0].as_str().unwrap().contains("nearest region"), "{state}");
+    let accept = async |sum: &str| node.post("/api/v1/geo/accept", &json!({ "sum": sum })).await;
+    assert_eq!(accept(&"0".repeat(64)).await.status, 409);
+    leads(&fleet, "eu-central").await;
+    let accepted = accept(held["sum"].as_str().unwrap()).await;
+    assert_eq!(accepted.status, 202, "{}", accepted.seen());
+    told(node, "meridian_geo_reloads_total{outcome=\"taken\"} 1").await;
+    leads(&fleet, "us-west").await;
+    told(node, "meridian_geo_alarm{alarm=\"held\"} 0").await;
+}
+
 /// A database of 100 networks, with all Germans of the tests in one place.
 fn place_of_germans(code: &str, at: [f64; 2], built_unix_s: u64) -> Vec<u8> {
     let mut city = Written::new("Test-City", 6, built_unix_s);

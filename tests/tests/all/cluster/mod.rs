@@ -10,12 +10,14 @@ pub(crate) mod geo;
 mod owner;
 mod purging;
 mod receipts;
+mod relay;
 mod residency;
 mod starved;
 mod steering;
 mod stream;
 mod stream_secured;
 mod tokens;
+mod why;
 mod witnesses;
 
 use crate::harness::fleet::{CALIFORNIAN, FREE, Fleet, GERMAN};

@@ -302,6 +302,11 @@ impl Member {
         assert_eq!(sent, 0, "signal {signal} to {}", self.name);
     }
 
+    /// Whether it has ended by itself.
+    pub(crate) fn ended(&mut self) -> bool {
+        self.process.as_mut().expect("it was started").ended()
+    }
+
     /// Its process id.
     pub(crate) fn pid(&self) -> u32 {
         self.process.as_ref().expect("it runs").id()

@@ -9,6 +9,7 @@ use rules::residency::permit;
 use rustls::{AlertDescription, ClientConfig, RootCertStore, SupportedProtocolVersion, version};
 use rustls_pki_types::ServerName;
 use tempfile::TempDir;
+use tokio::io::AsyncWriteExt;
 use tokio_rustls::TlsConnector;
 
 use super::*;
@@ -66,6 +67,7 @@ fn site(name: &str, hosts: Vec<HostPattern>, tls: CertificateFiles) -> Site {
         https_port: 443,
         purge_by_response: false,
         misrouted_to: None,
+        misrouted_tls: region_config::MisroutedTls::Refuse,
         cache_status: region_config::StatusFor::All,
         failover_on: Vec::new(),
     }

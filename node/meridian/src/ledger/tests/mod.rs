@@ -43,6 +43,7 @@ fn site(pin: Option<&str>) -> Arc<Site> {
         https_port: 443,
         purge_by_response: false,
         misrouted_to: None,
+        misrouted_tls: region_config::MisroutedTls::Refuse,
         cache_status: region_config::StatusFor::All,
         failover_on: Vec::new(),
     })
