@@ -29,8 +29,6 @@ pub struct Ways {
 /// One region of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Way {
-    /// Its index in the config.
-    index: usize,
     name: RegionId,
     /// Whether it is for when all others are down.
     fallback: bool,
@@ -58,7 +56,6 @@ impl Ways {
         let mut regions: Vec<Way> = (config.regions.iter().enumerate().take(REGIONS_MAX))
             .filter(|(index, _)| nameable >> index & 1 == 1)
             .map(|(index, region)| Way {
-                index,
                 name: region.name.clone(),
                 fallback: policy.eligible >> index & 1 == 0,
                 kilometres: from.zip(point(&region.name)).map_or(u16::MAX, |(from, to)| from.kilometres(to)),
@@ -83,11 +80,9 @@ impl Ways {
         let placement = block_hash(Block::around(client, bits));
         let mut found = Vec::new();
         for (order, way) in self.regions.iter().enumerate() {
-            // the config may have been replaced since the ways were compiled
-            let Some(region) = config.regions.get(way.index).filter(|region| region.name == way.name) else { continue };
-            if region.jurisdiction != self.pin {
-                continue;
-            }
+            // the config may have been replaced since the ways were compiled, and by one with another order
+            let region = config.regions.iter().find(|region| region.name == way.name);
+            let Some(region) = region.filter(|region| region.jurisdiction == self.pin) else { continue };
             let view = fleet.region(&way.name);
             let state = view.map_or(RegionState::Unknown, |view| view.state);
             for node in &region.nodes {
