@@ -19,7 +19,7 @@ use std::{
 };
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use region_config::{REGIONS_MAX, RegionId, RegionMask};
+use region_config::{REGIONS_MAX, RegionId, RegionMask, Site};
 use rules::{
     health::RegionState,
     steering::{
@@ -77,18 +77,22 @@ pub struct RegionLoad {
 }
 
 impl Load {
-    /// Counts a request of a client of a site, by the site's index in the config. Costs a load and a branch where no region
-    /// says what it bears.
+    /// Counts a request of a client of a site, by the site's index in the config that `told` is of. Costs a load and a branch
+    /// where no region says what it bears.
     #[inline]
-    pub fn note(&self, site: usize, address: IpAddr) {
+    pub fn note(&self, site: usize, told: &Arc<Site>, address: IpAddr) {
         if self.on.load(Relaxed) {
-            self.count(site, address);
+            self.count(site, told, address);
         }
     }
 
-    fn count(&self, site: usize, address: IpAddr) {
+    fn count(&self, site: usize, told: &Arc<Site>, address: IpAddr) {
         let counted = self.counted.load();
         let Some(Counted { plan, roster, tally }) = counted.as_deref() else { return };
+        // by another config's index it would be counted as another site, and one with a pin as one without
+        if !roster.is_of(site, told) {
+            return;
+        }
         let find = || roster.class(site, address).and_then(|class| u32::try_from(class).ok());
         if let Some(class) = recent::class(*plan, site, address, find) {
             tally.note(class as usize);
