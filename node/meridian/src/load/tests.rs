@@ -68,10 +68,16 @@ fn more_than_a_region_bears_is_led_on_and_comes_back_when_there_is_less() {
     let [ours, other] = [0, 1].map(|region| node.load.regions()[region].clone());
     assert!(ours.gives && (ours.demand - 120.0).abs() < 4.0, "{ours:?}");
     assert!((ours.led - 75.0).abs() < 8.0 && (other.led - 45.0).abs() < 8.0 && !other.gives, "{ours:?} {other:?}");
-    // another plan is shared out at once
+    // another plan is shared out before it is in force, and if load has moved meanwhile
     let config = bearing(100);
-    let again = View::compile(&config, &geo::Base::embedded().unwrap()).unwrap();
-    assert!(dns::put(&node.view, &Arc::new(again)));
+    let compile = |config: &Config| View::compile(config, &geo::Base::embedded().unwrap()).unwrap();
+    let at = node.free;
+    let shared = |view: &View| view.map(at).unwrap().shares().are_some();
+    assert!(shared(&node.load.share_out(compile(&config))));
+    let mut turned = bearing(100);
+    turned.regions.reverse();
+    assert!(!shared(&node.load.share_out(compile(&turned))), "its indices are of other regions");
+    assert!(dns::put(&node.view, &Arc::new(compile(&config))));
     node.site = Arc::clone(&config.sites[node.free]);
     assert!(!node.shared());
     node.run(2, 120);
