@@ -12,8 +12,8 @@ use super::view::View;
 #[derive(Debug)]
 pub struct Roster {
     classes: Classes,
-    /// For each site, in the order of the config, its group.
-    sites: Vec<usize>,
+    /// Each site, in the order of the config, with its group.
+    sites: Vec<(Arc<Site>, usize)>,
     groups: Vec<Group>,
     regions: Vec<RegionId>,
     capacities: Vec<Option<f64>>,
@@ -48,7 +48,7 @@ impl Roster {
             let (map, eligible) = site(index)?;
             let grain = grain(told, map, here);
             let known = roster.groups.iter().position(|group| Arc::ptr_eq(&group.map, map) && group.grain == grain);
-            roster.sites.push(known.unwrap_or(roster.groups.len()));
+            roster.sites.push((Arc::clone(told), known.unwrap_or(roster.groups.len())));
             if known.is_none() {
                 let classed = roster.classes.add(map, eligible, grain);
                 roster.groups.push(Group { map: Arc::clone(map), grain, classed });
@@ -75,10 +75,18 @@ impl Roster {
         &self.capacities
     }
 
+    /// Whether the site with this index is `told`, of the very config that this was made of: a site that another config
+    /// tells of is another one, since it may have got a pin.
+    #[must_use]
+    #[inline]
+    pub fn is_of(&self, site: usize, told: &Arc<Site>) -> bool {
+        self.sites.get(site).is_some_and(|(known, _)| Arc::ptr_eq(known, told))
+    }
+
     /// The class of a client of a site, by its index.
     #[must_use]
     pub fn class(&self, site: usize, address: IpAddr) -> Option<usize> {
-        let group = self.groups.get(*self.sites.get(site)?)?;
+        let group = self.groups.get(self.sites.get(site)?.1)?;
         group.classed.of(group.map.list_id(address))
     }
 
@@ -90,7 +98,7 @@ impl Roster {
             None => Arc::clone(&group.map),
         };
         let groups: Vec<Arc<Map>> = self.groups.iter().map(shared).collect();
-        self.sites.iter().filter_map(|group| groups.get(*group).cloned()).collect()
+        self.sites.iter().filter_map(|(_, group)| groups.get(*group).cloned()).collect()
     }
 }
 

@@ -27,7 +27,7 @@ pub(super) fn note(shared: &Shared, caller: Caller, served: &Served, parts: &Par
     let Caller::Client { address, .. } = caller else { return };
     let micros = u32::try_from(clock::instant().duration_since(arrival.instant).as_micros()).unwrap_or(u32::MAX);
     served.counters.note(reply.outcome, reply.reason, 0, micros);
-    shared.load.note(served.place, address);
+    shared.load.note(served.place, &served.site, address);
     if let Some(log) = shared.observe.access_log() {
         log.line(&served.permit, &line(address, parts, arrival, reply, micros));
     }

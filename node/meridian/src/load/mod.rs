@@ -19,13 +19,10 @@ use std::{
 };
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use region_config::{REGIONS_MAX, RegionId, RegionMask};
-use rules::{
-    health::RegionState,
-    steering::{
-        Standing,
-        spill::{Demand, STEP_MS, Spilling, first_only, loads},
-    },
+use region_config::{RegionId, RegionMask, Site};
+use rules::steering::{
+    Standing,
+    spill::{Demand, STEP_MS, Spilling, first_only, loads},
 };
 
 pub use self::told::TEXT_BYTES_MAX;
@@ -51,7 +48,12 @@ pub struct Load {
     on: AtomicBool,
     counted: ArcSwapOption<Counted>,
     regions: ArcSwap<Vec<RegionLoad>>,
+    /// How classes are shared out at present, and by the indices of which regions; none if they are not.
+    shared: ArcSwapOption<(Vec<RegionId>, Parts)>,
 }
+
+/// The parts of classes by their ids: of each its regions with what they get.
+type Parts = BTreeMap<u32, Vec<(usize, f64)>>;
 
 /// Requests by class, under one plan.
 #[derive(Debug)]
@@ -66,7 +68,7 @@ struct Counted {
 pub struct RegionLoad {
     /// Which region.
     pub region: RegionId,
-    /// Requests in a second of the clients that it is first for among the regions that are not down.
+    /// Requests in a second of the clients that it is first for among the healthiest of their regions.
     pub demand: f64,
     /// What is left of that, with what others give it, once all that is given up is given up.
     pub led: f64,
@@ -77,18 +79,22 @@ pub struct RegionLoad {
 }
 
 impl Load {
-    /// Counts a request of a client of a site, by the site's index in the config. Costs a load and a branch where no region
-    /// says what it bears.
+    /// Counts a request of a client of a site, by the site's index in the config that `told` is of. Costs a load and a branch
+    /// where no region says what it bears.
     #[inline]
-    pub fn note(&self, site: usize, address: IpAddr) {
+    pub fn note(&self, site: usize, told: &Arc<Site>, address: IpAddr) {
         if self.on.load(Relaxed) {
-            self.count(site, address);
+            self.count(site, told, address);
         }
     }
 
-    fn count(&self, site: usize, address: IpAddr) {
+    fn count(&self, site: usize, told: &Arc<Site>, address: IpAddr) {
         let counted = self.counted.load();
         let Some(Counted { plan, roster, tally }) = counted.as_deref() else { return };
+        // by another config's index it would be counted as another site, and one with a pin as one without
+        if !roster.is_of(site, told) {
+            return;
+        }
         let find = || roster.class(site, address).and_then(|class| u32::try_from(class).ok());
         if let Some(class) = recent::class(*plan, site, address, find) {
             tally.note(class as usize);
@@ -101,14 +107,30 @@ impl Load {
         self.regions.load_full()
     }
 
+    /// A view of a new plan, shared out as the one in force is: its first answers are not to call back who was led on.
+    #[must_use]
+    pub fn share_out(&self, view: View) -> View {
+        let shared = self.shared.load();
+        let shared = shared.as_deref().zip(view.roster()).and_then(|((regions, parts), roster)| {
+            (roster.regions() == *regions).then(|| shared_by(&view, roster, parts)).flatten()
+        });
+        shared.unwrap_or(view)
+    }
+
     /// Begins to add up, and to share out in `view`.
     pub fn start(self: &Arc<Self>, view: Arc<ArcSwap<View>>, health: Arc<Health>, tasks: &Tasks) {
-        let load = Arc::clone(self);
+        let (load, busy) = (Arc::clone(self), tasks.clone());
         tasks.spawn_until_stopped("load", async move {
             let mut book = Book::default();
             loop {
                 tokio::time::sleep(EVERY).await;
-                book.turn(&load, &view, &health, clock::monotonic_ms());
+                let (load, view, health) = (Arc::clone(&load), Arc::clone(&view), Arc::clone(&health));
+                // thousands of classes in dozens of regions are some work
+                let turned = busy.run_busy(move || {
+                    book.turn(&load, &view, &health, clock::monotonic_ms());
+                    book
+                });
+                book = turned.await.unwrap_or_default();
             }
         });
     }
@@ -126,11 +148,13 @@ struct Book {
     told_ms: Option<u64>,
     /// What this node told last.
     told: BTreeMap<u32, f64>,
-    /// The regions that were not down at the step before.
-    alive: RegionMask,
+    /// The regions by their state at the step before.
+    states: [RegionMask; 5],
     stepped_ms: Option<u64>,
     /// The parts as they are, by the class's id.
-    parts: BTreeMap<u32, Vec<(usize, f64)>>,
+    parts: Parts,
+    /// Whose indices they are by.
+    regions: Vec<RegionId>,
     /// The plan that was shared out last.
     plan: u64,
 }
@@ -149,17 +173,17 @@ impl Book {
             self.tell(roster, health);
         }
         let fleet = health.fleet();
-        let alive = alive(&view.standing(&fleet), roster.capacities().len());
+        let standing = view.standing(&fleet);
         let due = self.stepped_ms.is_none_or(|before| now_ms.saturating_sub(before) >= STEP_MS);
-        let mut changed = self.plan != view.plan() && !self.parts.is_empty();
+        let mut changed = self.plan != view.plan() && (!self.parts.is_empty() || load.shared.load().is_some());
         // who is cut off hears too few to add up, and leaves all as it is
-        if (due || alive != self.alive) && !fleet.minority {
+        if (due || standing.classes() != self.states) && !fleet.minority {
             self.stepped_ms = Some(if due { now_ms } else { self.stepped_ms.unwrap_or(now_ms) });
-            self.alive = alive;
-            changed |= self.step(load, roster, health, now_ms);
+            self.states = standing.classes();
+            changed |= self.step(load, roster, health, &standing, now_ms);
         }
         if changed {
-            self.share_out(current, &view, roster);
+            self.share_out(load, current, &view, roster);
         }
         self.plan = view.plan();
     }
@@ -168,6 +192,7 @@ impl Book {
     fn rest(&mut self, load: &Load, health: &Health) {
         if load.on.swap(false, Relaxed) {
             load.counted.store(None);
+            load.shared.store(None);
             load.regions.store(Arc::default());
             health.tell_demand(told::NOTHING.to_owned());
             *self = Self::default();
@@ -176,6 +201,10 @@ impl Book {
 
     /// Counts under another plan from now on.
     fn begin(&mut self, load: &Load, view: &View, roster: &Arc<Roster>, now_ms: u64) -> Arc<Counted> {
+        // parts are by the index of regions
+        if self.regions != roster.regions() {
+            (self.spilling, self.parts, self.regions) = (Spilling::default(), Parts::new(), roster.regions().to_vec());
+        }
         let tally = Tally::new(roster.classes().count());
         let counted = Arc::new(Counted { plan: view.plan(), roster: Arc::clone(roster), tally });
         load.counted.store(Some(Arc::clone(&counted)));
@@ -212,19 +241,15 @@ impl Book {
     }
 
     /// One step of the loop; whether parts have changed.
-    fn step(&mut self, load: &Load, roster: &Roster, health: &Health, now_ms: u64) -> bool {
+    fn step(&mut self, load: &Load, roster: &Roster, health: &Health, standing: &Standing, now_ms: u64) -> bool {
         let others: Vec<BTreeMap<u32, f64>> = health.demands().iter().filter_map(|text| told::decode(text)).collect();
         let requests = by_class(roster, others.iter().chain([&self.told]));
-        let classes = roster.classes();
-        let id = |index: u32| classes.id_of(index as usize).unwrap_or(index);
-        let named = |demand: Demand| Demand { list: id(demand.list), ..demand };
-        let demands: Vec<Demand> = classes.demands(&requests, self.alive).into_iter().map(named).collect();
+        let demands = roster.classes().demands(&requests, standing);
         let changed = self.spilling.handle_demand(now_ms, &demands, roster.capacities(), TTL_S).is_some();
-        let parts = self.spilling.parts();
         load.regions.store(Arc::new(figures(roster, &demands, &self.spilling)));
-        let shared = demands.iter().zip(parts).filter(|(_, parts)| parts.first().is_some_and(|(_, part)| *part < 1.0));
-        let shared: BTreeMap<u32, Vec<(usize, f64)>> =
-            shared.map(|(demand, parts)| (demand.list, parts.clone())).collect();
+        let known = self.spilling.known().iter();
+        let shared = known.filter(|(_, parts)| parts.first().is_some_and(|(_, part)| *part < 1.0));
+        let shared: Parts = shared.map(|(list, parts)| (*list, parts.clone())).collect();
         let moved = changed || shared.len() != self.parts.len();
         if moved && shared.is_empty() != self.parts.is_empty() {
             tracing::info!(active = !shared.is_empty(), "load shares clients out");
@@ -234,20 +259,17 @@ impl Book {
     }
 
     /// Puts the parts into force, unless a newer plan has come meanwhile: that one is shared out at the next turn.
-    fn share_out(&self, current: &ArcSwap<View>, view: &Arc<View>, roster: &Roster) {
-        let classes = roster.classes();
-        let parts = |class: usize| self.parts.get(&classes.id_of(class)?).map(Vec::as_slice);
-        if let Some(shared) = view.shared_out(parts) {
+    fn share_out(&self, load: &Load, current: &ArcSwap<View>, view: &Arc<View>, roster: &Roster) {
+        let known = (!self.parts.is_empty()).then(|| Arc::new((self.regions.clone(), self.parts.clone())));
+        load.shared.store(known);
+        if let Some(shared) = shared_by(view, roster, &self.parts) {
             let _newer = dns::put_shared(current, view, &Arc::new(shared));
         }
     }
 }
 
-/// The regions that clients may be led on to or from.
-fn alive(standing: &Standing, regions: usize) -> RegionMask {
-    let serves = |state| matches!(state, RegionState::Up | RegionState::Degraded | RegionState::Unknown);
-    let alive = (0..regions.min(REGIONS_MAX)).filter(|region| serves(standing.state(*region)));
-    alive.fold(0, |mask, region| mask | 1 << region)
+fn shared_by(view: &View, roster: &Roster, parts: &Parts) -> Option<View> {
+    view.shared_out(|class| parts.get(&roster.classes().id_of(class)?).map(Vec::as_slice))
 }
 
 /// Adds up by the class's index; classes that this node does not have are left out.

@@ -1,7 +1,7 @@
 //! What a node does with what it counts and hears.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use region_config::Config;
+use region_config::{Config, JurisdictionId};
 
 use super::*;
 use crate::{dns::tests::config, geo};
@@ -21,18 +21,21 @@ struct Node {
     health: Arc<Health>,
     book: Book,
     free: usize,
+    site: Arc<Site>,
     now_ms: u64,
 }
 
 impl Node {
     fn new(config: &Config) -> Self {
         let view = View::compile(config, &geo::Base::embedded().unwrap()).unwrap();
+        let free = config.sites.iter().position(|site| site.pin.is_none()).unwrap();
         Self {
             load: Load::default(),
             view: ArcSwap::from_pointee(view),
             health: Health::start(config, None, Tasks::new()),
             book: Book::default(),
-            free: config.sites.iter().position(|site| site.pin.is_none()).unwrap(),
+            free,
+            site: Arc::clone(&config.sites[free]),
             now_ms: 1_000,
         }
     }
@@ -42,7 +45,7 @@ impl Node {
         for _ in 0..s {
             for request in 0..requests {
                 let [a, b, ..] = GERMAN;
-                self.load.note(self.free, IpAddr::from([a, b, u8::try_from(request % 250).unwrap(), 1]));
+                self.load.note(self.free, &self.site, IpAddr::from([a, b, u8::try_from(request % 250).unwrap(), 1]));
             }
             self.now_ms += 1_000;
             self.book.turn(&self.load, &self.view, &self.health, self.now_ms);
@@ -65,9 +68,17 @@ fn more_than_a_region_bears_is_led_on_and_comes_back_when_there_is_less() {
     let [ours, other] = [0, 1].map(|region| node.load.regions()[region].clone());
     assert!(ours.gives && (ours.demand - 120.0).abs() < 4.0, "{ours:?}");
     assert!((ours.led - 75.0).abs() < 8.0 && (other.led - 45.0).abs() < 8.0 && !other.gives, "{ours:?} {other:?}");
-    // another plan is shared out at once
-    let again = View::compile(&bearing(100), &geo::Base::embedded().unwrap()).unwrap();
-    assert!(dns::put(&node.view, &Arc::new(again)));
+    // another plan is shared out before it is in force, and if load has moved meanwhile
+    let config = bearing(100);
+    let compile = |config: &Config| View::compile(config, &geo::Base::embedded().unwrap()).unwrap();
+    let at = node.free;
+    let shared = |view: &View| view.map(at).unwrap().shares().are_some();
+    assert!(shared(&node.load.share_out(compile(&config))));
+    let mut turned = bearing(100);
+    turned.regions.reverse();
+    assert!(!shared(&node.load.share_out(compile(&turned))), "its indices are of other regions");
+    assert!(dns::put(&node.view, &Arc::new(compile(&config))));
+    node.site = Arc::clone(&config.sites[node.free]);
     assert!(!node.shared());
     node.run(2, 120);
     assert!(node.shared());
@@ -85,6 +96,27 @@ fn where_no_region_says_what_it_bears_nothing_is_counted() {
     node.run(1, 10);
     assert!(node.load.counted.load().is_none() && !node.load.on.load(Relaxed));
     assert!(node.load.regions().is_empty());
+}
+
+/// Until the next turn, or for good if DNS could not take the new config, sites were counted by the older one's index: a pinned
+/// one as a free one, by its client's whole list.
+#[test]
+fn a_site_of_another_config_is_not_counted_as_the_one_that_had_its_place() {
+    let mut node = Node::new(&bearing(100));
+    node.run(2, 10);
+    let counted = || node.load.counted.load().as_ref().unwrap().tally.totals().iter().sum::<u64>();
+    let before = counted();
+    assert!(before > 0);
+    let mut turned = bearing(100);
+    turned.sites.reverse();
+    for (place, site) in turned.sites.iter().enumerate() {
+        node.load.note(place, site, GERMAN.into());
+    }
+    let pinned = Site { pin: Some(JurisdictionId::parse("eu").unwrap()), ..Site::clone(&node.site) };
+    node.load.note(node.free, &Arc::new(pinned), GERMAN.into());
+    assert_eq!(counted(), before);
+    node.load.note(node.free, &node.site, GERMAN.into());
+    assert_eq!(counted(), before + 1);
 }
 
 #[test]

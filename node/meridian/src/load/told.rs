@@ -5,8 +5,8 @@
 //! ```
 //!
 //! `class` is its id in 8 hex digits (see `rules::steering::Classes`), `requests` are in a second, in hex. Classes with the most
-//! requests come first; what has no place any more counts for the region that is nearest, and what is less than one request a
-//! second is not told. A new field goes to the end, after a `;`; readers skip what they do not know.
+//! requests come first; what has no place any more, and of what there is less than one request a second, counts for the region
+//! that is nearest. What is less than one a second even so is not told. A new field goes to the end, after a `;`; readers skip what they do not know.
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
@@ -32,10 +32,7 @@ pub(super) fn encode(classes: &Classes, requests: &[f64]) -> String {
     let mut listed: Vec<(usize, f64)> = requests.iter().copied().enumerate().skip(alone).collect();
     listed.sort_by(|(a, asked), (b, more)| more.total_cmp(asked).then(a.cmp(b)));
     for (class, requests) in listed {
-        if requests < 1.0 {
-            break;
-        }
-        if text.len() + (alone + 1) * ENTRY <= TEXT_BYTES_MAX {
+        if requests >= 1.0 && text.len() + (alone + 1) * ENTRY <= TEXT_BYTES_MAX {
             write(&mut text, classes, class, requests);
         } else if let Some(rest) = classes.alone(class).and_then(|region| rest.get_mut(region)) {
             *rest += requests;
@@ -98,6 +95,12 @@ mod tests {
         let heard = decode(&encode(&classes, &[3.0, 0.4, 1e12, 12.6])).unwrap();
         let of = |class: usize| heard.get(&classes.id_of(class).unwrap()).copied();
         assert_eq!([of(0), of(1), of(2), of(3)], [Some(3.0), None, Some(1e8), Some(13.0)]);
+        let near = classes.alone(2).unwrap();
+        let mut requests = [0.0, 0.0, 0.8, 12.0];
+        requests[near] = 0.7;
+        let heard = decode(&encode(&classes, &requests)).unwrap();
+        let of = |class: usize| heard.get(&classes.id_of(class).unwrap()).copied();
+        assert_eq!((of(2), of(near), heard.len()), (None, Some(2.0), 2), "a little of each list is something together");
     }
 
     #[test]

@@ -67,7 +67,9 @@ impl Running {
     /// What DNS is to answer from with this config and database; none if it answers nothing, or cannot from these.
     async fn view_of(&self, config: Arc<Config>, base: Option<Arc<geo::Base>>) -> Option<Arc<dns::View>> {
         let base = base.filter(|_| self.dns.is_some())?;
-        let compiled = tokio::task::spawn_blocking(move || dns::View::compile(&config, &base)).await;
+        let load = Arc::clone(&self.shared.load);
+        let compile = move || dns::View::compile(&config, &base).map(|view| load.share_out(view));
+        let compiled = tokio::task::spawn_blocking(compile).await;
         match compiled {
             Ok(Ok(view)) => Some(Arc::new(view)),
             Ok(Err(fault)) => {

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 
 use region_config::{Config, REGIONS_MAX, RegionMask};
 
-use super::{map::Map, place::Point, shares::Shares, spill::Demand};
+use super::{decide::Standing, map::Map, place::Point, shares::Shares, spill::Demand};
 
 /// Most classes that are counted; the clients of others are not shared out.
 pub const CLASSES_MAX: usize = 8192;
@@ -81,7 +81,11 @@ impl Classes {
     fn by_distance(&self, mut regions: Vec<u8>) -> Vec<u8> {
         if let Some((first, others)) = regions.split_first_mut() {
             let first = usize::from(*first);
-            others.sort_by_key(|region| (self.kilometres(first, usize::from(*region)).unwrap_or(u16::MAX), *region));
+            let name = |region: u8| self.names.get(usize::from(region));
+            others.sort_by(|a, b| {
+                let far = |region: u8| self.kilometres(first, usize::from(region)).unwrap_or(u16::MAX);
+                far(*a).cmp(&far(*b)).then_with(|| name(*a).cmp(&name(*b)))
+            });
         }
         regions
     }
@@ -143,21 +147,25 @@ impl Classes {
         self.classes.get(class)?.regions.first().map(|first| usize::from(*first))
     }
 
-    /// What each class asks for, over the regions that are `alive`, each priced by its distance from the first: whoever is led
-    /// on comes from around there. `requests` are in a second, by the class's index. The number of each is its class's index.
+    /// What each class asks for, over the healthiest of its regions that serve, as DNS names no others while one of those is
+    /// there; each priced by its distance from the first: whoever is led on comes from around there. `requests` are in a
+    /// second, by the class's index. The number of each is its class's id, and they come in the order of these: the index
+    /// is another one on nodes of other regions, and all are to come to the same parts.
     #[must_use]
-    pub fn demands(&self, requests: &[f64], alive: RegionMask) -> Vec<Demand> {
-        let asked = self.classes.iter().enumerate().zip(requests).filter(|(_, requests)| **requests > 0.0);
-        asked
-            .map(|((index, class), requests)| {
-                let regions = class.regions.iter().copied().map(usize::from);
-                let regions: Vec<usize> = regions.filter(|region| alive >> region & 1 == 1).collect();
-                let first = regions.first().copied();
-                let cost = |region| first.and_then(|first| self.kilometres(first, region)).map_or(f64::MAX, f64::from);
-                let list = u32::try_from(index).unwrap_or(u32::MAX);
-                Demand { list, requests: *requests, regions: regions.iter().map(|at| (*at, cost(*at))).collect() }
-            })
-            .collect()
+    pub fn demands(&self, requests: &[f64], standing: &Standing) -> Vec<Demand> {
+        let asked = self.classes.iter().zip(requests).filter(|(_, requests)| **requests > 0.0);
+        let demand = |(class, requests): (&Class, &f64)| {
+            let regions = || class.regions.iter().copied().map(usize::from);
+            let among = standing.best(regions().fold(0, |mask, region| mask | 1 << region)) & standing.serving();
+            let regions: Vec<usize> = regions().filter(|region| among >> region & 1 == 1).collect();
+            let first = regions.first().copied();
+            let cost = |region| first.and_then(|first| self.kilometres(first, region)).map_or(f64::MAX, f64::from);
+            let regions = regions.iter().map(|at| (*at, cost(*at))).collect();
+            Demand { list: class.id, requests: *requests, regions }
+        };
+        let mut demands: Vec<Demand> = asked.map(demand).collect();
+        demands.sort_by_key(|demand| demand.list);
+        demands
     }
 }
 

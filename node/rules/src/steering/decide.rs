@@ -99,12 +99,24 @@ impl Standing {
     }
 
     /// The healthiest of some regions: those of the first class that has any of them.
-    fn best(&self, among: RegionMask) -> RegionMask {
+    pub(super) fn best(&self, among: RegionMask) -> RegionMask {
         self.classes.iter().map(|class| class & among).find(|class| *class != 0).unwrap_or(0)
     }
 
     fn down(&self) -> RegionMask {
         self.classes[class(RegionState::Down)]
+    }
+
+    /// The regions that clients may be led on to or from.
+    #[must_use]
+    pub fn serving(&self) -> RegionMask {
+        !(self.down() | self.classes[class(RegionState::Draining)])
+    }
+
+    /// The regions that are Up, Degraded, Draining, Unknown and Down.
+    #[must_use]
+    pub fn classes(&self) -> [RegionMask; 5] {
+        self.classes
     }
 
     /// The nodes of a region that are Up, and those that are not known to be Down.

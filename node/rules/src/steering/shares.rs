@@ -18,7 +18,7 @@ pub struct Shares {
     by_load: bool,
 }
 
-/// How the clients of one list are shared out: two regions or more.
+/// How the clients of one list are shared out: among two regions or more, or all to another than the first.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Spread(Box<[Part]>);
 
@@ -50,7 +50,10 @@ impl Shares {
     #[must_use]
     pub fn by_load<'a>(lists: impl Iterator<Item = &'a [(usize, f64)]>) -> Self {
         let spread = |parts: &[(usize, f64)]| {
-            Spread::new(parts.iter().filter_map(|(region, part)| Some((u8::try_from(*region).ok()?, *part))))
+            let first = u8::try_from(parts.first()?.0).ok()?;
+            let parts = parts.iter().filter_map(|(region, part)| Some((u8::try_from(*region).ok()?, *part)));
+            // one region alone may have all, if it is not the one that would have them anyway
+            Some(Spread::of(parts)).filter(|spread| spread.0.iter().any(|part| part.region != first))
         };
         Self { spreads: lists.map(spread).collect(), by_load: true }
     }
@@ -77,11 +80,13 @@ impl Shares {
 impl Spread {
     /// Shares for these regions; none if fewer than two have a part.
     fn new(parts: impl Iterator<Item = (u8, f64)>) -> Option<Self> {
-        let parts: Box<[Part]> = parts
-            .filter(|(_, weight)| weight.is_finite() && *weight > LEAST_PART)
-            .map(|(region, weight)| Part { region, weight })
-            .collect();
-        (parts.len() > 1).then_some(Self(parts))
+        Some(Self::of(parts)).filter(|spread| spread.0.len() > 1)
+    }
+
+    /// Shares for those of these regions that have a part.
+    fn of(parts: impl Iterator<Item = (u8, f64)>) -> Self {
+        let having = parts.filter(|(_, weight)| weight.is_finite() && *weight > LEAST_PART);
+        Self(having.map(|(region, weight)| Part { region, weight }).collect())
     }
 
     /// The region of the client with this number among those of `mask`: each gets its part of all numbers, and when the
@@ -155,6 +160,16 @@ mod tests {
     fn one_region_alone_is_not_shared_out() {
         assert_eq!(spread(&[0.0, 1.0]), None);
         assert_eq!(spread(&[f64::NAN, 1.0, 0.0001]), None);
+    }
+
+    /// All of them stayed at the first one, as if nothing were shared out.
+    #[test]
+    fn load_may_lead_all_clients_of_a_list_on() {
+        let lists: [&[(usize, f64)]; 4] =
+            [&[(0, 0.0), (2, 1.0), (1, 0.0)], &[(0, 1.0), (2, 0.0)], &[(0, 0.5), (1, 0.5)], &[]];
+        let shares = Shares::by_load(lists.into_iter());
+        assert_eq!(shares.of(0).map(|spread| (spread.choose(7, !0), spread.choose(7, 0b011))), Some((Some(2), None)));
+        assert!(shares.of(1).is_none() && shares.of(2).is_some() && shares.of(3).is_none());
     }
 
     #[test]

@@ -15,6 +15,8 @@ pub const AIM: f64 = 0.75;
 pub const DEAD_BAND: f64 = 0.03;
 /// Most of a list that moves at a time.
 pub const STEP: f64 = 0.10;
+/// Who lacks so little of a whole is home.
+const HOME: f64 = 1e-9;
 /// Least time between two steps, in ms; the TTL of answers if that is longer.
 pub const STEP_MS: u64 = 10_000;
 
@@ -119,8 +121,10 @@ fn moves(lists: &[Demand], bound: impl Fn(usize) -> Bounds) -> Vec<Move> {
         };
         first.map_or_else(Vec::new, to)
     };
+    // by the list's number: its place here is another one on other nodes
+    let rank = |it: &Move| (lists.get(it.list).map(|list| list.list), it.to);
     let mut moves: Vec<Move> = lists.iter().enumerate().flat_map(of_list).collect();
-    moves.sort_by(|a, b| a.added.total_cmp(&b.added).then((a.list, a.to).cmp(&(b.list, b.to))));
+    moves.sort_by(|a, b| a.added.total_cmp(&b.added).then_with(|| rank(a).cmp(&rank(b))));
     moves
 }
 
@@ -129,7 +133,7 @@ fn moves(lists: &[Demand], bound: impl Fn(usize) -> Bounds) -> Vec<Move> {
 pub struct Spilling {
     /// In the order of the lists that came last.
     parts: Parts,
-    /// The same by the number of the list.
+    /// The same by the number of the list, and those of lists for which nothing is asked any more until they are home.
     known: BTreeMap<u32, Vec<(usize, f64)>>,
     /// By region: whether it gives up clients.
     giving: Vec<bool>,
@@ -156,7 +160,7 @@ impl Spilling {
         let known = std::mem::take(&mut self.known);
         let of = |list: &Demand| known.get(&list.list);
         // its clients are with its neighbours within a moment, and these need room for them by then
-        let one_is_gone = lists.iter().any(|list| of(list).is_some_and(|parts| parts.len() > list.regions.len()));
+        let one_is_gone = lists.iter().any(|list| of(list).is_some_and(|parts| lacks_one(list, parts)));
         let mut changed = false;
         for (list, wanted) in lists.iter().zip(wanted) {
             let regions = |parts: &[(usize, f64)]| parts.iter().map(|(region, _)| *region).collect::<Vec<_>>();
@@ -184,6 +188,16 @@ impl Spilling {
             };
             self.known.insert(list.list, parts);
         }
+        // who is asked for now and then only is not led back and forth; but after a failure what was is no guide
+        for (list, mut parts) in known.into_iter().filter(|_| !one_is_gone) {
+            if self.known.contains_key(&list) {
+                continue;
+            }
+            changed |= due && step_home(&mut parts);
+            if parts.first().is_some_and(|(_, part)| *part < 1.0 - HOME) {
+                self.known.insert(list, parts);
+            }
+        }
         self.parts = lists.iter().map(|list| self.known.get(&list.list).cloned().unwrap_or_default()).collect();
         changed.then_some(&self.parts)
     }
@@ -192,6 +206,13 @@ impl Spilling {
     #[must_use]
     pub fn gives(&self, region: usize) -> bool {
         self.giving.get(region).copied().unwrap_or(false)
+    }
+
+    /// The parts of all lists by their number: also of those for which nothing is asked any more, whose clients go back to
+    /// their first region step by step.
+    #[must_use]
+    pub fn known(&self) -> &BTreeMap<u32, Vec<(usize, f64)>> {
+        &self.known
     }
 
     /// The parts as they are.
@@ -217,6 +238,18 @@ impl Spilling {
         })
         .collect()
     }
+}
+
+/// Whether a list no longer has one of the regions that it was shared out to.
+fn lacks_one(list: &Demand, parts: &[(usize, f64)]) -> bool {
+    parts.iter().any(|(region, _)| list.regions.iter().all(|(there, _)| there != region))
+}
+
+/// One step back to the first region; whether there was one.
+fn step_home(parts: &mut [(usize, f64)]) -> bool {
+    let home: Vec<(usize, f64)> =
+        parts.iter().enumerate().map(|(place, (region, _))| (*region, if place == 0 { 1.0 } else { 0.0 })).collect();
+    step(parts, &home)
 }
 
 /// One step from `parts` to `wanted`; whether there was one.

@@ -11,7 +11,7 @@ use super::{
     },
     *,
 };
-use crate::health::RegionState::{self, Down, Up};
+use crate::health::RegionState::{self, Degraded, Down, Draining, Up};
 
 const REGIONS: usize = 4;
 /// Clients of each of the places, in /24.
@@ -122,8 +122,8 @@ impl World {
         for (told, counted) in self.told.iter_mut().zip(counted) {
             *told += (counted - *told) * (1.0 - (-0.1f64).exp());
         }
-        let alive = (0..REGIONS).filter(|at| self.states[*at] != Down).fold(0, |mask, at| mask | 1u64 << at);
-        let demands = self.classes.demands(&self.told, alive);
+        let demands = self.classes.demands(&self.told, &standing);
+        let classes = &self.classes;
         for (spilling, maps, began_ms) in &mut self.nodes {
             if self.now_ms < *began_ms || !(self.now_ms - *began_ms).is_multiple_of(STEP_MS) {
                 continue;
@@ -131,7 +131,7 @@ impl World {
             if spilling.handle_demand(self.now_ms, &demands, &self.capacities, 10).is_none() {
                 continue;
             }
-            let index = |class: usize| demands.iter().position(|demand| demand.list as usize == class);
+            let index = |class: usize| demands.iter().position(|demand| classes.id_of(class) == Some(demand.list));
             let parts = |class: usize| Some(spilling.parts()[index(class)?].as_slice());
             for (at, (map, classed, _)) in maps.iter_mut().zip(&self.maps) {
                 *at = classed.shares(parts).map_or_else(|| map.clone(), |shares| map.sharing(shares));
@@ -205,6 +205,89 @@ fn a_region_that_fails_overloads_no_neighbour_that_has_others_behind_it() {
     assert!(world.run(30, demand).iter().all(|loads| loads[0] > 470.0));
 }
 
+/// What a region gave up was meant for one that DNS does not name while others are healthier: all of it stayed.
+#[test]
+fn load_goes_to_regions_that_dns_names_only() {
+    let mut world = World::new(ALL_BEAR);
+    world.states[1] = Degraded;
+    world.run(240, TOO_MUCH);
+    for loads in world.run(60, TOO_MUCH) {
+        assert!(loads[1] == 0.0 && loads.iter().all(|load| *load < 830.0), "{loads:?}");
+    }
+}
+
+#[test]
+fn only_the_healthiest_regions_that_serve_have_a_demand() {
+    let mut classes = Classes::new(&config(REGIONS));
+    classes.add(&map(0b1111, "r0"), 0b1111, Grain::List);
+    let requests = vec![1.0; classes.count()];
+    let masks = |states: [RegionState; REGIONS]| {
+        let demands = classes.demands(&requests, &Standing::of(&fleet(&states)));
+        assert!(demands.is_sorted_by_key(|demand| demand.list));
+        let mask = |demand: &Demand| demand.regions.iter().fold(0u64, |mask, (region, _)| mask | 1 << region);
+        let of = |class: usize| demands.iter().find(|demand| classes.id_of(class) == Some(demand.list)).map(mask);
+        (0..classes.count()).filter_map(of).collect::<Vec<_>>()
+    };
+    let alone = [1, 2, 4, 8];
+    for (states, alone_of, listed) in [
+        ([Up; REGIONS], alone, 0b1111),
+        ([Up, Degraded, Up, Degraded], alone, 0b0101),
+        ([Degraded, Degraded, Down, Draining], [1, 2, 0, 0], 0b0011),
+        ([Draining, Down, Down, Draining], [0; 4], 0),
+    ] {
+        let masks = masks(states);
+        assert_eq!(masks[..4], alone_of, "{states:?}");
+        assert!(masks[4..].iter().all(|mask| *mask == listed), "{states:?}: {masks:?}");
+    }
+}
+
+/// Two lists whose moves cost the same were taken in the order in which each node had met them.
+#[test]
+fn nodes_of_all_regions_come_to_the_same_parts() {
+    const ALL: usize = 8;
+    let config = config(ALL);
+    let mut builder = BaseBuilder::new();
+    for (at, first) in (0u32..200).zip((10u32 << 24..).step_by(1 << 16)) {
+        let degrees =
+            |step: u32, whole: i32| f64::from(i32::try_from(at * step % 997).unwrap() * whole / 997 - whole / 2);
+        let point = Point::from_degrees(degrees(101, 120), degrees(331, 360));
+        let place = builder.location(Location { point, ..Location::NOWHERE });
+        builder.range_v4(first, first + 0xffff, place).unwrap();
+    }
+    let base = builder.finish();
+    let standing = Standing::of(&fleet(&[Up; ALL]));
+    let of_node = |region: usize| {
+        let map = Map::compile(&config, &base, &Wishes::nearest(0xff), &here(&format!("r{region}")));
+        let mut classes = Classes::new(&config);
+        classes.add(&map, 0xff, Grain::List);
+        classes
+    };
+    let nodes: Vec<Classes> = (0..ALL).map(of_node).collect();
+    let known = |class: &usize| nodes.iter().all(|node| node.find(nodes[0].id_of(*class).unwrap()).is_some());
+    let told: Vec<u32> = (ALL..nodes[0].count()).filter(known).map(|class| nodes[0].id_of(class).unwrap()).collect();
+    assert!(told.len() > 20, "{}", told.len());
+    let parts = |node: &Classes| {
+        let mut requests = vec![0.0; node.count()];
+        told.iter().for_each(|id| requests[node.find(*id).unwrap()] = 10.0 + f64::from(id % 7));
+        let demands = node.demands(&requests, &standing);
+        let mut spilling = Spilling::default();
+        for step in 0..10 {
+            spilling.handle_demand(
+                step * STEP_MS,
+                &demands,
+                &[Some(40.0), None, Some(40.0), None, Some(40.0), Some(60.0), None, None],
+                10,
+            );
+        }
+        spilling.known().clone()
+    };
+    let first = parts(&nodes[0]);
+    assert!(first.values().any(|parts| parts[0].1 < 0.9), "load moves some");
+    for node in &nodes[1..] {
+        assert_eq!(parts(node), first);
+    }
+}
+
 #[test]
 fn without_room_anywhere_everything_stays_where_it_is() {
     let mut world = World::new([Some(1000.0), Some(100.0), Some(100.0), Some(100.0)]);
@@ -218,13 +301,13 @@ fn load_is_named_as_the_reason() {
     let mut classes = Classes::new(&config(REGIONS));
     let classed = classes.add(&map, 0b1111, Grain::List);
     let class = classed.of(map.list_id(client(0, 0))).unwrap();
-    let demands =
-        classes.demands(&(0..classes.count()).map(|at| f64::from(u8::from(at == class))).collect::<Vec<_>>(), !0);
+    let standing = Standing::of(&fleet(&[Up; REGIONS]));
+    let only: Vec<f64> = (0..classes.count()).map(|at| f64::from(u8::from(at == class))).collect();
+    let demands = classes.demands(&only, &standing);
     let mut parts: Vec<(usize, f64)> = demands[0].regions.iter().map(|(region, _)| (*region, 0.0)).collect();
     (parts[0].1, parts[1].1) = (0.5, 0.5);
     let shares = classed.shares(|at| (at == class).then_some(parts.as_slice())).unwrap();
     let shared = map.sharing(shares);
-    let standing = Standing::of(&fleet(&[Up; REGIONS]));
     let mut seen = [0; 2];
     for block in 0..BLOCKS {
         let decision = decide(client(0, block), !0, &policy, &shared, &standing);

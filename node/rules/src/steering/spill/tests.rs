@@ -117,6 +117,28 @@ fn a_list_that_was_not_there_begins_at_its_first_region() {
     assert!(spilling.gives(0) && !spilling.gives(1) && !spilling.gives(9));
 }
 
+/// Its clients came back all at once, and were led on anew from the beginning when it was asked for again.
+#[test]
+fn a_list_that_is_asked_for_now_and_then_goes_home_step_by_step() {
+    let mut spilling = Spilling::default();
+    let lists = [demand(200.0, &[0, 1]), Demand { list: 7, ..demand(200.0, &[0, 1]) }];
+    let capacities = [Some(100.0), None];
+    for step in 0..5 {
+        spilling.handle_demand(step * STEP_MS, &lists, &capacities, 10);
+    }
+    let first = |spilling: &Spilling| spilling.known().get(&7).map(|parts| parts[0].1);
+    assert!((first(&spilling).unwrap() - 0.5).abs() < 1e-9);
+    spilling.handle_demand(5 * STEP_MS, &lists[..1], &capacities, 10);
+    assert!((first(&spilling).unwrap() - 0.6).abs() < 1e-9);
+    let again = spilling.handle_demand(6 * STEP_MS, &lists, &capacities, 10).unwrap();
+    assert!((again[1][0].1 - 0.5).abs() < 1e-9, "{again:?}");
+    let mut at_home = (7..20).map(|step| {
+        let changed = spilling.handle_demand(step * STEP_MS, &lists[..1], &[None, None], 10).is_some();
+        (changed, first(&spilling))
+    });
+    assert_eq!(at_home.find(|(_, first)| first.is_none()), Some((true, None)));
+}
+
 fn lists() -> impl Strategy<Value = Vec<Demand>> {
     let list = (0.0f64..1000.0, Just((0usize..8).collect::<Vec<_>>()).prop_shuffle(), 1usize..8)
         .prop_map(|(requests, regions, count)| demand(requests, &regions[..count]));
