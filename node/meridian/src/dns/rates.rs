@@ -119,7 +119,8 @@ impl Rates {
             return Leave::Whole;
         }
         bucket.held_back = bucket.held_back.wrapping_add(1);
-        if bucket.held_back % 2 == 0 { Leave::Short } else { Leave::Nothing }
+        // the first one too: who asks one question at a time would wait for nothing each time, and never be told
+        if bucket.held_back % 2 == 1 { Leave::Short } else { Leave::Nothing }
     }
 
     fn hash(&self, peer: IpAddr, kind: Kind) -> u64 {
@@ -173,6 +174,13 @@ mod tests {
         assert_eq!(passed(&mut rates, VICTIM, Event::Normal, 300, start), (0, 150), "nothing flows out in no time");
         assert_eq!(passed(&mut rates, VICTIM, Event::Normal, 300, start.wrapping_add(500)), (50, 125), "over the wrap");
         assert_eq!(passed(&mut rates, VICTIM, Event::Normal, 100, start.wrapping_add(5_000)), (100, 0));
+    }
+
+    #[test]
+    fn who_asks_slowly_is_told_the_first_time_that_it_is_over() {
+        let mut rates = Rates::new();
+        assert_eq!(passed(&mut rates, VICTIM, Event::Normal, 100, 7), (100, 0));
+        assert_eq!(passed(&mut rates, VICTIM, Event::Normal, 1, 7), (0, 1));
     }
 
     #[test]

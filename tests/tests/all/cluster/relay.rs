@@ -71,20 +71,9 @@ impl Sealed {
 
     /// Asks a node by curl.
     fn curl(&self, node: &str, host: &str, target: &str, arguments: &[&str]) -> Curled {
-        let (address, start) = (self.https(node), Instant::now());
-        let body = self.fleet.dir().join("body");
+        let (start, body) = (Instant::now(), self.fleet.dir().join("body"));
         let _none = fs::remove_file(&body);
-        let ended = Command::new("curl")
-            .args(["--silent", "--show-error", "--max-time", "60", "--interface", CLIENT, "--cacert"])
-            .arg(self.fleet.dir().join("ca.pem"))
-            .args(["--resolve", &format!("{host}:{}:{}", address.port(), address.ip())])
-            .args(["--write-out", "%{http_code} %{http_version}", "--output"])
-            .arg(&body)
-            .args(arguments)
-            .arg(format!("https://{host}:{}{target}", address.port()))
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
+        let ended = self.curling(node, host, target, &body).args(arguments).output().unwrap();
         Curled {
             code: ended.status.code(),
             said: String::from_utf8_lossy(&ended.stdout).into_owned(),
@@ -92,6 +81,18 @@ impl Sealed {
             body: fs::read(&body).unwrap_or_default(),
             after: start.elapsed(),
         }
+    }
+
+    fn curling(&self, node: &str, host: &str, target: &str, body: &Path) -> Command {
+        let (address, mut curl) = (self.https(node), Command::new("curl"));
+        curl.args(["--silent", "--show-error", "--max-time", "60", "--interface", CLIENT, "--cacert"])
+            .arg(self.fleet.dir().join("ca.pem"))
+            .args(["--resolve", &format!("{host}:{}:{}", address.port(), address.ip())])
+            .args(["--write-out", "%{http_code} %{http_version}", "--output"])
+            .arg(body)
+            .arg(format!("https://{host}:{}{target}", address.port()))
+            .stdin(Stdio::null());
+        curl
     }
 
     async fn figure(&self, node: &str, series: &str) -> u64 {
@@ -334,15 +335,34 @@ async fn nodes_that_take_each_other_for_the_right_one_do_not_pass_a_connection_r
 async fn a_node_that_drains_waits_for_what_moves_and_not_for_what_is_silent() {
     let mut sealed = Sealed::start(1, "").await;
     let silent = tls(sealed.https("us-west-1"), SEALED, &sealed.ca.pem, b"h2").await.unwrap();
-    let open = sealed.figure("us-west-1", "meridian_relays").await;
-    assert_eq!(open, 1);
-    // the right node drains: it takes no more, and asks those it has to go
+    // for longer than a silent one is borne
+    let body = sealed.fleet.dir().join("slow");
+    let moving = sealed
+        .curling("us-west-1", SEALED, "/o/8000000/slow", &body)
+        .args(["--http1.1", "--limit-rate", "900k"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut open = 0;
+    for _ in 0..100 {
+        open = sealed.figure("us-west-1", "meridian_relays").await;
+        if open == 2 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(open, 2);
+    // the node that passes them on drains: it takes no more, and asks those it has to go
     let order = serde_json::json!({ "wait_s": 0 });
     let told = sealed.fleet.node("us-west-1").post("/api/v1/drain", &order).await;
     assert!(told.status.is_success(), "{}", told.seen());
     let node = sealed.fleet.nodes.iter_mut().find(|node| node.name == "us-west-1").unwrap();
     let began = Instant::now();
-    until("the node has left", Duration::from_secs(20), || node.ended());
-    assert!(began.elapsed() < Duration::from_secs(12), "{:?}", began.elapsed());
+    until("the node has left", Duration::from_secs(30), || node.ended());
+    let after = began.elapsed();
+    let ended = moving.wait_with_output().unwrap();
+    let told = (ended.status.code(), String::from_utf8_lossy(&ended.stdout).into_owned(), fs::read(&body).unwrap());
+    assert_eq!((told.0, told.1.as_str(), told.2.len()), (Some(0), "200 1.1", 8_000_000));
+    assert!((Duration::from_secs(6)..Duration::from_secs(20)).contains(&after), "{after:?}");
     drop(silent);
 }
