@@ -7,6 +7,7 @@ use std::{
 
 use super::{all, led_to};
 use crate::harness::{
+    client,
     fleet::{CALIFORNIAN, FREE, Fleet, GERMAN, Member, PINNED, Plan},
     until_some,
 };
@@ -214,11 +215,17 @@ async fn what_a_region_cannot_bear_is_led_on_by_all_name_servers_and_comes_back(
     let fleet = Fleet::planned(Plan { per_region: 1, capacity: Some(capacity), ..Plan::default() }).await;
     led_to(&fleet, &all(&fleet), EU, US, FIRST).await;
     let eu = fleet.region(EU).next().unwrap();
+    // twice what it bears, however long the questions below take
+    let http = eu.http;
+    let crowd = tokio::spawn(async move {
+        let mut ticks = tokio::time::interval(Duration::from_secs(1) / (2 * capacity));
+        loop {
+            ticks.tick().await;
+            assert_eq!(client::fetch(http, FREE, "/o/100/crowd").await.status, 200);
+        }
+    });
     let (_, after) =
         until_some("all nodes know that the EU has too much to do, and lead clients on", MINUTE * 2, async || {
-            for request in 0..4 {
-                assert_eq!(eu.get(FREE, &format!("/o/100/{request}")).await.status, 200);
-            }
             for server in &fleet.nodes {
                 let (gives, demand) = load_of_eu(server).await?;
                 let home = germans_at_home(&fleet, server, FREE).await?;
@@ -232,6 +239,7 @@ async fn what_a_region_cannot_bear_is_led_on_by_all_name_servers_and_comes_back(
         })
         .await;
     eprintln!("clients are led on by all name servers after {after:?}");
+    assert!(!crowd.is_finished(), "every request was served");
     let mut spilled = None;
     for block in 0..BLOCKS {
         let steered = fleet.steered(&fleet.nodes[1], FREE, &format!("91.0.{block}.0/24")).await.unwrap();
@@ -243,6 +251,7 @@ async fn what_a_region_cannot_bear_is_led_on_by_all_name_servers_and_comes_back(
     assert!(told.contains("\"spill\""), "{told}");
     let metrics = eu.admin("/metrics").await.text();
     assert!(metrics.contains(&format!("meridian_region_gives{{region=\"{EU}\"}} 1")), "{metrics}");
+    crowd.abort();
     let (_, after) = until_some("all are back when there is less to do", MINUTE * 3, async || {
         for server in &fleet.nodes {
             let home = germans_at_home(&fleet, server, FREE).await?;

@@ -33,7 +33,11 @@ pub(crate) async fn ask(server: SocketAddr, name: &str, subnet: &str) -> Result<
     let mut buffer = [0; 4096];
     let received = timeout(Duration::from_secs(1), socket.recv(&mut buffer)).await;
     let length = received.map_err(|_| format!("{server} did not answer"))?.map_err(|error| error.to_string())?;
-    read(&buffer[..length]).ok_or_else(|| format!("{server} answered what cannot be read: {:?}", &buffer[..length]))
+    let message = &buffer[..length];
+    if message.get(2).is_some_and(|flags| flags & 2 != 0) {
+        return Err(format!("{server} has the question asked over TCP"));
+    }
+    read(message).ok_or_else(|| format!("{server} answered what cannot be read: {message:?}"))
 }
 
 fn question(name: &str, subnet: &str) -> Vec<u8> {
