@@ -351,7 +351,7 @@ impl Running {
                     Told::Stop => return,
                     Told::Reload => self.reload(config_dir).await,
                 },
-                Some(base) = databases.recv() => self.know_places(base).await,
+                Some(newer) = databases.recv() => self.know_places(&newer.base).await,
                 () = &mut left => return,
             }
         }

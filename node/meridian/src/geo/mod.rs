@@ -31,7 +31,7 @@ pub use self::{
     lookup::{Found, Said, look_up},
     mmdb::{DatabaseFault, Wanted},
     update::{Force, Order, UpdateFault, Updated, rollback, update},
-    watch::{AcceptFault, Alarm, HeldFile, Watch},
+    watch::{AcceptFault, Alarm, HeldFile, Newer, Watch},
 };
 
 /// Largest file of round trips that is read, in bytes.

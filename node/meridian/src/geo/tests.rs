@@ -8,6 +8,7 @@ use std::{
     net::IpAddr,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -19,6 +20,7 @@ use self::written::Written;
 use super::{
     AcceptFault, Alarm, Base, Force, GeoFault, Order, UpdateFault, Wanted, Watch, day, files::beside, watch::Look,
 };
+use crate::tasks::Tasks;
 
 /// 1 October 2026.
 const BUILT: u64 = 1_790_812_800;
@@ -322,6 +324,31 @@ fn another_edition_is_taken_once_it_stands_still() {
     // asked for, it is taken at once
     watched.replace(&city(1, BUILT + 3).bytes());
     assert!(watched.watch.look(Look::Asked).is_some());
+}
+
+#[tokio::test]
+async fn an_edition_is_found_once_however_long_it_takes_until_it_is_in_place() {
+    let (watched, tasks) = (Watched::new(&city(0, BUILT)), Tasks::new());
+    let mut databases = watched.watch.start(&tasks);
+    let while_asked = async || {
+        for _ in 0..20 {
+            watched.watch.nudge();
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    watched.replace(&city(1, BUILT + 1).bytes());
+    watched.watch.nudge();
+    let newer = databases.recv().await.unwrap();
+    while_asked().await;
+    watched.current.store(Some(Arc::clone(&newer.base)));
+    watched.watch.taken();
+    drop(newer);
+    while_asked().await;
+    assert!(databases.try_recv().is_err(), "it was found once more");
+    watched.replace(&city(0, BUILT + 2).bytes());
+    watched.watch.nudge();
+    assert_eq!(country(&databases.recv().await.unwrap().base, "84.0.0.1"), Some(*b"DE"), "and it goes on");
+    tasks.stopping().cancel();
 }
 
 #[test]

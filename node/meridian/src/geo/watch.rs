@@ -17,7 +17,7 @@ use std::{
 use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
 use region_config::Config;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::{
     Base,
@@ -134,6 +134,14 @@ pub struct HeldFile {
     pub why: Vec<String>,
 }
 
+/// A database that may be put in place.
+#[derive(Debug)]
+pub struct Newer {
+    /// What was read.
+    pub base: Arc<Base>,
+    _until_dropped: oneshot::Sender<()>,
+}
+
 /// Why a file that is held back was not accepted.
 #[derive(Debug, thiserror::Error)]
 pub enum AcceptFault {
@@ -166,9 +174,10 @@ impl Watch {
         Arc::new(Self { config, current, seen: Mutex::default(), nudge: Notify::new(), counts: Counts::default() })
     }
 
-    /// Starts to look. Databases that may be taken come out of the receiver; who gets them puts them in place.
+    /// Starts to look. Databases that may be taken come out of the receiver; who gets one puts it in place and then drops what
+    /// it came in: until then nobody looks, as what is on disk would be found once more beside what is in use.
     #[must_use]
-    pub fn start(self: &Arc<Self>, tasks: &Tasks) -> mpsc::Receiver<Arc<Base>> {
+    pub fn start(self: &Arc<Self>, tasks: &Tasks) -> mpsc::Receiver<Newer> {
         let (found, receiver) = mpsc::channel(1);
         let (watch, reading) = (Arc::clone(self), tasks.clone());
         tasks.spawn_until_stopped("geo", async move {
@@ -179,11 +188,13 @@ impl Watch {
                 };
                 let looking = Arc::clone(&watch);
                 let newer = reading.run_busy(move || looking.look(asked)).await.flatten();
-                if let Some(base) = newer
-                    && found.send(base).await.is_err()
-                {
+                let Some(base) = newer else { continue };
+                let (until_dropped, dropped) = oneshot::channel();
+                if found.send(Newer { base, _until_dropped: until_dropped }).await.is_err() {
                     return;
                 }
+                // never sent to
+                let _closed = dropped.await;
             }
         });
         receiver

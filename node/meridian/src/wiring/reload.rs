@@ -45,13 +45,13 @@ impl Running {
     }
 
     /// Puts another edition of the geo database in force.
-    pub(super) async fn know_places(&self, base: Arc<geo::Base>) {
+    pub(super) async fn know_places(&self, base: &Arc<geo::Base>) {
         let config = self.shared.config.load_full();
         // read for a config that is no more
         if !base.is_of(&config.node.geo) {
             return;
         }
-        match (&self.dns, self.view_of(config, Some(Arc::clone(&base))).await) {
+        match (&self.dns, self.view_of(config, Some(Arc::clone(base))).await) {
             (Some(dns), Some(view)) => {
                 // what was begun later knows at least as much
                 let _newer = dns::put(&dns.view, &view);
@@ -60,7 +60,7 @@ impl Running {
             (Some(_), None) => return,
         }
         tracing::info!("the new geo database is in force: {}", base.describe());
-        self.shared.geo.store(Some(base));
+        self.shared.geo.store(Some(Arc::clone(base)));
         self.geo.taken();
     }
 
