@@ -11,7 +11,7 @@ pub struct Course {
     penalty: f64,
     penalty_at_ms: u64,
     suppressed: bool,
-    /// Whether the last change was for the worse: a fall in several steps is one.
+    /// Whether the last change was for the worse, or the first verdict was not the best: a fall in several steps is one.
     falling: bool,
 }
 
@@ -79,7 +79,8 @@ impl Course {
             self.penalty_at_ms = now_ms;
             self.suppressed |= self.penalty > settings.suppress_above;
         }
-        (self.state, self.falling) = (state, falls);
+        let begins_low = self.state == RegionState::Unknown && state != RegionState::Up;
+        (self.state, self.falling) = (state, falls || begins_low);
         self.pending_since_ms = None;
     }
 
@@ -167,6 +168,18 @@ mod tests {
                 assert!(within(60_000, 3) && within(120_000, 4), "{what:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_region_that_was_never_up_has_not_fallen() {
+        let settings = Settings::default();
+        let mut course = Course::new(RegionState::Unknown);
+        assert!(course.handle_judgement(RegionState::Degraded, 0, &settings));
+        assert!(course.handle_judgement(RegionState::Down, 100, &settings));
+        course.handle_judgement(RegionState::Up, 200, &settings);
+        assert!(course.handle_judgement(RegionState::Up, 200 + settings.hold_ms, &settings));
+        assert!(course.handle_judgement(RegionState::Down, 5_000, &settings));
+        assert!(!course.suppressed(), "it fell once");
     }
 
     #[test]
