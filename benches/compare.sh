@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Meridian beside nginx's proxy_cache: the same objects, the same core, the same load, in alternation.
 #
-#   benches/compare.sh [--rounds N] [--seconds S] [--only nginx|meridian] [--before BINARY] [--http2]
+#   benches/compare.sh [--rounds N] [--seconds S] [--only nginx|meridian] [--before BINARY] [--capacity] [--http2]
 #
-# --before adds another build of meridian, as `before`: what a change has cost. --http2 asks over HTTP/2 in clear text
+# --before adds another build of meridian, as `before`: what a change has cost. --capacity adds one that counts requests by
+# class of clients, as `counting`: what it costs that regions say what they bear. --http2 asks over HTTP/2 in clear text
 # (h2load, 8 connections of 16 streams).
 #
 # Prints the CPU time per request that each server's processes took, read from /proc before and after each round (all
@@ -12,31 +13,34 @@
 # keep-alive connections) and the origin have core 1. Needs nginx and wrk: as root they are installed by apt.
 set -euo pipefail
 
-rounds=5 seconds=5 only= before= http2=
+rounds=5 seconds=5 only= before= capacity= http2=
 while (($#)); do
     case $1 in
         --rounds) rounds=$2; shift 2 ;;
         --seconds) seconds=$2; shift 2 ;;
         --only) only=$2; shift 2 ;;
         --before) before=$2; shift 2 ;;
+        --capacity) capacity=1; shift ;;
         --http2) http2=1; shift ;;
-        *) sed -n '2,13s/^# \{0,1\}//p' "$0"; exit 2 ;;
+        *) sed -n '2,14s/^# \{0,1\}//p' "$0"; exit 2 ;;
     esac
 done
 [[ $rounds =~ ^[1-9][0-9]*$ && $seconds =~ ^[1-9][0-9]*$ ]] || { echo "rounds and seconds are numbers from 1" >&2; exit 2; }
 [[ $only == "" || $only == nginx || $only == meridian ]] || { echo "--only takes nginx or meridian" >&2; exit 2; }
+[[ $capacity == "" || $only != nginx ]] || { echo "--capacity is about meridian, and --only leaves it out" >&2; exit 2; }
 [[ $before == "" || -x $before ]] || { echo "--before takes a binary: found $before" >&2; exit 2; }
 
 here=$(cd "$(dirname "$0")" && pwd)
 top=$(dirname "$here")
 connections=64
-origin_port=18090 nginx_port=18091 meridian_port=18092 before_port=18093
+origin_port=18090 nginx_port=18091 meridian_port=18092 before_port=18093 counting_port=18094 dns_port=18095
 sizes=(1k 64k)
 declare -A bytes=([1k]=1024 [64k]=65536)
-declare -A port=([nginx]=$nginx_port [meridian]=$meridian_port [before]=$before_port)
+declare -A port=([nginx]=$nginx_port [meridian]=$meridian_port [before]=$before_port [counting]=$counting_port)
 contestants=(meridian nginx)
 [[ -n $only ]] && contestants=("$only")
 [[ -n $before ]] && contestants+=(before)
+[[ -n $capacity ]] && contestants+=(counting)
 
 say() { echo "$*" >&2; }
 fail() { say "compare: $*"; exit 1; }
@@ -56,7 +60,7 @@ need wrk wrk
 need curl curl
 need taskset util-linux
 (($(nproc) >= 2)) || fail "two cores are needed: one for the server, one for the load"
-for p in $origin_port $nginx_port $meridian_port $before_port; do
+for p in $origin_port $nginx_port $meridian_port $before_port $counting_port $dns_port; do
     ! (exec 3<>"/dev/tcp/127.0.0.1/$p") 2>/dev/null || fail "port $p on 127.0.0.1 is in use"
 done
 
@@ -72,7 +76,7 @@ trap 'exit 130' INT TERM
 
 # ---- what is served, and by whom
 
-mkdir -p "$work/www" "$work/origin" "$work/nginx" "$work/meridian" "$work/before"
+mkdir -p "$work/www" "$work/origin" "$work/nginx" "$work/meridian" "$work/before" "$work/counting"
 # nginx's workers give up root; they must still find what they serve
 chmod 755 "$work"
 for size in "${sizes[@]}"; do
@@ -92,6 +96,7 @@ start_nginx() { # name core
 start_meridian() { # name binary
     sed -e "s|@WORK@|$work/$1|g" -e "s|@ORIGIN@|$origin_port|g" -e "s|@PORT@|${port[$1]}|g" \
         "$here/meridian.toml" >"$work/$1/meridian.toml"
+    [[ $1 != counting ]] || sed "s|@DNS@|$dns_port|g" "$here/counting.toml" >>"$work/$1/meridian.toml"
     taskset -c 0 "$2" run --config "$work/$1" >"$work/$1/log" 2>&1 &
     pids+=($!)
     server_pid=$!
@@ -119,6 +124,7 @@ for name in "${contestants[@]}"; do
         nginx) start_nginx nginx 0 ;;
         meridian) start_meridian meridian "$meridian" ;;
         before) start_meridian before "$before" ;;
+        counting) start_meridian counting "$meridian" ;;
     esac
     server[$name]=$server_pid
     answers "${port[$name]}" "$http2" || fail "$name does not start: $(tail -n 5 "$work/$name/log" "$work/$name/error.log" 2>/dev/null)"
@@ -201,6 +207,10 @@ for size in "${sizes[@]}"; do
     if [[ -n $before && -n ${cpu[meridian]:-} ]]; then
         awk -v b="${cpu[before]}" -v m="${cpu[meridian]}" -v s="$size" \
             'BEGIN{printf "%-8s meridian takes %.3f x the CPU of the build before\n", s, m/b}'
+    fi
+    if [[ -n $capacity ]]; then
+        awk -v c="${cpu[counting]}" -v m="${cpu[meridian]}" -v s="$size" \
+            'BEGIN{printf "%-8s counting by class takes %.3f x the CPU of not counting\n", s, c/m}'
     fi
     if [[ -z $only ]]; then
         awk -v n="${cpu[nginx]}" -v m="${cpu[meridian]}" -v s="$size" \
