@@ -4,7 +4,11 @@
 //! served from, and of no others, and clients find one that answers. What stands here is what the config says; health does
 //! not count.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
 
 use region_config::{Config, RegionMask, Site};
 use rules::steering::{ADDRESSES_MAX, Wishes};
@@ -77,10 +81,8 @@ pub fn export(config: &Config, zone: &str, now_unix_s: u64) -> Result<Exported, 
         return Err(ExportFault::Unknown { name: zone.chars().take(80).collect(), known });
     };
     let mut records = own(authority, now_unix_s);
-    for (owner, held, of) in zones.names().chain(zones.patterns()) {
-        if std::ptr::eq(of, authority) {
-            hold(&mut records, &owner, held, config, authority);
-        }
+    for (owner, held) in everywhere(&zones, authority) {
+        hold(&mut records, &owner, held, config, authority);
     }
     for (owner, said, of) in zones.all_texts() {
         if std::ptr::eq(of, authority) {
@@ -95,6 +97,23 @@ pub fn export(config: &Config, zone: &str, now_unix_s: u64) -> Result<Exported, 
     }
     let until_unix_s = sign(&mut records, authority, now_unix_s);
     Ok(Exported { lines: lines(&records, &authority.apex)?, until_unix_s })
+}
+
+/// What stands under each name of a zone, and under all that are not there. A pattern of ours covers names that are only on
+/// the way to others, and all names below those that are there; a wildcard ends at every name that exists (RFC 4592 section
+/// 3.3.1). So every name that exists has its own.
+fn everywhere<'a>(zones: &'a Zones, authority: &Authority) -> Vec<(DnsName, &'a Held)> {
+    let exist = zones.names().map(|(name, _, _)| name).chain([authority.apex.clone()]).collect::<BTreeSet<_>>();
+    let mut everywhere = Vec::new();
+    for name in exist {
+        let found = zones.find(name.as_slice()).filter(|found| std::ptr::eq(found.authority, authority));
+        let Some(found) = found else { continue };
+        // no name is below one that has no room for a label
+        let wildcard = Name::from_octets([b"\x01*", name.as_slice()].concat()).ok();
+        everywhere.extend(wildcard.zip(zones.below(name.as_slice())));
+        everywhere.extend(found.held.map(|held| (name, held)));
+    }
+    everywhere
 }
 
 /// What stands at the apex.

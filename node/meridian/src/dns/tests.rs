@@ -27,6 +27,7 @@ use rules::{
 use super::*;
 use crate::geo;
 
+mod exported;
 mod flood;
 mod fuzz;
 mod protocol;

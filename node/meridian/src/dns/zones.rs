@@ -163,12 +163,9 @@ impl Zones {
             .filter_map(|(name, said)| Some((Name::from_octets(name.to_vec()).ok()?, said, self.authority_of(name)?)))
     }
 
-    /// Every pattern as a wildcard's name (RFC 4592), with what stands under it and its zone; in no order.
-    pub(super) fn patterns(&self) -> impl Iterator<Item = (DnsName, &Held, &Authority)> {
-        self.below.iter().filter_map(|(suffix, held)| {
-            let name = [b"\x01*", &**suffix].concat();
-            Some((Name::from_octets(name).ok()?, held, self.authority_of(suffix)?))
-        })
+    /// What stands under every name below this one that is not there itself.
+    pub(super) fn below(&self, name: &[u8]) -> Option<&Held> {
+        suffixes(name).find_map(|suffix| self.below.get(suffix))
     }
 
     fn authority_of(&self, name: &[u8]) -> Option<&Authority> {

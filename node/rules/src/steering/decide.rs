@@ -45,7 +45,7 @@ impl Policy {
 pub struct Standing {
     /// Up, Degraded, Draining, Unknown, Down: disjoint, and together all regions.
     classes: [RegionMask; 5],
-    /// Regions whose verdict is about to change.
+    /// Regions whose verdict is about to change; for one that is Down, to a better one.
     pending: RegionMask,
     /// Regions that have just come back, and so get a part of their clients only.
     returning: RegionMask,
@@ -507,16 +507,23 @@ pub fn decide<'a>(
     Decision { outcome, scope, ttl_s, policy: *policy, reachable, named, ranking }
 }
 
-/// The regions that may be named as things stand, and whether that is other than `named` since all of those are down.
+/// The regions that may be named as things stand, and whether that is other than `named` since all of the site's are down.
+///
+/// A rule's regions being down is not the site being down: others of it are up, and SERVFAIL would blank the name for
+/// everybody behind a resolver (RFC 9520).
 fn pool(named: RegionMask, reachable: RegionMask, policy: &Policy, standing: &Standing) -> (RegionMask, bool) {
     if named == 0 || named & !standing.down() != 0 {
         return (named, false);
     }
-    let alive = policy.legal & policy.fallback & reachable & !standing.down();
+    let up = !standing.down() & reachable & policy.legal;
+    let (all_down, alive) = (policy.eligible & up == 0, policy.fallback & up);
+    // seen well again, and only kept down for a while since they just were, or have flapped
+    let rising = named & standing.pending;
     match policy.all_down {
-        AllDown::Fallback if alive != 0 => (alive, true),
-        AllDown::LastGood | AllDown::Fallback => (named, false),
-        AllDown::Fail => (0, true),
+        AllDown::Fallback if all_down && alive != 0 => (alive, true),
+        _ if rising != 0 => (rising, false),
+        AllDown::Fail if all_down => (0, true),
+        AllDown::LastGood | AllDown::Fallback | AllDown::Fail => (named, false),
     }
 }
 

@@ -168,6 +168,7 @@ fn restless(states: &[RegionState]) -> Standing {
     let mut fleet = fleet(states);
     for (at, region) in fleet.regions.iter_mut().enumerate() {
         region.part_percent = [100, 10, 46, 91][(sum * (at + 3) + at) % 4];
+        region.pending = (sum + at) % 3 == 0;
     }
     Standing::of(&fleet)
 }
@@ -202,10 +203,16 @@ proptest! {
                 Outcome::Refuse(Refusal::NoRegion) => prop_assert_eq!(may, 0),
                 Outcome::Refuse(Refusal::NoAddress) => prop_assert_eq!(policy.eligible & reachable, 0),
                 Outcome::Refuse(Refusal::AllDown) => {
-                    prop_assert!((0..REGIONS).all(|at| may >> at & 1 == 0 || states[at] == Down));
+                    // the site's, not the rule's alone
+                    let of_site = policy.eligible & reachable;
+                    prop_assert!((0..REGIONS).all(|at| of_site >> at & 1 == 0 || states[at] == Down));
                     prop_assert_eq!(policy.all_down, AllDown::Fail);
                 }
                 Outcome::Refuse(Refusal::Invariant) => prop_assert!(false, "the last check had something to do"),
+                Outcome::Fallback => {
+                    let of_site = policy.eligible & reachable;
+                    prop_assert!((0..REGIONS).all(|at| of_site >> at & 1 == 0 || states[at] == Down));
+                }
                 _ => prop_assert!(!named.is_empty()),
             }
             if named.iter().any(|region| may >> region & 1 == 1 && states[*region] != Down) {

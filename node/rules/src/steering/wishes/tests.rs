@@ -198,6 +198,35 @@ fn a_rule_fails_static_among_its_own_regions() {
 }
 
 #[test]
+fn that_the_regions_of_a_rule_are_down_does_not_make_the_site_down() {
+    let rule = pin("country = \"DE\"\nonly = \"iad\"");
+    for all_down in ["fail\"", "fallback\"\nfallback = \"tyo\""] {
+        let world = World::new(&(steering(&format!("deny = \"tyo\"\nall_down = \"{all_down}")) + &rule));
+        let (outcome, order) =
+            world.ask(GERMAN, &[Up, Down, Down, Up], |it| (it.outcome, it.order().collect::<Vec<_>>()));
+        assert_eq!((outcome, order), (Outcome::FailStatic, vec![2]), "{all_down}");
+        let all = world.ask(GERMAN, &[Down, Down, Down, Up], |it| it.outcome);
+        assert!(matches!(all, Outcome::Refuse(Refusal::AllDown) | Outcome::Fallback), "{all:?}");
+    }
+}
+
+/// It answers, and is kept down since it has flapped.
+#[test]
+fn while_all_are_down_one_that_rises_is_named_first() {
+    let mut fleet = fleet(&[Down, Down, Down, Up]);
+    fleet.regions[1].pending = true;
+    let standing = Standing::of(&fleet);
+    let asked = |keys: &str| {
+        let world = World::new(&steering(&format!("deny = \"tyo\"\n{keys}")));
+        let decision = decide(GERMAN.parse().unwrap(), !0, &world.wishes.policy(30), &world.map, &standing);
+        (decision.outcome, decision.region(), decision.ttl_s)
+    };
+    assert_eq!(asked(""), (Outcome::FailStatic, Some(1), 10));
+    assert_eq!(asked("all_down = \"fail\""), (Outcome::FailStatic, Some(1), 10));
+    assert_eq!(asked("all_down = \"fallback\"\nfallback = \"tyo\""), (Outcome::Fallback, Some(3), 10), "that is up");
+}
+
+#[test]
 fn when_all_are_down_the_site_says_what_then() {
     let down = [Down, Down, Down, Up];
     let asked = |keys: &str, states: &[RegionState]| {
