@@ -59,6 +59,9 @@ struct Meshed {
     verdicts: Mutex<Verdicts>,
     /// What was heard last from each node.
     heard: Mutex<BTreeMap<NodeId, Heard>>,
+    /// The same as it came, and when (monotonic, in ms): of regions and nodes that this one did not know then it says
+    /// something too.
+    texts: Mutex<BTreeMap<NodeId, (String, u64)>>,
     /// Nodes whose report must be fetched.
     behind: Mutex<BTreeSet<NodeId>>,
     probers: Mutex<BTreeMap<NodeId, AbortHandle>>,
@@ -106,6 +109,7 @@ impl Health {
             tasks: tasks.clone(),
             verdicts: Mutex::new(verdicts),
             heard: Mutex::default(),
+            texts: Mutex::default(),
             behind: Mutex::default(),
             probers: Mutex::default(),
             changed,
@@ -217,6 +221,7 @@ impl Health {
         match &self.meshed {
             Some(meshed) => {
                 meshed.verdicts.lock().replace(config);
+                meshed.read_anew(config);
                 self.set_probers();
                 meshed.changed.notify_one();
             }
@@ -319,6 +324,7 @@ impl Meshed {
             }
             Some(heard) if heard.generation != answered.generation => {
                 verdicts.handle_restart(node);
+                self.texts.lock().remove(node);
                 _ = self.behind.lock().insert(node.clone());
             }
             _ => _ = self.behind.lock().insert(node.clone()),
@@ -398,9 +404,7 @@ impl Meshed {
         if new.is_empty() {
             return;
         }
-        let config = self.mesh.config.load();
-        let nodes = config.regions.iter().flat_map(|region| &region.nodes).map(|node| &node.name);
-        let names = Names::of(nodes, config.regions.iter().map(|region| &region.name));
+        let names = names(&self.mesh.config.load());
         for (node, generation, text) in new {
             let Some(said) = report::decode(&text, &names) else {
                 tracing::debug!(%node, "a report that cannot be read");
@@ -411,7 +415,21 @@ impl Meshed {
             if forced.is_some_and(|forced| forced != standing.forcing.book().digest()) {
                 self.differing.notify_one();
             }
-            self.verdicts.lock().handle_report(&node, said.report, clock::monotonic_ms());
+            let now_ms = clock::monotonic_ms();
+            self.verdicts.lock().handle_report(&node, said.report, now_ms);
+            self.texts.lock().insert(node, (text, now_ms));
+        }
+    }
+
+    /// Reads anew what all have said: of what this node did not know before, nothing was kept, and who has nothing new to say
+    /// says nothing.
+    fn read_anew(&self, config: &Config) {
+        let names = names(config);
+        let mut verdicts = self.verdicts.lock();
+        for (node, (text, heard_ms)) in self.texts.lock().iter() {
+            if let Some(said) = report::decode(text, &names) {
+                verdicts.handle_rereading(node, said.report, *heard_ms);
+            }
         }
     }
 
@@ -440,6 +458,11 @@ impl Meshed {
             }
         }
     }
+}
+
+fn names(config: &Config) -> Names {
+    let nodes = config.regions.iter().flat_map(|region| &region.nodes).map(|node| &node.name);
+    Names::of(nodes, config.regions.iter().map(|region| &region.name))
 }
 
 fn state_of(fleet: &Fleet, node: &NodeId) -> Option<NodeState> {

@@ -99,6 +99,15 @@ impl Verdicts {
         }
     }
 
+    /// What a node said last was read anew, since other names are known now. It counts from when it was heard or confirmed
+    /// last; `heard_ms` is for a node that was not known then.
+    pub fn handle_rereading(&mut self, node: &NodeId, report: Report, heard_ms: u64) {
+        if let Some(member) = self.other_mut(node) {
+            let at_ms = member.said.as_ref().map_or(heard_ms, |(_, at_ms)| *at_ms);
+            member.said = Some((report, at_ms));
+        }
+    }
+
     /// A node confirmed at `now_ms` that its last report still stands.
     pub fn handle_confirmation(&mut self, node: &NodeId, now_ms: u64) {
         if let Some((_, heard_ms)) = self.other_mut(node).and_then(|member| member.said.as_mut()) {

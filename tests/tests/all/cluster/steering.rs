@@ -1,6 +1,7 @@
 //! DNS: who is led where, also when a region dies and comes back.
 
 use std::{
+    fs,
     net::{IpAddr, Ipv4Addr},
     time::{Duration, Instant},
 };
@@ -263,4 +264,56 @@ async fn what_a_region_cannot_bear_is_led_on_by_all_name_servers_and_comes_back(
     })
     .await;
     eprintln!("and back after {after:?}");
+}
+
+/// Who votes on a region, as a node knows it; none if it does not know the region.
+async fn voters(server: &Member, region: &str) -> Option<Vec<String>> {
+    let told: serde_json::Value = serde_json::from_str(&server.admin("/api/v1/fleet").await.text()).unwrap();
+    let region = told["regions"].as_array().unwrap().iter().find(|it| it["name"] == region)?;
+    let votes = region["votes"].as_array().unwrap().iter();
+    Some(votes.map(|vote| vote["observer"].as_str().unwrap().to_owned()).collect())
+}
+
+#[tokio::test]
+async fn a_node_that_learns_of_a_region_by_a_reload_hears_what_the_others_say_of_it() {
+    const ASIA: &str = "ap-southeast";
+    let fleet = Fleet::start(1).await;
+    led_to(&fleet, &all(&fleet), EU, US, FIRST).await;
+    let server = &fleet.nodes[0];
+    let shared = fs::read_to_string(fleet.dir().join("fleet/fleet.toml")).unwrap();
+    let (head, rest) = shared.split_once(&format!("[[regions]]\nname = \"{ASIA}\"")).unwrap();
+    let without = [head, rest.split_once("[[zones]]").unwrap().1].join("[[zones]]");
+    let own = fs::read_to_string(server.dir.join("meridian.toml")).unwrap();
+    fs::create_dir(fleet.dir().join("two")).unwrap();
+    fs::write(fleet.dir().join("two/fleet.toml"), without).unwrap();
+    fs::write(server.dir.join("meridian.toml"), own.replace("../fleet", "../two")).unwrap();
+    server.signal(libc::SIGHUP);
+    until_some("it knows two regions", FIRST, async || {
+        voters(server, ASIA).await.map_or(Ok(()), |_| Err("three")).map_err(str::to_owned)
+    })
+    .await;
+    // the others' reports change, and come
+    let forced = fleet.run(&[
+        "force",
+        "up",
+        "--region",
+        US,
+        "--why",
+        "a test",
+        "--config",
+        fleet.nodes[1].dir.to_str().unwrap(),
+    ]);
+    assert_eq!(forced.code, Some(0), "{}", forced.output);
+    until_some("it has heard of that", FIRST, async || {
+        let told = server.admin("/api/v1/forced").await.text();
+        if told.contains("a test") { Ok(()) } else { Err(told) }
+    })
+    .await;
+    fs::write(server.dir.join("meridian.toml"), own).unwrap();
+    server.signal(libc::SIGHUP);
+    until_some("it knows three regions, and what both others say", FIRST, async || match voters(server, ASIA).await {
+        Some(voters) if voters == [EU, US] => Ok(()),
+        voters => Err(format!("{voters:?}")),
+    })
+    .await;
 }
