@@ -12,6 +12,8 @@ use crate::{
 
 /// Most nodes that are tried for one connection.
 pub const TRIES_MAX: usize = 4;
+/// And of one region, while there is another: all of its nodes may have no room, or not know of the site yet.
+const TRIES_OF_REGION: usize = 3;
 
 /// The bits of a client's address that choose among a region's nodes: those that resolvers send too, so that a client's next
 /// connection finds the node that gave it its session tickets.
@@ -72,7 +74,7 @@ impl Ways {
     }
 
     /// The nodes to try for a client, in this order, at most [`TRIES_MAX`]: those of healthy regions first, of these the nearest,
-    /// and in a region those that serve. A node that does not answer comes last and is tried all the same: being
+    /// and in a region those that serve; the last place is for another region. A node that does not answer comes last and is tried all the same: being
     /// asked once too often costs it nothing.
     #[must_use]
     pub fn nodes(&self, config: &Config, fleet: &Fleet, client: IpAddr) -> Vec<NodeId> {
@@ -97,8 +99,12 @@ impl Ways {
             }
         }
         found.sort();
-        found.truncate(TRIES_MAX);
-        found.into_iter().map(|(_, _, node)| node.clone()).collect()
+        let (mut within, mut beyond) = (Vec::new(), Vec::new());
+        for (_, (_, region, ..), node) in found {
+            let taken = within.iter().filter(|(of, _)| *of == region).count();
+            if taken < TRIES_OF_REGION { &mut within } else { &mut beyond }.push((region, node));
+        }
+        within.into_iter().chain(beyond).take(TRIES_MAX).map(|(_, node)| node.clone()).collect()
     }
 }
 

@@ -43,7 +43,8 @@ pub struct Judgement {
 /// * One vote per observer region: the median of its nodes, a tie counts as healthy. A region is healthy for a node that
 ///   gets an answer from any of the region's nodes. The target's own region has no vote, unless it is the only one.
 /// * Down if more than half of the votes say so, and at least two of them (one if there are only two regions).
-/// * Draining if all of its nodes that answer and speak say that they are not ready for clients.
+/// * Draining if all of its nodes that answer say that they are not ready for clients. Who answers and has not said anything
+///   yet may well serve.
 /// * Degraded if at least 18 % of the votes and at least two (one if there are only two regions) are against it: what a
 ///   single observer says moves nobody. Or if more than half of its nodes are down for a majority, or not ready: one of
 ///   two that is restarted moves nobody either, since DNS names the other one.
@@ -62,8 +63,8 @@ pub fn judge(layout: &Layout, reports: &[Vec<Option<&Report>>], target: usize) -
     };
     let down = nodes.iter().filter(|node| node_down(node)).count();
     let spoken = || reports.get(target).into_iter().flatten().zip(nodes);
-    let readiness = || spoken().filter(|(_, node)| !node_down(node)).filter_map(|(report, _)| *report);
-    let unready = readiness().filter(|report| report.readiness != Readiness::Ready).count();
+    let readiness = || spoken().filter(|(_, node)| !node_down(node)).map(|(report, _)| *report);
+    let unready = readiness().flatten().filter(|report| report.readiness != Readiness::Ready).count();
     let doubted = against >= needed && against * 100 >= votes.len() * 18;
 
     let state = if votes.is_empty() {
@@ -114,4 +115,29 @@ fn opinion_of_region(report: &Report, nodes: &[NodeId]) -> Option<bool> {
         return Some(true);
     }
     answers().all(|answer| answer == Some(&false)).then_some(false)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::{
+        super::{Returns, verdicts::tests::config},
+        *,
+    };
+
+    #[test]
+    fn a_region_does_not_drain_while_a_node_of_it_answers_that_has_not_said_so() {
+        let layout = Layout::of(&config(3, 2, (0, 0)));
+        let all = layout.regions.iter().flat_map(|(_, nodes)| nodes.iter().map(|node| (node.clone(), true)));
+        let answers: std::collections::BTreeMap<_, _> = all.collect();
+        let says = |readiness| Report { readiness, answers: answers.clone(), returns: Returns::default() };
+        let (ready, draining) = (says(Readiness::Ready), says(Readiness::Draining));
+        let of = |first: Option<&Report>| {
+            let reports = vec![vec![Some(&ready); 2], vec![first, Some(&draining)], vec![Some(&ready); 2]];
+            judge(&layout, &reports, 1).state
+        };
+        assert_eq!(of(Some(&draining)), RegionState::Draining);
+        assert_eq!(of(Some(&ready)), RegionState::Up);
+        assert_eq!(of(None), RegionState::Up, "it answers, and has said nothing yet");
+    }
 }

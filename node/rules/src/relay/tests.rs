@@ -102,6 +102,21 @@ fn nothing_is_relayed_unless_the_site_is_pinned_elsewhere_and_the_operator_wants
 }
 
 #[test]
+fn the_last_try_is_for_another_region_however_many_nodes_the_nearest_has() {
+    let more = (3..9).map(|n| format!(", {{ name = \"d{n}\", peer = \"127.0.0.1:74{n}1\" }}")).collect::<String>();
+    let world = WORLD.replace("\"127.0.0.1:7404\" }", &format!("\"127.0.0.1:7404\" }}{more}"));
+    let config = region_config::check(&[("f.toml", &format!("{world}{RELAYED}"))]).unwrap().config;
+    let fleet = |regions: &[RegionState]| fleet(&config, regions, |_| NodeState::Up);
+    assert_eq!(letters(&tried(&config, &fleet(&UP))), "dddf");
+    let alone = world.replace(
+        "name = \"frankfurt\"\nlatitude = 50.1\nlongitude = 8.7\njurisdiction = \"eu\"",
+        "name = \"frankfurt\"\nlatitude = 50.1\nlongitude = 8.7\njurisdiction = \"us\"",
+    );
+    let alone = region_config::check(&[("f.toml", &format!("{alone}{RELAYED}"))]).unwrap().config;
+    assert_eq!(letters(&tried(&alone, &self::fleet(&alone, &UP, |_| NodeState::Up))), "dddd", "there is no other");
+}
+
+#[test]
 fn the_nearest_healthy_region_comes_first_and_silent_nodes_last() {
     let config = config(RELAYED);
     let all = |_: &str| NodeState::Up;
