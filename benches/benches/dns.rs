@@ -57,6 +57,7 @@ fn fleet(config: &Config) -> Fleet {
         state: RegionState::Up,
         since_unix_ms: 0,
         pending: false,
+        recent: false,
         part_percent: 100,
         nodes: region.nodes.iter().map(node).collect(),
         votes: vec![],

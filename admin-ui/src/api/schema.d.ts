@@ -1534,6 +1534,11 @@ export interface components {
             requests: number;
             /** @description The site. */
             site: string;
+            /**
+             * @description Requests of clients that are led to a region that is gone, since all that they may be led to are. No region has them as
+             *     load.
+             */
+            stranded: components["schemas"]["BeforeAfter_f64"];
             /** @description Clients that are led out of the jurisdiction that the site is pinned to: none, or the program is at fault. */
             violations: components["schemas"]["BeforeAfter_u64"];
         };

@@ -142,6 +142,7 @@ fn where_a_client_is_led_is_decided_without_allocating() {
         state: if at % 4 == 0 { RegionState::Down } else { RegionState::Up },
         since_unix_ms: 0,
         pending: false,
+        recent: false,
         part_percent: 100,
         nodes: region.nodes.iter().map(node).collect(),
         votes: vec![],

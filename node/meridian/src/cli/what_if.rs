@@ -133,8 +133,13 @@ fn text(sites: &[WhatIfSite]) -> String {
             site.moved_part * 100.0,
             site.violations.after,
         );
+        let percent = |requests: f64| requests / site.requests * 100.0;
         if site.refused.after > 0.0 {
-            text += &format!("{:.2} % get no answer\n", site.refused.after / site.requests * 100.0);
+            text += &format!("{:.2} % get no answer\n", percent(site.refused.after));
+        }
+        if site.stranded.after > 0.0 {
+            let part = percent(site.stranded.after);
+            text += &format!("{part:.2} % are led to a region that is gone, as are all that they may be led to\n");
         }
         let rows: Vec<[String; 5]> = (site.regions.iter())
             .map(|region| {

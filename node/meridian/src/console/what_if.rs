@@ -92,7 +92,7 @@ pub fn clients(block: &str, requests: f64) -> Option<Vec<Client>> {
 }
 
 fn told(site: &Site, compared: &Compared) -> WhatIfSite {
-    let Compared { requests, moved, refused, violations, regions } = compared;
+    let Compared { requests, moved, refused, stranded, violations, regions } = compared;
     let pair = |[before, after]: [f64; 2]| BeforeAfter { before, after };
     WhatIfSite {
         site: site.name.to_string(),
@@ -100,6 +100,7 @@ fn told(site: &Site, compared: &Compared) -> WhatIfSite {
         moved: *moved,
         moved_part: part(*moved, *requests),
         refused: pair(*refused),
+        stranded: pair(*stranded),
         violations: BeforeAfter { before: violations[0], after: violations[1] },
         regions: (regions.iter())
             .map(|region| WhatIfRegion {

@@ -132,6 +132,7 @@ fn fleet(states: [RegionState; 2]) -> Fleet {
         state: *state,
         since_unix_ms: 0,
         pending: false,
+        recent: false,
         part_percent: 100,
         nodes: nodes
             .iter()

@@ -505,6 +505,7 @@ fn all_up(config: &Config) -> Fleet {
         state: RegionState::Up,
         since_unix_ms: clock::unix_ms(),
         pending: false,
+        recent: false,
         part_percent: WHOLE_PERCENT,
         nodes: region.nodes.iter().map(node).collect(),
         votes: Vec::new(),

@@ -58,6 +58,8 @@ pub struct Settings {
     pub away_ms: u64,
     /// How long it takes then until it gets all of them.
     pub return_ms: u64,
+    /// For how long a region counts as changed lately, in ms.
+    pub recent_ms: u64,
 }
 
 impl Default for Settings {
@@ -78,6 +80,7 @@ impl Default for Settings {
             warm_ms: 60_000,
             away_ms: 5000,
             return_ms: 60_000,
+            recent_ms: 600_000,
         }
     }
 }
@@ -199,6 +202,8 @@ pub struct RegionView {
     pub since_unix_ms: u64,
     /// Whether a change of verdict is in the making.
     pub pending: bool,
+    /// Whether the state changed within the last ten minutes, other than from [`RegionState::Unknown`].
+    pub recent: bool,
     /// What part of the clients it is first for it gets while others are as healthy, in percent: less than all for a minute
     /// after it came back.
     pub part_percent: u8,
@@ -261,6 +266,7 @@ impl RegionView {
             state: RegionState::Unknown,
             since_unix_ms: 0,
             pending: false,
+            recent: false,
             part_percent: WHOLE_PERCENT,
             nodes,
             votes: Vec::new(),

@@ -38,11 +38,18 @@ pub(super) struct Memory {
     gone_since_ms: Option<u64>,
     /// When it came back (monotonic, in ms).
     back_at_ms: Option<u64>,
+    /// The state that was seen last.
+    state: Option<RegionState>,
+    /// When it changed last (monotonic, in ms); that something was heard of it at all is no change.
+    changed_at_ms: Option<u64>,
 }
 
 impl Memory {
     /// Takes the region's state, with what is forced; gives the part of its clients that it should get, in percent.
     pub(super) fn handle_state(&mut self, state: RegionState, now_ms: u64, settings: &Settings) -> u8 {
+        if self.state.replace(state).is_some_and(|before| before != state && before != RegionState::Unknown) {
+            self.changed_at_ms = Some(now_ms);
+        }
         match state {
             RegionState::Up => {
                 if self.is_long_gone(now_ms, settings) {
@@ -68,6 +75,11 @@ impl Memory {
             self.back_at_ms = None;
         }
         if self.is_long_gone(now_ms, settings) { FROM_PERCENT } else { part }
+    }
+
+    /// Whether the state changed not long ago.
+    pub(super) fn has_changed_lately(&self, now_ms: u64, settings: &Settings) -> bool {
+        self.changed_at_ms.is_some_and(|at| now_ms.saturating_sub(at) < settings.recent_ms)
     }
 
     fn is_long_gone(&self, now_ms: u64, settings: &Settings) -> bool {
@@ -129,6 +141,19 @@ mod tests {
         RegionState::{Degraded, Down, Draining, Unknown, Up},
         *,
     };
+
+    #[test]
+    fn a_region_has_changed_lately_for_ten_minutes_after_each_change() {
+        let (settings, mut memory) = (Settings::default(), Memory::default());
+        let mut lately = |state, now_ms| {
+            memory.handle_state(state, now_ms, &Settings::default());
+            memory.has_changed_lately(now_ms, &settings)
+        };
+        assert!(!lately(RegionState::Unknown, 0));
+        assert!(!lately(RegionState::Up, 1_000), "it was only heard of");
+        assert!(lately(RegionState::Down, 5_000) && lately(RegionState::Up, 9_000));
+        assert!(lately(RegionState::Up, 608_999) && !lately(RegionState::Up, 609_000));
+    }
 
     #[test]
     fn the_part_grows_from_a_tenth_to_all_in_a_minute() {

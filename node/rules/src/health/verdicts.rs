@@ -168,6 +168,7 @@ impl Verdicts {
                 state: watched.course.state(),
                 since_unix_ms: watched.since_unix_ms,
                 pending: watched.course.pending(),
+                recent: false,
                 part_percent: WHOLE_PERCENT,
                 nodes: nodes.collect(),
                 votes: judgement.votes,
@@ -179,16 +180,17 @@ impl Verdicts {
         Fleet { epoch: self.epoch, minority: frozen, regions: views }
     }
 
-    /// Says in a fleet that was polled, with what is forced laid over it, what part of their clients regions get that came
-    /// back. What this node has to say of that is then in its [`Verdicts::report`].
+    /// Says in a fleet that was polled, with what is forced laid over it, which regions have changed lately, and what part of
+    /// their clients those get that came back. What this node has to say of that is then in its [`Verdicts::report`].
     pub fn settle(&mut self, fleet: &mut Fleet, now_ms: u64) {
         let began_ms = *self.began_ms.get_or_insert(now_ms);
         self.returns.new_here = now_ms.saturating_sub(began_ms) < self.settings.return_ms + self.settings.warm_ms;
         self.returns.parts.clear();
         for (watched, (name, _)) in self.regions.iter_mut().zip(&self.layout.regions) {
             // the fleet may be of the config before
-            let Some(view) = fleet.regions.iter().find(|view| view.name == *name) else { continue };
+            let Some(view) = fleet.regions.iter_mut().find(|view| view.name == *name) else { continue };
             let part = watched.memory.handle_state(view.state, now_ms, &self.settings);
+            view.recent = watched.memory.has_changed_lately(now_ms, &self.settings);
             if part < WHOLE_PERCENT {
                 self.returns.parts.insert(name.clone(), part);
             }

@@ -67,6 +67,7 @@ fn fleet(config: &Config, regions: &[RegionState], node: impl Fn(&str) -> NodeSt
         state: *state,
         since_unix_ms: 0,
         pending: false,
+        recent: false,
         nodes: (region.nodes.iter())
             .map(|it| NodeView { name: it.name.clone(), state: node(it.name.as_str()), rtt_us: None })
             .collect(),

@@ -47,6 +47,8 @@ pub struct Standing {
     classes: [RegionMask; 5],
     /// Regions whose verdict is about to change; for one that is Down, to a better one.
     pending: RegionMask,
+    /// Regions whose verdict changed in the last ten minutes.
+    recent: RegionMask,
     /// Regions that have just come back, and so get a part of their clients only.
     returning: RegionMask,
     /// For each region, what part of the clients that it is first for it gets, in percent.
@@ -60,10 +62,11 @@ impl Standing {
     #[must_use]
     pub fn of(fleet: &Fleet) -> Self {
         let nodes = Vec::with_capacity(fleet.regions.len());
-        let mut standing = Self { classes: [0; 5], pending: 0, returning: 0, parts: Vec::new(), nodes };
+        let mut standing = Self { classes: [0; 5], pending: 0, recent: 0, returning: 0, parts: Vec::new(), nodes };
         for (index, region) in fleet.regions.iter().enumerate().take(REGIONS_MAX) {
             standing.classes[class(region.state)] |= 1 << index;
             standing.pending |= u64::from(region.pending) << index;
+            standing.recent |= u64::from(region.recent) << index;
             let serves = matches!(region.state, RegionState::Up | RegionState::Degraded);
             standing.returning |= u64::from(serves && region.part_percent < WHOLE_PERCENT) << index;
             standing.parts.push(region.part_percent);
@@ -86,6 +89,7 @@ impl Standing {
         }
         self.classes[class(RegionState::Down)] |= regions;
         self.pending &= !regions;
+        self.recent &= !regions;
         self.returning &= !regions;
         self
     }
@@ -571,7 +575,8 @@ fn holds(mask: RegionMask, region: u8) -> bool {
     mask.checked_shr(u32::from(region)).unwrap_or(0) & 1 == 1
 }
 
-/// Whether one of a list's first two regions is about to change its verdict: the answer would be another one soon.
+/// Whether one of a list's first two regions is about to change its verdict, or has just done so and may do so again: the
+/// answer would be another one soon.
 fn expected_to_change(list: &[u8], standing: &Standing) -> bool {
-    list.iter().take(2).any(|region| holds(standing.pending, *region))
+    list.iter().take(2).any(|region| holds(standing.pending | standing.recent, *region))
 }

@@ -68,6 +68,7 @@ pub(super) fn fleet(states: &[RegionState]) -> Fleet {
         state: *state,
         since_unix_ms: 0,
         pending: false,
+        recent: false,
         part_percent: 100,
         nodes: vec![NodeView { name: NodeId::parse("n").unwrap(), state: NodeState::Up, rtt_us: None }],
         votes: vec![],
@@ -217,8 +218,16 @@ fn an_answer_that_will_change_soon_is_kept_shortly() {
     fleet.regions[0].pending = true;
     let map = nearest(&config(4), &small_base(), 0b1111, "r0");
     let policy = Wishes::nearest(0b1111).policy(60);
-    let of = |address: &str| decide(address.parse().unwrap(), !0, &policy, &map, &Standing::of(&fleet)).ttl_s;
-    assert_eq!((of("84.0.0.1"), of("133.11.0.1")), (10, 60));
+    let of = |fleet: &Fleet| {
+        ["84.0.0.1", "133.11.0.1"]
+            .map(|address| decide(address.parse().unwrap(), !0, &policy, &map, &Standing::of(fleet)).ttl_s)
+    };
+    assert_eq!(of(&fleet), [10, 60]);
+    // also while it has just changed
+    (fleet.regions[0].pending, fleet.regions[0].recent) = (false, true);
+    assert_eq!(of(&fleet), [10, 60]);
+    fleet.regions[0].recent = false;
+    assert_eq!(of(&fleet), [60, 60]);
 }
 
 #[test]

@@ -75,6 +75,9 @@ pub struct Compared {
     pub moved: f64,
     /// Those of clients that would get no answer before, and after.
     pub refused: [f64; 2],
+    /// Those of clients that would be led to a region that is gone, since all that they may be led to are: before, and after.
+    /// No region has them as load.
+    pub stranded: [f64; 2],
     /// Clients that would be led out of the jurisdiction that the site is pinned to, before and after: none, or this
     /// program is at fault.
     pub violations: [u64; 2],
@@ -188,6 +191,12 @@ impl Scene {
         self.regions.get(decision.region().filter(|_| !refused)?)
     }
 
+    /// Whether a region is not there any more.
+    fn is_gone(&self, stage: &Stage) -> bool {
+        let at = self.regions.iter().position(|it| it.name == stage.name);
+        at.is_some_and(|at| self.standing.state(at) == RegionState::Down)
+    }
+
     /// Whether a region lies outside the jurisdiction that the site is pinned to; asked of the config, not of any mask.
     fn is_outside(&self, stage: &Stage) -> bool {
         self.pin.as_ref().is_some_and(|pin| *pin != stage.jurisdiction)
@@ -197,8 +206,14 @@ impl Scene {
 /// Leads the clients in both scenes, and says what differs.
 #[must_use]
 pub fn compare(before: &Scene, after: &Scene, clients: &[Client]) -> Compared {
-    let mut compared =
-        Compared { requests: 0.0, moved: 0.0, refused: [0.0; 2], violations: [0; 2], regions: Vec::new() };
+    let mut compared = Compared {
+        requests: 0.0,
+        moved: 0.0,
+        refused: [0.0; 2],
+        stranded: [0.0; 2],
+        violations: [0; 2],
+        regions: Vec::new(),
+    };
     let mut loads: BTreeMap<RegionId, [f64; 2]> = BTreeMap::new();
     for region in before.regions.iter().chain(&after.regions) {
         loads.entry(region.name.clone()).or_default();
@@ -215,6 +230,10 @@ pub fn compare(before: &Scene, after: &Scene, clients: &[Client]) -> Compared {
                 continue;
             };
             compared.violations[at] += u64::from(scene.is_outside(stage));
+            if scene.is_gone(stage) {
+                compared.stranded[at] += client.requests;
+                continue;
+            }
             if let Some(load) = loads.get_mut(&stage.name) {
                 load[at] += client.requests;
             }
@@ -240,6 +259,7 @@ fn fleet(states: impl Iterator<Item = (RegionId, RegionState)>) -> Fleet {
         state,
         since_unix_ms: 0,
         pending: false,
+        recent: false,
         part_percent: WHOLE_PERCENT,
         nodes: Vec::<NodeView>::new(),
         votes: vec![],

@@ -66,6 +66,9 @@ pub struct WhatIfSite {
     pub moved_part: f64,
     /// Requests of clients that get no answer.
     pub refused: BeforeAfter<f64>,
+    /// Requests of clients that are led to a region that is gone, since all that they may be led to are. No region has them as
+    /// load.
+    pub stranded: BeforeAfter<f64>,
     /// Clients that are led out of the jurisdiction that the site is pinned to: none, or the program is at fault.
     pub violations: BeforeAfter<u64>,
     /// The regions of both configs, by name.

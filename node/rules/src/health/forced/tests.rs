@@ -23,6 +23,7 @@ fn fleet(state: RegionState, nodes: NodeState) -> Fleet {
         state,
         since_unix_ms: 0,
         pending: true,
+        recent: false,
         part_percent: 100,
         nodes: (0..2)
             .map(|index| NodeView { name: node(&format!("r{region}-{index}")), state: nodes, rtt_us: None })
