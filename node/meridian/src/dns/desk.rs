@@ -17,7 +17,7 @@ use super::{
     Front,
     batch::MESSAGES,
     counters::{Counters, Event, Tally},
-    rates::{Leave, Rates},
+    rates::{Leave, Rates, excess},
     terms::Terms,
     view::{Asked, View},
     zones::Found,
@@ -191,7 +191,7 @@ impl<'a> Moment<'a> {
     {
         let Read { bytes, peer, query, client, found } = read;
         match query {
-            Ok(query) => self.answer(query, (*peer, *client), *found, buffer),
+            Ok(query) => self.answer(query, bytes.len(), (*peer, *client), *found, buffer),
             Err(fault) => self.reject(bytes, fault, *peer, buffer),
         }
     }
@@ -199,6 +199,7 @@ impl<'a> Moment<'a> {
     fn answer<'b>(
         &mut self,
         query: &mut Query<'b>,
+        query_bytes: usize,
         (peer, client): (IpAddr, IpAddr),
         found: Option<Found<'b>>,
         buffer: Vec<u8>,
@@ -226,18 +227,19 @@ impl<'a> Moment<'a> {
         if proven {
             self.tally.note(Event::Proven);
         }
-        let answer = match if proven { Leave::Whole } else { self.count(peer, event) } {
-            Leave::Whole => {
-                self.tally.note(event);
-                answer
-            }
-            Leave::Short => {
-                self.tally.note(Event::Limited);
-                let rcode = if judged.is_some() { OptRcode::BADCOOKIE } else { OptRcode::NOERROR };
-                compose_short(query, rcode, answer)
-            }
-            Leave::Nothing => self.withhold(answer),
-        };
+        let answer =
+            match if proven { Leave::Whole } else { self.count(peer, event, excess(query_bytes, answer.len())) } {
+                Leave::Whole => {
+                    self.tally.note(event);
+                    answer
+                }
+                Leave::Short => {
+                    self.tally.note(Event::Limited);
+                    let rcode = if judged.is_some() { OptRcode::BADCOOKIE } else { OptRcode::NOERROR };
+                    compose_short(query, rcode, answer)
+                }
+                Leave::Nothing => self.withhold(answer),
+            };
         // TC is the seventh bit of the third octet (RFC 1035 section 4.1.1)
         if answer.get(2).is_some_and(|flags| flags & 0x02 != 0) {
             self.tally.note(Event::Truncated);
@@ -255,16 +257,16 @@ impl<'a> Moment<'a> {
                 None => (Vec::new(), Event::Dropped),
             },
         };
-        if self.count(peer, event) != Leave::Whole {
+        if self.count(peer, event, excess(bytes.len(), answer.len())) != Leave::Whole {
             return self.withhold(answer);
         }
         self.tally.note(if answer.is_empty() { Event::Dropped } else { event });
         answer
     }
 
-    fn count(&mut self, peer: IpAddr, event: Event) -> Leave {
+    fn count(&mut self, peer: IpAddr, event: Event, excess: u32) -> Leave {
         match (&mut self.rates, self.terms.answers_per_second) {
-            (Some(rates), Some(per_second)) => rates.count(peer, event, per_second, self.now_ms),
+            (Some(rates), Some(per_second)) => rates.count(peer, event, excess, per_second, self.now_ms),
             _ => Leave::Whole,
         }
     }

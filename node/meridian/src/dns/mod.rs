@@ -21,11 +21,16 @@ mod udp;
 mod view;
 mod zones;
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{
+    io,
+    net::{SocketAddr, UdpSocket},
+    sync::Arc,
+};
 
 use arc_swap::ArcSwap;
 use region_config::DnsTerms;
 use rules::health::Fleet;
+use tokio::net::TcpListener;
 
 pub use counters::{Counters, Event};
 pub use desk::{Desk, Message};
@@ -36,6 +41,9 @@ pub use terms::{Terms, TermsFault};
 pub use view::{View, ViewFault};
 
 use crate::tasks::Tasks;
+
+/// How often another free port is taken, if one that is free over UDP is not over TCP.
+const FREE_PORT_TRIES: u32 = 20;
 
 /// Why DNS is not served.
 #[derive(Debug, thiserror::Error)]
@@ -86,10 +94,7 @@ impl Server {
         // all sockets before any thread, so that a fault leaves nothing running
         let mut sockets = Vec::new();
         for wanted in listen {
-            let fault = |address, transport| move |cause| DnsFault::Listen { address, transport, cause };
-            let (udp, address) = udp::bind(*wanted, threads).map_err(fault(*wanted, "UDP"))?;
-            let tcp = tcp::bind(address).map_err(fault(address, "TCP"))?;
-            sockets.push((address, udp, tcp));
+            sockets.push(listen_at(*wanted, threads)?);
         }
         let mut addresses = Vec::new();
         for (address, udp, tcp) in sockets {
@@ -124,6 +129,22 @@ impl Server {
         let terms = self.front.terms.load().renewed(config)?;
         self.front.terms.store(Arc::new(terms));
         Ok(())
+    }
+}
+
+/// Listens over UDP and TCP at one address.
+fn listen_at(wanted: SocketAddr, threads: usize) -> Result<(SocketAddr, Vec<UdpSocket>, TcpListener), DnsFault> {
+    let mut tries = if wanted.port() == 0 { FREE_PORT_TRIES } else { 1 };
+    loop {
+        tries -= 1;
+        let fault = |address, transport| move |cause| DnsFault::Listen { address, transport, cause };
+        let (udp, address) = udp::bind(wanted, threads).map_err(fault(wanted, "UDP"))?;
+        match tcp::bind(address) {
+            Ok(tcp) => return Ok((address, udp, tcp)),
+            // a port that is free over UDP need not be so over TCP
+            Err(cause) if tries > 0 && cause.kind() == io::ErrorKind::AddrInUse => {}
+            Err(cause) => return Err(fault(address, "TCP")(cause)),
+        }
     }
 }
 

@@ -2,7 +2,9 @@
 //! someone who never asked. Whoever is over it is told now and then to come over TCP, which nobody can forge; whoever shows a
 //! cookie is not counted at all.
 //!
-//! A leaky bucket per block (/24, /56) and kind of answer, in a table of a fixed size per thread: no lock, no allocation.
+//! Two leaky buckets per block (/24, /56) and kind of answer, in a table of a fixed size per thread: no lock, no allocation.
+//! One is for the number of answers. The other is for the bytes that make an answer worth forging a sender for: those beyond
+//! one and a half times its question.
 
 use std::{
     hash::{Hash, Hasher},
@@ -22,6 +24,14 @@ const WAYS: usize = 4;
 const ANSWER: u32 = 1_000;
 /// The highest rate, in answers per second: a bucket's level must stay a number of 32 bits.
 const RATE_MAX: u32 = 1_000_000;
+
+/// Bytes beyond what questions pay for that a block gets in a second, for each kind of answer.
+const EXCESS_PER_SECOND: u32 = 64_000;
+
+/// The bytes of an answer that its question does not pay for, which is what is beyond one and a half times the question.
+pub(super) fn excess(question: usize, answer: usize) -> u32 {
+    u32::try_from(answer.saturating_sub(question + question / 2)).unwrap_or(u32::MAX)
+}
 
 /// What becomes of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,13 +85,19 @@ struct Bucket {
     /// When `level` was right, in ms.
     at_ms: u32,
     level: u32,
+    /// Bytes beyond what questions paid for; at most [`EXCESS_PER_SECOND`].
+    excess: u16,
     /// How many answers were held back since one was let through.
-    held_back: u32,
+    held_back: u16,
 }
 
 impl Bucket {
     fn level_at(&self, now_ms: u32, per_second: u32) -> u32 {
         self.level.saturating_sub(now_ms.wrapping_sub(self.at_ms).saturating_mul(per_second))
+    }
+
+    fn excess_at(&self, now_ms: u32) -> u32 {
+        u32::from(self.excess).saturating_sub(now_ms.wrapping_sub(self.at_ms).saturating_mul(EXCESS_PER_SECOND / 1000))
     }
 }
 
@@ -104,18 +120,25 @@ impl Rates {
         Self { sets: vec![Set::default(); SETS].into(), hasher: SipHasher13::new_with_key(&key) }
     }
 
-    /// Counts an answer to `peer`, if there is to be one, and says what becomes of it; `now_ms` is by any clock that does
-    /// not stand still. A second's worth may come at once.
-    pub(super) fn count(&mut self, peer: IpAddr, event: Event, per_second: u32, now_ms: u32) -> Leave {
+    /// Counts an answer to `peer`, if there is to be one, and says what becomes of it; `excess` is as [`excess`] has it, `now_ms`
+    /// by any clock that does not stand still. A second's worth may come at once.
+    pub(super) fn count(&mut self, peer: IpAddr, event: Event, excess: u32, per_second: u32, now_ms: u32) -> Leave {
         let Some(kind) = Kind::of(event) else { return Leave::Whole };
         let per_second = per_second.min(RATE_MAX);
         let hash = self.hash(peer, kind);
         let Some(bucket) = self.bucket(hash, per_second, now_ms) else { return Leave::Whole };
-        let level = bucket.level_at(now_ms, per_second);
+        let (level, paid_out) = (bucket.level_at(now_ms, per_second), bucket.excess_at(now_ms));
         (bucket.level, bucket.at_ms) = (level, now_ms);
+        bucket.excess = u16::try_from(paid_out).unwrap_or(u16::MAX);
         if level + ANSWER <= per_second * ANSWER {
             bucket.level += ANSWER;
             bucket.held_back = 0;
+            let paid_out = paid_out.saturating_add(excess);
+            if paid_out > EXCESS_PER_SECOND {
+                // as long as the question, so that there is no harm in it
+                return Leave::Short;
+            }
+            bucket.excess = u16::try_from(paid_out).unwrap_or(u16::MAX);
             return Leave::Whole;
         }
         bucket.held_back = bucket.held_back.wrapping_add(1);
@@ -157,7 +180,7 @@ mod tests {
     fn passed(rates: &mut Rates, peer: IpAddr, event: Event, count: u32, now_ms: u32) -> (u32, u32) {
         let mut told = (0, 0);
         for _ in 0..count {
-            match rates.count(peer, event, 100, now_ms) {
+            match rates.count(peer, event, 0, 100, now_ms) {
                 Leave::Whole => told.0 += 1,
                 Leave::Short => told.1 += 1,
                 Leave::Nothing => {}
@@ -184,6 +207,22 @@ mod tests {
     }
 
     #[test]
+    fn long_answers_have_an_allowance_and_then_are_short_and_never_nothing() {
+        let mut rates = Rates::new();
+        assert_eq!((excess(60, 90), excess(60, 91), excess(61, 800)), (0, 1, 709));
+        let mut long = |count: usize, now_ms| {
+            let told: Vec<_> = (0..count).map(|_| rates.count(VICTIM, Event::NoName, 640, 1_000, now_ms)).collect();
+            assert!(!told.contains(&Leave::Nothing));
+            told.iter().filter(|leave| **leave == Leave::Whole).count()
+        };
+        let start = u32::MAX - 100;
+        assert_eq!((long(300, start), long(300, start)), (100, 0));
+        assert_eq!(long(300, start.wrapping_add(500)), 50);
+        let small = rates.count(VICTIM, Event::NoName, 0, 1_000, start.wrapping_add(500));
+        assert_eq!(small, Leave::Whole, "what its question pays for has nothing to do with it");
+    }
+
+    #[test]
     fn neighbours_share_a_bucket_and_strangers_and_other_kinds_do_not() {
         let mut rates = Rates::new();
         assert_eq!(passed(&mut rates, VICTIM, Event::NoName, 100, 7), (100, 0));
@@ -202,7 +241,7 @@ mod tests {
         assert_eq!(passed(&mut rates, VICTIM, Event::Normal, 100, 7), (100, 0));
         for block in 0..60_000u32 {
             let peer = IpAddr::V4(std::net::Ipv4Addr::from_bits(block << 8));
-            assert_eq!(rates.count(peer, Event::Normal, 100, 7), Leave::Whole);
+            assert_eq!(rates.count(peer, Event::Normal, 0, 100, 7), Leave::Whole);
         }
         assert_eq!(passed(&mut rates, VICTIM, Event::Normal, 100, 7), (0, 50), "still full");
     }
