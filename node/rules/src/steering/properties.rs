@@ -168,7 +168,7 @@ fn restless(states: &[RegionState]) -> Standing {
     let mut fleet = fleet(states);
     for (at, region) in fleet.regions.iter_mut().enumerate() {
         region.part_percent = [100, 10, 46, 91][(sum * (at + 3) + at) % 4];
-        region.pending = (sum + at) % 3 == 0;
+        region.pending = (sum + at).is_multiple_of(3);
     }
     Standing::of(&fleet)
 }
