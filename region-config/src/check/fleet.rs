@@ -1,25 +1,19 @@
-//! Jurisdictions, regions, nodes, zones and witnesses.
+//! Jurisdictions, regions, nodes and witnesses.
 
 use std::{collections::BTreeSet, net::SocketAddr};
 
 use super::{Known, unique, unknown};
 use crate::{
     config::{REGIONS_MAX, WITNESSES_MAX},
-    dns::TEXTS_MAX,
     fault::Gatherer,
-    host::HostName,
     ids::{NodeId, RealmId},
     shape::At,
-    written::{RegionSection, Root, WitnessSection, ZoneSection},
+    written::{RegionSection, Root, WitnessSection},
 };
-
-/// Keys of one zone: two while one takes over from another, and to spare.
-const DNSSEC_KEYS_MAX: usize = 4;
 
 pub(super) fn check(root: &Root, known: &Known<'_>, gatherer: &mut Gatherer) {
     jurisdictions(root, gatherer);
     regions(root, known, gatherer);
-    zones(root, gatherer);
     witnesses(root, known, gatherer);
 }
 
@@ -84,52 +78,6 @@ fn mesh_addresses(root: &Root, gatherer: &mut Gatherer) {
 
 fn about(section: &RegionSection) -> String {
     section.name.as_ref().map_or_else(String::new, |it| format!("region `{}`", it.value))
-}
-
-fn zones(root: &Root, gatherer: &mut Gatherer) {
-    unique(root.zones.iter().filter_map(|it| it.value.name.as_ref()), "zone", "", gatherer);
-    for section in &root.zones {
-        name_servers(&section.value, gatherer);
-        texts(&section.value, gatherer);
-        let keys = &section.value.dnssec_keys;
-        if let (Some(surplus), Some(name)) = (keys.get(DNSSEC_KEYS_MAX), &section.value.name) {
-            let found = format!("{} keys in `dnssec_keys`", keys.len());
-            let expected = format!("at most {DNSSEC_KEYS_MAX}: one that signs, and one that takes over or goes");
-            gatherer.error(surplus.place, &format!("zone `{}`", name.value), found, expected);
-        }
-    }
-}
-
-/// Texts lie in their zone, all of a name together, and no more than fit into a message.
-fn texts(zone: &ZoneSection, gatherer: &mut Gatherer) {
-    let Some(apex) = &zone.name else { return };
-    let about = format!("zone `{}`", apex.value);
-    unique(zone.txt.iter().filter_map(|it| it.value.name.as_ref()), "TXT records of", &about, gatherer);
-    for texts in &zone.txt {
-        if let Some(name) = texts.value.name.as_ref().filter(|it| !HostName::within(&it.value.0, &apex.value.0)) {
-            let found = format!("`{}` lies outside the zone", name.value);
-            gatherer.error(name.place, &about, found, format!("`{}` or a name below it", apex.value));
-        }
-        unique(&texts.value.values, "text", &about, gatherer);
-        if texts.value.values.len() > TEXTS_MAX {
-            let found = format!("{} texts under one name", texts.value.values.len());
-            gatherer.error(texts.place, &about, found, format!("at most {TEXTS_MAX}"));
-        }
-    }
-}
-
-fn name_servers(zone: &ZoneSection, gatherer: &mut Gatherer) {
-    let Some(apex) = &zone.name else { return };
-    let about = format!("zone `{}`", apex.value);
-    unique(zone.name_servers.iter().filter_map(|it| it.value.name.as_ref()), "name server", &about, gatherer);
-    for server in &zone.name_servers {
-        let Some(name) = &server.value.name else { continue };
-        let inside = HostName::within(&name.value.0, &apex.value.0);
-        if inside && server.value.addresses.is_empty() {
-            let found = format!("name server `{}` lies inside the zone but has no `addresses`", name.value);
-            gatherer.error(server.place, &about, found, "its addresses, which the parent zone needs too (glue)");
-        }
-    }
 }
 
 fn witnesses(root: &Root, known: &Known<'_>, gatherer: &mut Gatherer) {

@@ -1,0 +1,89 @@
+//! Zones, and what of the fleet and its sites DNS could not answer for as it is meant.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use region_config::{Severity, check};
+
+const NODE: &str = "\
+[node]
+name = \"a\"
+[http]
+listen = \"127.0.0.1:8080\"
+[dns]
+listen = \"127.0.0.1:5300\"
+[peer]
+listen = \"127.0.0.1:7400\"
+ca = \"ca.crt\"
+certificate = \"a.crt\"
+key = \"a.key\"
+[[jurisdictions]]
+name = \"eu\"
+preset = \"EU\"
+[[jurisdictions]]
+name = \"us\"
+countries = \"US\"
+";
+
+/// Two regions with these addresses.
+fn fleet(east: &str, west: &str) -> String {
+    let region = |name: &str, jurisdiction: &str, node: &str, peer: &str, addresses: &str| {
+        format!(
+            "[[regions]]\nname = \"{name}\"\nlatitude = 1\nlongitude = 2\njurisdiction = \"{jurisdiction}\"\n\
+             nodes = [{{ name = \"{node}\", peer = \"{peer}\", addresses = [{addresses}] }}]\n"
+        )
+    };
+    region("east", "eu", "a", "127.0.0.1:7400", east) + &region("west", "us", "b", "127.0.0.2:7400", west)
+}
+
+fn site(name: &str, hosts: &str, more: &str) -> String {
+    format!("[[sites]]\nname = \"{name}\"\nhosts = [{hosts}]\norigin = \"http://127.0.0.1:3000\"\n{more}\n")
+}
+
+/// Everything that is said of a severity, each with the file that it is in: `f.toml` is the fleet, `s.toml` the rest.
+fn told(severity: Severity, fleet: &str, rest: &str) -> Vec<String> {
+    let list = match check(&[("n.toml", NODE), ("f.toml", fleet), ("s.toml", rest)]) {
+        Ok(checked) => checked.warnings,
+        Err(faults) => faults.list().to_vec(),
+    };
+    list.iter().filter(|it| it.severity() == severity).map(ToString::to_string).collect()
+}
+
+fn addressed() -> String {
+    fleet("\"192.0.2.1\", \"2001:db8::1\"", "\"192.0.2.2\", \"2001:db8::2\"")
+}
+
+/// A pinned site was led out of its pin: DNS answered for its host with the addresses of the name server of that name,
+/// and `check` found nothing wrong.
+#[test]
+fn a_site_has_no_host_that_is_a_name_servers_name() {
+    let zone = "[[zones]]\nname = \"x.test\"\n";
+    let servers =
+        "name_servers = [{ name = \"NS.x.test\", addresses = \"192.0.2.1\" }, { name = \"ns.elsewhere.test\" }]\n";
+    let said = |zones: &str, hosts: &str| {
+        let rest = zones.to_owned() + &site("s", hosts, "pin = \"us\"");
+        told(Severity::Error, &addressed(), &rest)
+    };
+    let expected = |host: &str, place: &str| {
+        format!(
+            "s.toml:{place}: site `s`: host `{host}` is a name server of zone `x.test`, so DNS names the name server's \
+             addresses to everybody, whatever is said of the site; expected another host, or `name_servers` with other \
+             names"
+        )
+    };
+    let named = zone.to_owned() + servers;
+    assert_eq!(said(&named, "\"www.x.test\", \"ns.X.test\""), [expected("ns.x.test", "6:24")]);
+    assert_eq!(said(zone, "\"ns-east.x.test\""), [expected("ns-east.x.test", "5:10")]);
+    // those are no name servers: others are written down, the name is elsewhere, or stands for the names around one
+    assert_eq!(said(&named, "\"ns-east.x.test\", \"ns.elsewhere.test\", \"*.x.test\""), [""; 0]);
+    assert_eq!(said(zone, "\"ns.x.test\", \"ns-east.y.test\""), [""; 0]);
+    // a zone's name servers may have their names in another one of ours
+    let other = format!("[[zones]]\nname = \"y.test\"\n{servers}");
+    assert_eq!(said(&(zone.to_owned() + &other), "\"ns.x.test\"").len(), 1);
+}
+
+/// Without regions there is one all the same, and its name server has a name.
+#[test]
+fn a_node_alone_has_a_name_server_too() {
+    let node = "[node]\nname = \"a\"\n[http]\nlisten = \"127.0.0.1:8080\"\n[[zones]]\nname = \"x.test\"\n";
+    let faults = check(&[("n.toml", node), ("s.toml", &site("s", "\"ns-local.x.test\"", ""))]).unwrap_err();
+    assert!(faults.to_string().contains("host `ns-local.x.test` is a name server of zone `x.test`"), "{faults}");
+}
