@@ -87,3 +87,36 @@ fn a_node_alone_has_a_name_server_too() {
     let faults = check(&[("n.toml", node), ("s.toml", &site("s", "\"ns-local.x.test\"", ""))]).unwrap_err();
     assert!(faults.to_string().contains("host `ns-local.x.test` is a name server of zone `x.test`"), "{faults}");
 }
+
+/// DNS handed out what it was given, 0.0.0.0 among it.
+#[test]
+fn addresses_that_no_client_reaches_are_refused() {
+    let kinds = [
+        ("0.0.0.0", "which stands for every address of a machine"),
+        ("::", "which stands for every address of a machine"),
+        ("224.0.0.1", "which is a group's (multicast)"),
+        ("ff0e::1", "which is a group's (multicast)"),
+        ("255.255.255.255", "which is everybody's (broadcast)"),
+        ("169.254.1.1", "which holds on one link only (link-local)"),
+        ("fe80::1", "which holds on one link only (link-local)"),
+        ("::ffff:1.2.3.4", "which is an IPv4 address written as IPv6 (mapped)"),
+    ];
+    for (address, why) in kinds {
+        let fleet = fleet("\"192.0.2.1\"", &format!("\"192.0.2.2\", \"{address}\""));
+        let zone = format!(
+            "[[zones]]\nname = \"x.test\"\nname_servers = [{{ name = \"ns.x.test\", addresses = \"{address}\" }}]\n"
+        );
+        let rest = zone + &site("s", "\"www.x.test\"", "");
+        let expected = |place: &str, about: &str| {
+            format!(
+                "{place}: {about}: `addresses` has `{address}`, {why}; expected an address that clients reach it at"
+            )
+        };
+        assert_eq!(
+            told(Severity::Error, &fleet, &rest),
+            [expected("f.toml:12:75", "node `b`"), expected("s.toml:3:51", "name server `ns.x.test`"),]
+        );
+    }
+    let fleet = fleet("\"127.0.0.1\", \"::1\", \"10.0.0.1\", \"fd00::1\"", "\"192.0.2.2\"");
+    assert_eq!(told(Severity::Error, &fleet, &site("s", "\"www.x.test\"", "")), [""; 0]);
+}

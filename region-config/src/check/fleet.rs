@@ -1,6 +1,9 @@
 //! Jurisdictions, regions, nodes and witnesses.
 
-use std::{collections::BTreeSet, net::SocketAddr};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+};
 
 use super::{Known, unique, unknown};
 use crate::{
@@ -54,7 +57,44 @@ fn regions(root: &Root, known: &Known<'_>, gatherer: &mut Gatherer) {
             gatherer.error(section.place, &about(section), found, "the addresses that clients reach its nodes at");
         }
     }
+    client_addresses(root, gatherer);
     mesh_addresses(root, gatherer);
+}
+
+/// What DNS hands out, a client must be able to go to. Loopback is left: demos and tests run on one machine.
+fn client_addresses(root: &Root, gatherer: &mut Gatherer) {
+    for node in root.regions.iter().flat_map(|it| &it.value.nodes) {
+        let about = node.value.name.as_ref().map_or_else(String::new, |it| format!("node `{}`", it.value));
+        reachable(&node.value.addresses, &about, gatherer);
+    }
+    for server in root.zones.iter().flat_map(|it| &it.value.name_servers) {
+        let about = server.value.name.as_ref().map_or_else(String::new, |it| format!("name server `{}`", it.value));
+        reachable(&server.value.addresses, &about, gatherer);
+    }
+}
+
+fn reachable(addresses: &[At<IpAddr>], about: &str, gatherer: &mut Gatherer) {
+    for address in addresses {
+        let Some(why) = unreachable_because(address.value) else { continue };
+        let found = format!("`addresses` has `{}`, {why}", address.value);
+        gatherer.error(address.place, about, found, "an address that clients reach it at");
+    }
+}
+
+/// Why no client reaches an address, whatever network it is in.
+fn unreachable_because(address: IpAddr) -> Option<&'static str> {
+    let link_local = match address {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    };
+    match address {
+        it if it.is_unspecified() => Some("which stands for every address of a machine"),
+        it if it.is_multicast() => Some("which is a group's (multicast)"),
+        _ if link_local => Some("which holds on one link only (link-local)"),
+        IpAddr::V4(v4) if v4.is_broadcast() => Some("which is everybody's (broadcast)"),
+        IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => Some("which is an IPv4 address written as IPv6 (mapped)"),
+        IpAddr::V4(_) | IpAddr::V6(_) => None,
+    }
 }
 
 /// As soon as there are two nodes, they have to find each other.
