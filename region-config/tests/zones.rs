@@ -120,3 +120,42 @@ fn addresses_that_no_client_reaches_are_refused() {
     let fleet = fleet("\"127.0.0.1\", \"::1\", \"10.0.0.1\", \"fd00::1\"", "\"192.0.2.2\"");
     assert_eq!(told(Severity::Error, &fleet, &site("s", "\"www.x.test\"", "")), [""; 0]);
 }
+
+/// A site for `*` in a fleet with a zone: every name was NXDOMAIN, and nothing was said.
+#[test]
+fn sites_that_dns_does_not_answer_for_are_told() {
+    let zones =
+        |apexes: &[&str]| apexes.iter().map(|apex| format!("[[zones]]\nname = \"{apex}\"\n")).collect::<String>();
+    let said =
+        |apexes: &[&str], hosts: &str| told(Severity::Warning, &addressed(), &(zones(apexes) + &site("s", hosts, "")));
+    let empty = |place: &str, apex: &str| {
+        format!(
+            "s.toml:{place}: warning: zone `{apex}`: no site has a host in it: but for what is written here, all names in \
+             it do not exist (NXDOMAIN); expected a site with a host such as `www.{apex}`"
+        )
+    };
+    assert_eq!(
+        said(&["x.test"], "\"*\""),
+        [
+            empty("2:8", "x.test"),
+            "s.toml:5:10: warning: site `s`: host `*` is for whoever comes: DNS answers for none of these names; expected \
+             `*.x.test` for all names below a zone, or hosts that are written out"
+                .to_owned(),
+        ]
+    );
+    assert_eq!(
+        said(&["x.test"], "\"www.y.test\", \"192.0.2.1\""),
+        [
+            empty("2:8", "x.test"),
+            "s.toml:5:10: warning: site `s`: host `www.y.test` lies in no zone, so DNS will not answer for it; expected a \
+             host inside one of `[[zones]]`"
+                .to_owned(),
+        ]
+    );
+    for hosts in ["\"www.x.test\"", "\"x.test\"", "\"*.x.test\"", "\"*.a.x.test\"", "\"*.test\""] {
+        assert_eq!(said(&["x.test"], hosts), [""; 0], "{hosts}");
+    }
+    // a name is in the longest of the zones above it; a pattern has names in all below it
+    assert_eq!(said(&["x.test", "a.x.test"], "\"www.a.x.test\""), [empty("2:8", "x.test")]);
+    assert_eq!(said(&["x.test", "a.x.test"], "\"*.x.test\""), [""; 0]);
+}

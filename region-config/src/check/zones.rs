@@ -1,6 +1,6 @@
 //! Zones: what stands in them besides sites, and what of the sites DNS could not answer for as it is meant.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use super::{site, unique};
 use crate::{
@@ -28,6 +28,10 @@ pub(super) fn check(root: &Root, gatherer: &mut Gatherer) {
         }
     }
     hosts_of_name_servers(root, gatherer);
+    if root.dns.is_some() && !root.zones.is_empty() {
+        hosts_outside(root, gatherer);
+        without_hosts(root, gatherer);
+    }
 }
 
 /// Texts lie in their zone, all of a name together, and no more than fit into a message.
@@ -92,7 +96,63 @@ fn names_of_name_servers(root: &Root) -> BTreeMap<String, &str> {
             names.extend(regions.map(|region| (format!("ns-{region}.{apex}"), apex.as_str())));
         }
     }
-    let apexes = || root.zones.iter().filter_map(|it| it.value.name.as_ref());
-    names.retain(|name, _| apexes().any(|apex| HostName::within(name, &apex.value.0)));
+    names.retain(|name, _| apexes(root).any(|apex| HostName::within(name, apex)));
     names
+}
+
+/// With DNS, hosts lie in zones.
+fn hosts_outside(root: &Root, gatherer: &mut Gatherer) {
+    for site in &root.sites {
+        for host in &site.value.hosts {
+            let (found, expected) = match &host.value {
+                HostPattern::Exact(name) if name.starts_with('[') || name.parse::<Ipv4Addr>().is_ok() => continue,
+                HostPattern::Any => (
+                    "host `*` is for whoever comes: DNS answers for none of these names".to_owned(),
+                    apexes(root).next().map_or_else(String::new, |apex| {
+                        format!("`*.{apex}` for all names below a zone, or hosts that are written out")
+                    }),
+                ),
+                host if !apexes(root).any(|apex| is_in(host, apex)) => (
+                    format!("host `{host}` lies in no zone, so DNS will not answer for it"),
+                    "a host inside one of `[[zones]]`".to_owned(),
+                ),
+                HostPattern::Exact(_) | HostPattern::Suffix(_) => continue,
+            };
+            gatherer.warning(host.place, &site::about(&site.value), found, expected);
+        }
+    }
+}
+
+/// A zone is there for sites.
+fn without_hosts(root: &Root, gatherer: &mut Gatherer) {
+    // there may be hosts that could not be read; that there are no sites at all is told elsewhere
+    if root.sites.is_empty() || gatherer.failed() {
+        return;
+    }
+    for apex in root.zones.iter().filter_map(|it| it.value.name.as_ref()) {
+        let mut hosts = root.sites.iter().flat_map(|it| &it.value.hosts);
+        let nearer = |host: &HostPattern| {
+            let above = |other: &&str| other.len() > apex.value.0.len() && is_in(host, other);
+            matches!(host, HostPattern::Exact(_)) && apexes(root).any(|other| above(&other))
+        };
+        if !hosts.any(|host| is_in(&host.value, &apex.value.0) && !nearer(&host.value)) {
+            let found =
+                "no site has a host in it: but for what is written here, all names in it do not exist (NXDOMAIN)";
+            let expected = format!("a site with a host such as `www.{}`", apex.value);
+            gatherer.warning(apex.place, &format!("zone `{}`", apex.value), found, expected);
+        }
+    }
+}
+
+fn apexes(root: &Root) -> impl Iterator<Item = &str> {
+    root.zones.iter().filter_map(|it| Some(it.value.name.as_ref()?.value.0.as_str()))
+}
+
+/// Whether names in a zone lead to a site with this host. A pattern above the zone has them all.
+fn is_in(host: &HostPattern, apex: &str) -> bool {
+    match host {
+        HostPattern::Exact(name) => HostName::within(name, apex),
+        HostPattern::Suffix(suffix) => HostName::within(suffix, apex) || HostName::within(apex, suffix),
+        HostPattern::Any => false,
+    }
 }
