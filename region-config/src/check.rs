@@ -2,6 +2,7 @@
 //!
 //! A value that could not be read has been noted already and is none here; nothing is said twice about it.
 
+mod families;
 mod fleet;
 mod node;
 mod site;

@@ -159,3 +159,47 @@ fn sites_that_dns_does_not_answer_for_are_told() {
     assert_eq!(said(&["x.test", "a.x.test"], "\"www.a.x.test\""), [empty("2:8", "x.test")]);
     assert_eq!(said(&["x.test", "a.x.test"], "\"*.x.test\""), [""; 0]);
 }
+
+/// One region without IPv6 took AAAA from a site everywhere; one without IPv4 led A and AAAA to different regions.
+/// Nothing was said of either.
+#[test]
+fn regions_that_lack_a_family_that_others_have_are_told() {
+    let said = |east: &str, west: &str, sites: &str| {
+        let rest = "[[zones]]\nname = \"x.test\"\n".to_owned() + sites;
+        told(Severity::Warning, &fleet(east, west), &rest)
+    };
+    let (v4, v6, both) = ("\"192.0.2.1\"", "\"2001:db8::2\"", "\"192.0.2.3\", \"2001:db8::3\"");
+    let sites = site("p", "\"p.x.test\"", "pin = \"us\"")
+        + &site("d", "\"d.x.test\"", "[sites.steering]\ndeny = \"west\"")
+        + &site("s", "\"*.x.test\"", "")
+        + &site(
+            "f",
+            "\"f.x.test\"",
+            "[sites.steering]\nallow = \"east\"\nall_down = \"fallback\"\nfallback = \"west\"",
+        );
+    let without_v6 = |line: u8, region: &str, sites: &str| {
+        format!(
+            "f.toml:{line}:1: warning: region `{region}`: no node of it has an IPv6 address, though those of other regions \
+             have: so that all clients are told the same, DNS names no IPv6 address at all for {sites}; expected an IPv6 \
+             address of a node in it, or the region in `deny` there"
+        )
+    };
+    let without_v4 = |line: u8, region: &str, sites: &str| {
+        format!(
+            "f.toml:{line}:1: warning: region `{region}`: no node of it has an IPv4 address, though those of other regions \
+             have: A never leads here, and AAAA perhaps elsewhere than A, for {sites}; expected an IPv4 address of a \
+             node in it, or the region in `deny` there"
+        )
+    };
+    assert_eq!(said(both, v4, &sites), [without_v6(7, "west", "site `s`, site `f`")]);
+    assert_eq!(said(both, v6, &sites), [without_v4(7, "west", "site `s`, site `f`")]);
+    assert_eq!(
+        said(v6, v4, &sites),
+        [without_v4(1, "east", "site `s`, site `f`"), without_v6(7, "west", "site `s`, site `f`")]
+    );
+    for (east, west) in [(both, both), (v4, v4), (v6, v6)] {
+        assert_eq!(said(east, west, &sites), [""; 0]);
+    }
+    let many: String = (0..9).map(|at| site(&format!("s{at}"), &format!("\"s{at}.x.test\""), "")).collect();
+    assert_eq!(said(both, v4, &many), [without_v6(7, "west", "site `s0`, site `s1`, site `s2` and 6 more")]);
+}

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
-use super::{site, unique};
+use super::{families, site, unique};
 use crate::{
     build::LOCAL,
     config::HostPattern,
@@ -31,6 +31,7 @@ pub(super) fn check(root: &Root, gatherer: &mut Gatherer) {
     if root.dns.is_some() && !root.zones.is_empty() {
         hosts_outside(root, gatherer);
         without_hosts(root, gatherer);
+        families::check(root, gatherer);
     }
 }
 
