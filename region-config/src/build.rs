@@ -36,7 +36,7 @@ use crate::{
 };
 
 /// The one region and jurisdiction of a node without any.
-const LOCAL: &str = "local";
+pub(crate) const LOCAL: &str = "local";
 /// The tenant of sites that name none.
 pub(crate) const DEFAULT_TENANT: &str = "default";
 pub(crate) const MEMORY_BYTES: u64 = 256 << 20;

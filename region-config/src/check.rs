@@ -2,6 +2,7 @@
 //!
 //! A value that could not be read has been noted already and is none here; nothing is said twice about it.
 
+mod families;
 mod fleet;
 mod node;
 mod site;
@@ -9,6 +10,7 @@ mod steering;
 mod stream;
 mod tenant;
 mod token;
+mod zones;
 
 use std::{collections::BTreeMap, fmt};
 
@@ -23,6 +25,7 @@ use crate::{
 pub(crate) fn all(root: &Root, gatherer: &mut Gatherer) {
     let known = Known::new(root, gatherer);
     fleet::check(root, &known, gatherer);
+    zones::check(root, gatherer);
     stream::check(root, &known, gatherer);
     node::check(root, &known, gatherer);
     site::check(root, &known, gatherer);

@@ -525,6 +525,8 @@ fn what_is_odd_but_usable_is_a_warning() {
         [
             "s.toml:3:9: warning: site `s`: host `a.test` lies in no zone, so DNS will not answer for it; expected a host \
              inside one of `[[zones]]`",
+            "z.toml:4:8: warning: zone `demo.test`: no site has a host in it: but for what is written here, all names in it \
+             do not exist (NXDOMAIN); expected a site with a host such as `www.demo.test`",
             "z.toml:5:1: warning: [https] listens, but no site has a certificate; expected `[sites.tls]` with `certificate` \
              and `key` at a site",
         ]

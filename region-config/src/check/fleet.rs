@@ -1,25 +1,22 @@
-//! Jurisdictions, regions, nodes, zones and witnesses.
+//! Jurisdictions, regions, nodes and witnesses.
 
-use std::{collections::BTreeSet, net::SocketAddr};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+};
 
 use super::{Known, unique, unknown};
 use crate::{
     config::{REGIONS_MAX, WITNESSES_MAX},
-    dns::TEXTS_MAX,
     fault::Gatherer,
-    host::HostName,
     ids::{NodeId, RealmId},
     shape::At,
-    written::{RegionSection, Root, WitnessSection, ZoneSection},
+    written::{RegionSection, Root, WitnessSection},
 };
-
-/// Keys of one zone: two while one takes over from another, and to spare.
-const DNSSEC_KEYS_MAX: usize = 4;
 
 pub(super) fn check(root: &Root, known: &Known<'_>, gatherer: &mut Gatherer) {
     jurisdictions(root, gatherer);
     regions(root, known, gatherer);
-    zones(root, gatherer);
     witnesses(root, known, gatherer);
 }
 
@@ -60,7 +57,44 @@ fn regions(root: &Root, known: &Known<'_>, gatherer: &mut Gatherer) {
             gatherer.error(section.place, &about(section), found, "the addresses that clients reach its nodes at");
         }
     }
+    client_addresses(root, gatherer);
     mesh_addresses(root, gatherer);
+}
+
+/// What DNS hands out, a client must be able to go to. Loopback is left: demos and tests run on one machine.
+fn client_addresses(root: &Root, gatherer: &mut Gatherer) {
+    for node in root.regions.iter().flat_map(|it| &it.value.nodes) {
+        let about = node.value.name.as_ref().map_or_else(String::new, |it| format!("node `{}`", it.value));
+        reachable(&node.value.addresses, &about, gatherer);
+    }
+    for server in root.zones.iter().flat_map(|it| &it.value.name_servers) {
+        let about = server.value.name.as_ref().map_or_else(String::new, |it| format!("name server `{}`", it.value));
+        reachable(&server.value.addresses, &about, gatherer);
+    }
+}
+
+fn reachable(addresses: &[At<IpAddr>], about: &str, gatherer: &mut Gatherer) {
+    for address in addresses {
+        let Some(why) = unreachable_because(address.value) else { continue };
+        let found = format!("`addresses` has `{}`, {why}", address.value);
+        gatherer.error(address.place, about, found, "an address that clients reach it at");
+    }
+}
+
+/// Why no client reaches an address, whatever network it is in.
+fn unreachable_because(address: IpAddr) -> Option<&'static str> {
+    let link_local = match address {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    };
+    match address {
+        it if it.is_unspecified() => Some("which stands for every address of a machine"),
+        it if it.is_multicast() => Some("which is a group's (multicast)"),
+        _ if link_local => Some("which holds on one link only (link-local)"),
+        IpAddr::V4(v4) if v4.is_broadcast() => Some("which is everybody's (broadcast)"),
+        IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => Some("which is an IPv4 address written as IPv6 (mapped)"),
+        IpAddr::V4(_) | IpAddr::V6(_) => None,
+    }
 }
 
 /// As soon as there are two nodes, they have to find each other.
@@ -84,52 +118,6 @@ fn mesh_addresses(root: &Root, gatherer: &mut Gatherer) {
 
 fn about(section: &RegionSection) -> String {
     section.name.as_ref().map_or_else(String::new, |it| format!("region `{}`", it.value))
-}
-
-fn zones(root: &Root, gatherer: &mut Gatherer) {
-    unique(root.zones.iter().filter_map(|it| it.value.name.as_ref()), "zone", "", gatherer);
-    for section in &root.zones {
-        name_servers(&section.value, gatherer);
-        texts(&section.value, gatherer);
-        let keys = &section.value.dnssec_keys;
-        if let (Some(surplus), Some(name)) = (keys.get(DNSSEC_KEYS_MAX), &section.value.name) {
-            let found = format!("{} keys in `dnssec_keys`", keys.len());
-            let expected = format!("at most {DNSSEC_KEYS_MAX}: one that signs, and one that takes over or goes");
-            gatherer.error(surplus.place, &format!("zone `{}`", name.value), found, expected);
-        }
-    }
-}
-
-/// Texts lie in their zone, all of a name together, and no more than fit into a message.
-fn texts(zone: &ZoneSection, gatherer: &mut Gatherer) {
-    let Some(apex) = &zone.name else { return };
-    let about = format!("zone `{}`", apex.value);
-    unique(zone.txt.iter().filter_map(|it| it.value.name.as_ref()), "TXT records of", &about, gatherer);
-    for texts in &zone.txt {
-        if let Some(name) = texts.value.name.as_ref().filter(|it| !HostName::within(&it.value.0, &apex.value.0)) {
-            let found = format!("`{}` lies outside the zone", name.value);
-            gatherer.error(name.place, &about, found, format!("`{}` or a name below it", apex.value));
-        }
-        unique(&texts.value.values, "text", &about, gatherer);
-        if texts.value.values.len() > TEXTS_MAX {
-            let found = format!("{} texts under one name", texts.value.values.len());
-            gatherer.error(texts.place, &about, found, format!("at most {TEXTS_MAX}"));
-        }
-    }
-}
-
-fn name_servers(zone: &ZoneSection, gatherer: &mut Gatherer) {
-    let Some(apex) = &zone.name else { return };
-    let about = format!("zone `{}`", apex.value);
-    unique(zone.name_servers.iter().filter_map(|it| it.value.name.as_ref()), "name server", &about, gatherer);
-    for server in &zone.name_servers {
-        let Some(name) = &server.value.name else { continue };
-        let inside = HostName::within(&name.value.0, &apex.value.0);
-        if inside && server.value.addresses.is_empty() {
-            let found = format!("name server `{}` lies inside the zone but has no `addresses`", name.value);
-            gatherer.error(server.place, &about, found, "its addresses, which the parent zone needs too (glue)");
-        }
-    }
 }
 
 fn witnesses(root: &Root, known: &Known<'_>, gatherer: &mut Gatherer) {

@@ -8,7 +8,7 @@ use super::{Known, node, steering, unique, unknown};
 use crate::{
     config::{Deadlines, HostPattern, MisroutedTls},
     fault::{Gatherer, Place},
-    host::{HostName, OriginUrl},
+    host::OriginUrl,
     shape::At,
     written::{DeadlinesSection, HealthSection, OriginSection, Root, SiteSection},
 };
@@ -40,7 +40,7 @@ pub(super) fn about(site: &SiteSection) -> String {
     site.name.as_ref().map_or_else(String::new, |it| format!("site `{}`", it.value))
 }
 
-/// A host belongs to one site; with DNS, it should lie in a zone.
+/// A host belongs to one site.
 fn hosts(root: &Root, gatherer: &mut Gatherer) {
     let mut claimed: BTreeMap<String, (Place, &SiteSection)> = BTreeMap::new();
     for site in &root.sites {
@@ -53,22 +53,7 @@ fn hosts(root: &Root, gatherer: &mut Gatherer) {
                 continue;
             }
             claimed.insert(host.value.to_string(), (host.place, &site.value));
-            outside_zones(host, site, root, gatherer);
         }
-    }
-}
-
-fn outside_zones(host: &At<HostPattern>, site: &At<SiteSection>, root: &Root, gatherer: &mut Gatherer) {
-    let name = match &host.value {
-        HostPattern::Exact(name) if name.starts_with('[') || name.parse::<std::net::Ipv4Addr>().is_ok() => return,
-        HostPattern::Exact(name) | HostPattern::Suffix(name) => name,
-        HostPattern::Any => return,
-    };
-    let inside = |zone: &HostName| HostName::within(name, &zone.0);
-    let mut zones = root.zones.iter().filter_map(|it| it.value.name.as_ref());
-    if root.dns.is_some() && !root.zones.is_empty() && !zones.any(|zone| inside(&zone.value)) {
-        let found = format!("host `{}` lies in no zone, so DNS will not answer for it", host.value);
-        gatherer.warning(host.place, &about(&site.value), found, "a host inside one of `[[zones]]`");
     }
 }
 
