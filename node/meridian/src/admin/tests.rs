@@ -30,7 +30,8 @@ struct Node1 {
 }
 
 fn region(name: &str, jurisdiction: &str, nodes: &[&str]) -> Region {
-    let node = |name: &&str| Node { name: NodeId::parse(name).unwrap(), peer: None, addresses: Vec::new() };
+    let addresses = vec!["192.0.2.1".parse().unwrap()];
+    let node = |name: &&str| Node { name: NodeId::parse(name).unwrap(), peer: None, addresses: addresses.clone() };
     Region {
         name: RegionId::parse(name).unwrap(),
         latitude: 50.1,
