@@ -14,13 +14,10 @@ use super::{
     Context,
     body::Body,
     model::{ForceAnswer, ForceOrder, Forced, ForcedAll, ForcedState},
-    problem::{Problem, Refusal},
+    problem::{Problem, Refusal, listed, one_of},
     who::OPERATOR,
 };
 use crate::peers::OrderFault;
-
-/// Sites that a warning names, at most.
-const NAMED_MAX: usize = 8;
 
 /// Forces a region or a node up, down or to drain, or takes that back. Once it is answered it is on this node's disk and in
 /// force; the other nodes that this one reaches hear of it at once, and those it does not reach when they are back.
@@ -107,9 +104,7 @@ fn target(config: &Config, order: &ForceOrder) -> Result<Target, Refusal> {
 }
 
 fn unknown<T: AsRef<str>>(what: &str, name: &str, known: &[T]) -> Refusal {
-    let names: Vec<&str> = known.iter().map(AsRef::as_ref).collect();
-    let problem = Problem::not_found(format!("there is no such {what} in the config")).found(name);
-    problem.expected(format!("one of {}", named(&names)))
+    Problem::not_found(format!("there is no such {what} in the config")).found(name).expected(one_of(known))
 }
 
 fn refusal(fault: &OrderFault, order: &ForceOrder) -> Refusal {
@@ -150,7 +145,7 @@ pub(super) fn warnings(config: &Config, fleet: &Fleet) -> Vec<String> {
         config.sites.iter().filter_map(|site| Some((site.name.as_str(), left(site)?))).collect();
     let told = |which: Left| {
         let names: Vec<&str> = lefts.iter().filter(|(_, left)| *left == which).map(|(name, _)| *name).collect();
-        (!names.is_empty()).then(|| format!("{}: {}", which.as_str(), named(&names)))
+        (!names.is_empty()).then(|| format!("{}: {}", which.as_str(), listed(&names)))
     };
     Left::ALL.into_iter().filter_map(told).collect()
 }
@@ -194,15 +189,10 @@ impl Left {
     }
 }
 
-fn named(names: &[&str]) -> String {
-    let more = if names.len() > NAMED_MAX { ", ..." } else { "" };
-    format!("{}{more}", names.iter().take(NAMED_MAX).copied().collect::<Vec<_>>().join(", "))
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
-    use rules::health::RegionView;
+    use rules::health::Layout;
 
     use super::*;
 
@@ -237,17 +227,11 @@ mod tests {
 
     fn told(states: [RegionState; 3]) -> Vec<String> {
         let config = config();
-        let view = |(region, state): (&Region, RegionState)| RegionView {
-            name: region.name.clone(),
-            state,
-            since_unix_ms: 0,
-            pending: false,
-            part_percent: 100,
-            nodes: Vec::new(),
-            votes: Vec::new(),
-        };
-        let regions = config.regions.iter().zip(states).map(view).collect();
-        warnings(&config, &Fleet { epoch: 0, minority: false, regions })
+        let mut fleet = Fleet { epoch: 0, minority: false, regions: Vec::new() }.placed(&Layout::of(&config));
+        for (region, state) in fleet.regions.iter_mut().zip(states) {
+            region.state = state;
+        }
+        warnings(&config, &fleet)
     }
 
     /// The warning looked at what residency allows only: it missed sites whose other regions were denied, and said that DNS
