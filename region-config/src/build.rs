@@ -75,6 +75,17 @@ pub(crate) fn config(root: &Root, gatherer: &Gatherer) -> Option<Config> {
     Some(config)
 }
 
+/// Where a node keeps what it must not forget; none if what is written about it could not be read.
+pub(crate) fn state_dir(section: &At<NodeSection>, gatherer: &Gatherer) -> Option<PathBuf> {
+    let unread = section.value.state_dir.is_none() && section.value.written.contains(&"state_dir");
+    (!unread).then(|| kept_in(section, &Folders { gatherer }))
+}
+
+fn kept_in(section: &At<NodeSection>, folders: &Folders<'_>) -> PathBuf {
+    let written = folders.optional(section.value.state_dir.as_ref());
+    written.unwrap_or_else(|| folders.beside(section.place, "state"))
+}
+
 /// A tenant with what is written about it.
 fn tenant(name: TenantId, root: &Root) -> Tenant {
     let mut tenants = root.tenants.iter().map(|it| &it.value);
@@ -127,13 +138,13 @@ pub(super) fn seconds<const LEAST: u64, const MOST: u64>(key: &Option<At<Time<LE
 
 fn node(root: &Root, name: NodeId, region: RegionId, folders: &Folders<'_>) -> Option<NodeConfig> {
     let section = root.node.as_ref()?;
-    let NodeSection { state_dir, workers, access_log, resolvers, .. } = &section.value;
+    let NodeSection { workers, access_log, resolvers, .. } = &section.value;
     let peer = root.peer.as_ref().map(|it| &it.value);
     let cache = root.cache.as_ref().map(|it| &it.value);
     Some(NodeConfig {
         name,
         region,
-        state_dir: folders.optional(state_dir.as_ref()).unwrap_or_else(|| folders.beside(section.place, "state")),
+        state_dir: kept_in(section, folders),
         http: listen(root.http.as_ref()),
         https: listen(root.https.as_ref()),
         dns: root.dns.as_ref().map_or_else(Vec::new, |it| values(&it.value.listen)),

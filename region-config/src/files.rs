@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::Read as _,
+    net::SocketAddr,
     path::{Path, PathBuf},
 };
 
@@ -13,7 +14,7 @@ use crate::{
     config::Config,
     fault::{Fault, Faults, Gatherer, Place},
     shape::{At, Reader, Shape as _},
-    written::Root,
+    written::{Listener, NodeSection, Root},
 };
 
 /// Largest file that is read, in bytes.
@@ -21,6 +22,9 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// Most files of a folder.
 const FILES_MAX: usize = 1_000;
+
+/// Most lines that are no TOML in a file that is read all the same.
+const TORN_LINES_MAX: usize = 64;
 
 /// Where sites may stand, below the folder.
 const SITES: &str = "sites";
@@ -57,6 +61,59 @@ pub fn examine(dir: &Path) -> Result<Checked, Faults> {
         files.extend(folder(&shared, &mut gatherer));
     }
     checked(&files, gatherer)
+}
+
+/// How whoever operates a node reaches it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdminDoor {
+    /// Where its admin API listens.
+    pub listen: SocketAddr,
+    /// Where it keeps its admin token.
+    pub state_dir: PathBuf,
+}
+
+/// How the node of a folder is reached, whatever else stands in the folder: a fault in a site must not keep an operator from
+/// a node that runs. None if there is no `[admin]`, or if what says so cannot be read.
+#[must_use]
+pub fn admin_door(dir: &Path) -> Option<AdminDoor> {
+    let mut gatherer = Gatherer::default();
+    let mut files = folder(dir, &mut gatherer);
+    if let Some(shared) = shared_folder(&files) {
+        files.extend(folder(&shared, &mut gatherer));
+    }
+    let (mut admin, mut node) = (Vec::new(), Vec::new());
+    for (name, text) in &files {
+        let file = gatherer.source(name, text);
+        let text = mended(text)?;
+        let Ok(table) = DeTable::parse(&text) else { continue };
+        let (mut reader, place) = (Reader::new(file, &mut gatherer), Place::new(file, table.span()));
+        admin.extend(reader.may::<Listener>(table.get_ref(), "admin", place));
+        node.extend(reader.may::<NodeSection>(table.get_ref(), "node", place));
+    }
+    match (&admin[..], &node[..]) {
+        ([admin], [node]) => {
+            let listen = admin.value.listen.first()?.value;
+            Some(AdminDoor { listen, state_dir: build::state_dir(node, &gatherer)? })
+        }
+        _ => None,
+    }
+}
+
+/// A text without the lines that are no TOML, as long as they are few. Everything else stays in its place. None if such a line
+/// says where the node keeps its token: without it, that would be another folder.
+fn mended(text: &str) -> Option<String> {
+    let mut text = text.to_owned();
+    for _ in 0..TORN_LINES_MAX {
+        let Some(torn) = DeTable::parse(&text).err().and_then(|error| error.span()) else { break };
+        let (before, after) = text.split_at_checked(torn.start).unwrap_or((&text, ""));
+        let start = before.rfind('\n').map_or(0, |end| end + 1);
+        let end = before.len() + after.find('\n').unwrap_or(after.len());
+        if text.get(start..end)?.contains("state_dir") {
+            return None;
+        }
+        text.replace_range(start..end, &" ".repeat(end - start));
+    }
+    Some(text)
 }
 
 /// Checks texts that were read before, each with its name; a relative path in one counts from the folder in its name.
@@ -271,6 +328,50 @@ mod tests {
             faults(&dir.path().join("a")),
             "DIR/../fleet/more.toml:1:10: `shared` stands already at DIR/meridian.toml:1; expected it in one file only"
         );
+    }
+
+    /// While an operator edited a node's files, commands for it failed, `force down` among them.
+    #[test]
+    fn the_way_to_a_node_is_found_whatever_else_is_wrong_in_its_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        let door = |text: &str| {
+            fs::write(dir.path().join("meridian.toml"), text).unwrap();
+            admin_door(dir.path())
+        };
+        let admin = "[admin]\nlisten = \"127.0.0.1:9180\"\n";
+        let state_dir = dir.path().join("state");
+        let found = Some(AdminDoor { listen: "127.0.0.1:9180".parse().unwrap(), state_dir });
+        for good in [
+            format!("{NODE}{admin}{SITE}"),
+            format!("{NODE}{admin}{SITE}junk"),
+            format!("{NODE}{admin}junk\n{SITE}"),
+            format!("{NODE}{admin}{SITE}hosts = \"b.test\"\n[[sites]\nx = \"\n"),
+            format!("junk\n{NODE}{admin}{SITE}"),
+            format!("[node]\nname = 7\nworkers = \"x\"\n{admin}"),
+            format!("{NODE}{admin}[purge\nlisten = \"127.0.0.1:9999\"\n"),
+        ] {
+            assert_eq!(door(&good), found, "{good}");
+        }
+        let elsewhere = door(&format!("{NODE}{admin}junk").replace("\"a\"", "\"a\"\nstate_dir = \"../b\"")).unwrap();
+        assert_eq!(elsewhere.state_dir, dir.path().join("../b"));
+        for bad in [
+            format!("{NODE}{SITE}"),
+            admin.to_owned(),
+            format!("{NODE}[admin]\nlisten = \"127.0.0.1:91\n{SITE}"),
+            format!("{NODE}[admin]\nlisten = 127.0.0.1:9180\n{SITE}"),
+            format!("{NODE}[admin]\nlisten = \"127.0.0.1\"\n{SITE}"),
+            format!("{NODE}[admin\nlisten = \"127.0.0.1:9180\"\n{SITE}"),
+            format!("{NODE}{admin}{}", "junk\n".repeat(100)),
+            format!("[node]\nname = \"a\"\nstate_dir = 7\n{admin}"),
+            format!("[node]\nname = \"a\"\nstate_dir = \"b\n{admin}"),
+        ] {
+            assert_eq!(door(&bad), None, "{bad}");
+        }
+        let _whole = door(&format!("{NODE}{admin}"));
+        fs::write(dir.path().join("other.toml"), "junk").unwrap();
+        assert_eq!(admin_door(dir.path()), found);
+        fs::write(dir.path().join("other.toml"), "[admin]\nlisten = \"127.0.0.1:9181\"\n").unwrap();
+        assert_eq!(admin_door(dir.path()), None, "which of them?");
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub use config::*;
 pub use country::{Continent, in_european_union};
 pub use dns::{ANSWERS_PER_SECOND, Caa, DnsTerms, TEXT_BYTES_MAX, TEXTS_MAX, Texts};
 pub use fault::{Fault, Faults, Severity, Style, draw};
-pub use files::{Checked, check, examine, load};
+pub use files::{AdminDoor, Checked, admin_door, check, examine, load};
 pub use ids::*;
 pub use steering::*;
 pub use stream::{STREAM_WITNESS, Stream, StreamServer};

@@ -27,7 +27,7 @@ pub fn parts(shared: &Arc<Shared>, geo: &Arc<Watch>) -> Parts {
         let waiting =
             "reading what was purged while this node was away, from a majority of the witnesses, or from the stream";
         vec![
-            Part { part: "config".into(), ready: true, detail: None },
+            config(&shared),
             Part { part: "listeners".into(), ready: true, detail: None },
             Part { part: "ledger".into(), ready: caught_up, detail: (!caught_up).then(|| waiting.into()) },
             disk(&shared),
@@ -35,6 +35,18 @@ pub fn parts(shared: &Arc<Shared>, geo: &Arc<Watch>) -> Parts {
             places(&geo),
         ]
     })
+}
+
+/// A node that was offered a faulty config serves by the one before. Whoever asks is told that, and operators what is wrong.
+fn config(shared: &Shared) -> Part {
+    let refused = shared.refused.load().is_some();
+    let detail = "the config that was offered last is not in force, as there is a fault in it";
+    Part { part: "config".into(), ready: true, detail: refused.then(|| detail.into()) }
+}
+
+fn refused(shared: &Shared) -> Option<String> {
+    let why = shared.refused.load_full()?;
+    Some(format!("the config on disk is not in force, and the one before goes on: {why}"))
 }
 
 /// A node without its disk is ready all the same: it serves from memory and the origins. Whoever asks is told.
@@ -69,7 +81,7 @@ pub fn context(
     drain: &Arc<Drain>,
 ) -> Arc<Context> {
     let (warned, ledgers, places) = (Arc::clone(&desk), Arc::clone(&shared.ledgers), Arc::clone(geo));
-    let looking = Arc::clone(shared);
+    let (looking, offered) = (Arc::clone(shared), Arc::clone(shared));
     Arc::new(Context {
         config: Arc::clone(&shared.config),
         here: shared.here.jurisdiction.clone(),
@@ -83,7 +95,7 @@ pub fn context(
         parts,
         warnings: Arc::new(move || {
             let places = places.alarms().iter().map(ToString::to_string).collect();
-            [warned.warnings(), ledgers.warnings(), places].concat()
+            [refused(&offered).into_iter().collect(), warned.warnings(), ledgers.warnings(), places].concat()
         }),
         started_unix_ms: shared.started_unix_ms,
         explained: Arc::new(move |question| {
@@ -110,6 +122,9 @@ pub fn register_figures(shared: &Arc<Shared>) {
     let seen = Arc::downgrade(shared);
     observe.register(Box::new(move |page| {
         let Some(shared) = seen.upgrade() else { return };
+        let help = "Whether the config that was offered last is not in force, as there is a fault in it.";
+        let refused = f64::from(u8::from(shared.refused.load().is_some()));
+        page.single("meridian_config_refused", Kind::Gauge, help, refused);
         let (fills, waiting) = shared.flights.count();
         let held = shared.flights.budget().held_bytes();
         page.single("meridian_fills", Kind::Gauge, "Fetches under way.", fills as f64);

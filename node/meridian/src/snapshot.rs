@@ -37,6 +37,8 @@ pub struct Shared {
     pub here: Here,
     /// The config in force.
     pub config: Arc<ArcSwap<Config>>,
+    /// What is wrong with the config that was offered last, and why it is not in force; none if it is.
+    pub refused: ArcSwapOption<String>,
     /// The sites in force, by host.
     pub sites: ArcSwap<Sites>,
     /// The secret behind this node's cache keys.

@@ -235,6 +235,7 @@ impl Running {
         let shared = Arc::new(Shared {
             sites: ArcSwap::from_pointee(sites),
             config: Arc::new(ArcSwap::from_pointee(config)),
+            refused: ArcSwapOption::empty(),
             secret,
             objects,
             flights: Flights::new(fills_bytes),

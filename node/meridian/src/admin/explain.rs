@@ -13,7 +13,7 @@ use super::{
     body::Body,
     debug::step,
     model::{DeclaredPart, ExplainOrder, Explanation, KeyParts, LeftOut, RouteOrder, Steering},
-    problem::{Problem, Refusal},
+    problem::{Problem, Refusal, one_of},
 };
 use crate::edge::dry::{Explained, Keyed, Question};
 
@@ -88,7 +88,11 @@ pub(super) async fn route(
     let client = address(&order.client)?;
     let region = |name: &String| {
         let known = config.regions.iter().find(|region| region.name.as_str() == name);
-        let fault = || Problem::unprocessable("`without` names a region that is not there").found(name);
+        let names = || config.regions.iter().map(|region| &region.name).collect::<Vec<_>>();
+        let fault = || {
+            let problem = Problem::unprocessable("`without` names a region that is not there").found(name);
+            problem.expected(one_of(&names()))
+        };
         known.map(|region| region.name.clone()).ok_or_else(fault)
     };
     if order.without.len() > REGIONS_MAX {

@@ -4,23 +4,20 @@ use std::sync::Arc;
 
 use axum::{Json, extract::State};
 use http::StatusCode;
-use region_config::{Config, NodeId, RegionId};
+use region_config::{AllDown, Config, NodeId, REGIONS_MAX, Region, RegionId, RegionMask, Site};
 use rules::{
     health::{Fleet, Force, ForceFault, RegionState, Target, WHO_CHARS_MAX, WHY_CHARS_MAX},
-    residency,
+    steering::{Policy, Wishes, what_if::addressed},
 };
 
 use super::{
     Context,
     body::Body,
     model::{ForceAnswer, ForceOrder, Forced, ForcedAll, ForcedState},
-    problem::{Problem, Refusal},
+    problem::{Problem, Refusal, listed, one_of},
     who::OPERATOR,
 };
 use crate::peers::OrderFault;
-
-/// Sites that a warning names, at most.
-const NAMED_MAX: usize = 8;
 
 /// Forces a region or a node up, down or to drain, or takes that back. Once it is answered it is on this node's disk and in
 /// force; the other nodes that this one reaches hear of it at once, and those it does not reach when they are back.
@@ -107,10 +104,7 @@ fn target(config: &Config, order: &ForceOrder) -> Result<Target, Refusal> {
 }
 
 fn unknown<T: AsRef<str>>(what: &str, name: &str, known: &[T]) -> Refusal {
-    let names: Vec<&str> = known.iter().take(NAMED_MAX).map(AsRef::as_ref).collect();
-    let more = if known.len() > NAMED_MAX { ", ..." } else { "" };
-    let problem = Problem::not_found(format!("there is no such {what} in the config")).found(name);
-    problem.expected(format!("one of {}{more}", names.join(", ")))
+    Problem::not_found(format!("there is no such {what} in the config")).found(name).expected(one_of(known))
 }
 
 fn refusal(fault: &OrderFault, order: &ForceOrder) -> Refusal {
@@ -132,23 +126,130 @@ fn refusal(fault: &OrderFault, order: &ForceOrder) -> Refusal {
     }
 }
 
-/// What an operator should know of what is forced: sites for which no region is left. Their names go on leading
-/// somewhere legal all the same, since an empty answer is never better.
+/// What an operator should know of what is forced, and of what is down: sites for which no region is left that takes clients,
+/// and what DNS answers for them.
 pub(super) fn warnings(config: &Config, fleet: &Fleet) -> Vec<String> {
-    let takes = |region: &region_config::Region| {
-        let state = fleet.region(&region.name).map(|region| region.state);
-        matches!(state, Some(RegionState::Up | RegionState::Degraded | RegionState::Unknown))
+    let state = |region: &Region| fleet.region(&region.name).map_or(RegionState::Unknown, |region| region.state);
+    let of = |wanted: &[RegionState]| -> RegionMask {
+        let regions = config.regions.iter().take(REGIONS_MAX).enumerate();
+        regions.filter(|(_, region)| wanted.contains(&state(region))).fold(0, |mask, (index, _)| mask | 1 << index)
     };
-    let taking = config.regions.iter().enumerate().filter(|(_, region)| takes(region));
-    let left = taking.fold(0u64, |mask, (index, _)| mask | 1 << index);
-    let without = config.sites.iter().filter(|site| residency::eligible(config, site) & left == 0);
-    let names: Vec<&str> = without.map(|site| site.name.as_str()).collect();
-    if names.is_empty() {
+    let (down, draining) = (of(&[RegionState::Down]), of(&[RegionState::Draining]));
+    let takes = !(down | draining);
+    if takes == RegionMask::MAX {
         return Vec::new();
     }
-    let more = if names.len() > NAMED_MAX { ", ..." } else { "" };
-    let named = names.iter().take(NAMED_MAX).copied().collect::<Vec<_>>().join(", ");
-    vec![format!(
-        "no region that may serve these sites is left, so DNS goes on naming the least bad one: {named}{more}"
-    )]
+    let addressed = addressed(config, |_| true);
+    let left = |site: &Site| Left::of(&Wishes::of(config, site, addressed).policy(site.dns_ttl_s), takes, down);
+    let lefts: Vec<(&str, Left)> =
+        config.sites.iter().filter_map(|site| Some((site.name.as_str(), left(site)?))).collect();
+    let told = |which: Left| {
+        let names: Vec<&str> = lefts.iter().filter(|(_, left)| *left == which).map(|(name, _)| *name).collect();
+        (!names.is_empty()).then(|| format!("{}: {}", which.as_str(), listed(&names)))
+    };
+    Left::ALL.into_iter().filter_map(told).collect()
+}
+
+/// What DNS answers for a site that has no region left which takes clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Left {
+    Nothing,
+    Fallback,
+    LeastBad,
+}
+
+impl Left {
+    const ALL: [Self; 3] = [Self::Nothing, Self::Fallback, Self::LeastBad];
+
+    /// None if the site has a region that takes clients, or none that DNS could name at all.
+    fn of(policy: &Policy, takes: RegionMask, down: RegionMask) -> Option<Self> {
+        let named = policy.legal & policy.eligible;
+        if named == 0 || named & takes != 0 {
+            return None;
+        }
+        Some(match policy.all_down {
+            // what drains is not down
+            _ if named & !down != 0 => Self::LeastBad,
+            AllDown::Fail => Self::Nothing,
+            AllDown::Fallback if policy.legal & policy.fallback & !down != 0 => Self::Fallback,
+            AllDown::Fallback | AllDown::LastGood => Self::LeastBad,
+        })
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Nothing => {
+                "all regions of these sites are down, so DNS answers SERVFAIL for them, as `all_down = \"fail\"` says"
+            }
+            Self::Fallback => "all regions of these sites are down, so DNS names their `fallback`",
+            Self::LeastBad => {
+                "no region of these sites is left that takes clients, so DNS goes on naming the least bad one"
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use rules::health::Layout;
+
+    use super::*;
+
+    const REGIONS: [&str; 3] = ["a", "b", "c"];
+
+    fn config() -> Config {
+        let mut text = "[node]\nname = \"a1\"\n[http]\nlisten = \"127.0.0.1:0\"\n\
+            [peer]\nlisten = \"127.0.0.1:0\"\nca = \"ca\"\ncertificate = \"c\"\nkey = \"k\"\n\
+            [[jurisdictions]]\nname = \"eu\"\npreset = \"EU\"\n[[zones]]\nname = \"a.test\"\n"
+            .to_owned();
+        for (index, region) in REGIONS.iter().enumerate() {
+            text += &format!(
+                "[[regions]]\nname = \"{region}\"\nlatitude = 50\nlongitude = {index}\njurisdiction = \"eu\"\n\
+                 nodes = [{{ name = \"{region}1\", peer = \"127.0.0.1:{}\", addresses = \"192.0.2.{}\" }}]\n",
+                7000 + index,
+                1 + index
+            );
+        }
+        for (site, steering) in [
+            ("last", "deny = \"c\""),
+            ("fail", "deny = \"c\"\nall_down = \"fail\""),
+            ("back", "deny = \"c\"\nall_down = \"fallback\"\nfallback = \"c\""),
+            ("all", "all_down = \"fail\""),
+        ] {
+            text += &format!(
+                "[[sites]]\nname = \"{site}\"\nhosts = \"{site}.a.test\"\norigin = \"http://127.0.0.1:1\"\n\
+                 [sites.steering]\n{steering}\n"
+            );
+        }
+        region_config::check(&[("m.toml", &text)]).unwrap_or_else(|faults| panic!("{faults}")).config
+    }
+
+    fn told(states: [RegionState; 3]) -> Vec<String> {
+        let config = config();
+        let mut fleet = Fleet { epoch: 0, minority: false, regions: Vec::new() }.placed(&Layout::of(&config));
+        for (region, state) in fleet.regions.iter_mut().zip(states) {
+            region.state = state;
+        }
+        warnings(&config, &fleet)
+    }
+
+    /// The warning looked at what residency allows only: it missed sites whose other regions were denied, and said that DNS
+    /// names a region where it answers SERVFAIL.
+    #[test]
+    fn sites_without_a_region_are_told_with_what_dns_answers_for_them() {
+        use RegionState::{Degraded, Down, Draining, Unknown, Up};
+        for quiet in [[Up; 3], [Down, Up, Down], [Down, Degraded, Up], [Unknown, Draining, Down]] {
+            assert_eq!(told(quiet), [""; 0], "{quiet:?}");
+        }
+        let fail =
+            "all regions of these sites are down, so DNS answers SERVFAIL for them, as `all_down = \"fail\"` says: ";
+        let back = "all regions of these sites are down, so DNS names their `fallback`: back";
+        let least = "no region of these sites is left that takes clients, so DNS goes on naming the least bad one: ";
+        let of = |text: &str, sites: &str| format!("{text}{sites}");
+        assert_eq!(told([Down, Down, Up]), [of(fail, "fail"), back.to_owned(), of(least, "last")]);
+        assert_eq!(told([Down, Down, Draining]), [of(fail, "fail"), back.to_owned(), of(least, "last, all")]);
+        assert_eq!(told([Down; 3]), [of(fail, "fail, all"), of(least, "last, back")]);
+        assert_eq!(told([Down, Draining, Up]), [of(least, "last, fail, back")]);
+    }
 }

@@ -50,6 +50,7 @@ use self::problem::{Problem, Refusal};
 pub use self::{
     explain::{Explains, Steered, Whither},
     model::{Part, SteeredFrom, SteeredRegion, Steering, SteeringEpochs, Step},
+    problem::one_of,
     report::Reporter,
     serve::{ServeFault, Server},
     sites::Gathered,

@@ -10,6 +10,8 @@ use utoipa::ToSchema;
 
 /// Longest piece of input that is repeated in an answer, in characters.
 const FOUND_CHARS_MAX: usize = 120;
+/// Names that one sentence lists, at most.
+const NAMED_MAX: usize = 8;
 
 /// Why a request was not done, for people and programs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -95,6 +97,18 @@ impl Problem {
         self.retry_after_s = Some(seconds);
         self
     }
+}
+
+/// What is expected of a name that is not known: one of these.
+pub fn one_of<T: AsRef<str>>(known: &[T]) -> String {
+    if known.is_empty() { "nothing, as there is none".into() } else { format!("one of {}", listed(known)) }
+}
+
+/// Names in a sentence; of many, the first.
+pub(super) fn listed<T: AsRef<str>>(names: &[T]) -> String {
+    let more = if names.len() > NAMED_MAX { ", ..." } else { "" };
+    let named: Vec<&str> = names.iter().take(NAMED_MAX).map(AsRef::as_ref).collect();
+    format!("{}{more}", named.join(", "))
 }
 
 impl IntoResponse for Refusal {

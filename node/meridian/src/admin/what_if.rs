@@ -11,7 +11,7 @@ use super::{
     Context,
     body::Body,
     model::{WhatIf, WhatIfFile, WhatIfOrder, WhatIfSite},
-    problem::{Problem, Refusal},
+    problem::{Problem, Refusal, one_of},
 };
 use crate::{
     console::what_if::{self, World},
@@ -78,8 +78,8 @@ fn answer(context: &Context, order: &WhatIfOrder) -> Result<Vec<WhatIfSite>, Ref
     };
     let answers = answers.ok_or_else(too_many)?;
     if answers.is_empty() {
-        let problem = Problem::not_found("there is no such site in both configs");
-        return Err(problem.found(site.unwrap_or_default()));
+        let problem = Problem::not_found("there is no such site in both configs").found(site.unwrap_or_default());
+        return Err(problem.expected(one_of(&what_if::sites(&config, then))));
     }
     Ok(answers)
 }
@@ -108,7 +108,11 @@ fn gone(order: &WhatIfOrder, config: &Config) -> Result<Vec<RegionId>, Refusal> 
     if order.without.len() > REGIONS_MAX {
         return Err(Problem::unprocessable("too many regions").expected(format!("at most {REGIONS_MAX}")));
     }
-    let unknown = |name: String| Problem::unprocessable("`without` names a region that is not there").found(&name);
+    let names = || config.regions.iter().map(|region| &region.name).collect::<Vec<_>>();
+    let unknown = |name: String| {
+        let problem = Problem::unprocessable("`without` names a region that is not there").found(&name);
+        problem.expected(one_of(&names()))
+    };
     what_if::regions(&order.without, config).map_err(unknown)
 }
 

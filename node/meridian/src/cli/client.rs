@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::{Method, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::rt::TokioIo;
+use region_config::AdminDoor;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::net::TcpStream;
@@ -84,28 +85,21 @@ impl Client {
     /// Finds out which node to ask, and its token, from the command line, the environment and the node's configuration,
     /// in this order.
     pub(super) fn new(node: &Node) -> Result<Self, ClientFault> {
-        let config = match &node.config {
-            None => None,
-            Some(dir) => Some(region_config::load(dir).map_err(|faults| {
-                ClientFault::new(Exit::Config, format!("`{}` is not a good configuration:\n{faults}", dir.display()))
-            })?),
-        };
-        let configured = match &config {
-            None => None,
-            Some(config) => Some(config.node.admin.ok_or_else(|| {
-                ClientFault::new(Exit::Config, format!("node `{}` has no [admin] listener", config.node.name))
-            })?),
-        };
+        let door = node.config.as_deref().map(door).transpose()?;
         let admin = node
             .admin
             .clone()
-            .or_else(|| configured.map(|address| format!("http://{address}")))
+            .or_else(|| door.as_ref().map(|door| format!("http://{}", door.listen)))
             .or_else(|| environment("MERIDIAN_ADMIN"))
             .unwrap_or_else(|| ADMIN.to_owned());
-        let token = match (&node.token, &node.token_file, &config) {
+        let token = match (&node.token, &node.token_file, &door) {
             (Some(token), _, _) => token.trim().to_owned(),
             (None, Some(file), _) => token_of(file)?,
-            (None, None, Some(config)) => token_of(&config.node.state_dir.join(TOKEN_FILE))?,
+            (None, None, Some(door)) => {
+                // what is wrong with the folder may be why it is not found
+                let faults = |fault| node.config.as_deref().and_then(faults).unwrap_or(fault);
+                token_of(&door.state_dir.join(TOKEN_FILE)).map_err(faults)?
+            }
             (None, None, None) => environment("MERIDIAN_TOKEN").ok_or_else(|| {
                 ClientFault::new(Exit::Usage, "no token: give --config, --token-file, --token or MERIDIAN_TOKEN")
             })?,
@@ -221,6 +215,18 @@ fn said(status: StatusCode, problem: &Value) -> String {
     text
 }
 
+/// Where the node of a folder is asked. What else is wrong with the folder is nothing to a node that runs.
+fn door(dir: &Path) -> Result<AdminDoor, ClientFault> {
+    let none = || ClientFault::new(Exit::Config, format!("`{}` has no [admin] listener", dir.display()));
+    region_config::admin_door(dir).ok_or_else(|| faults(dir).unwrap_or_else(none))
+}
+
+/// What is wrong with the configuration in a folder.
+fn faults(dir: &Path) -> Option<ClientFault> {
+    let faults = region_config::load(dir).err()?;
+    Some(ClientFault::new(Exit::Config, format!("`{}` is not a good configuration:\n{faults}", dir.display())))
+}
+
 fn admin_uri(text: &str) -> Result<Uri, ClientFault> {
     let fault = || {
         let expected = "expected an address such as http://127.0.0.1:9180";
@@ -305,6 +311,25 @@ mod tests {
         assert_eq!(client.get("/").unwrap_err().tell(Output::new(true)), Exit::Failure);
         let (client, _thread) = answering("SSH-2.0-x\r\n\r\n");
         assert_eq!(client.get("/").unwrap_err().tell(Output::new(true)), Exit::Unreachable);
+    }
+
+    #[test]
+    fn a_fault_in_the_folder_of_a_node_keeps_nobody_from_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let client = |text: &str| {
+            std::fs::write(dir.path().join("meridian.toml"), text).unwrap();
+            Client::new(&Node { admin: None, token: None, token_file: None, config: Some(dir.path().to_owned()) })
+        };
+        let half = "[node]\nname = \"a\"\n[admin]\nlisten = \"127.0.0.1:9181\"\njunk";
+        let fault = client(half).unwrap_err();
+        assert!(fault.to_string().contains("meridian.toml:5:5: not TOML"), "{fault}");
+        assert_eq!(fault.tell(Output::new(true)), Exit::Config);
+        std::fs::create_dir(dir.path().join("state")).unwrap();
+        std::fs::write(dir.path().join("state/admin.token"), "secret\n").unwrap();
+        let found = client(half).unwrap();
+        assert_eq!((found.admin.to_string().as_str(), found.token.as_str()), ("http://127.0.0.1:9181/", "secret"));
+        let fault = client("[node]\nname = \"a\"\njunk").unwrap_err();
+        assert!(fault.to_string().contains("meridian.toml:3:5: not TOML"), "{fault}");
     }
 
     #[test]

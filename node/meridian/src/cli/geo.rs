@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use region_config::{Config, Geo};
 use serde_json::{Value, json};
 
@@ -40,7 +40,7 @@ Examples:
   meridian geo update --config /etc/meridian --rollback
 
 The file that the config names is replaced whole, by renaming, and a running node takes it within seconds. The one before
-is kept beside it as `.previous`. Exit code 5 if something speaks against the new one: it is older, a tenth of its networks
+is kept beside it as `.previous`, if it was sound; one that is there already changes nothing. Exit code 5 if something speaks against the new one: it is older, a tenth of its networks
 is missing, or more than 15 % of prefixes would go to another region.";
 
 /// What `meridian geo` can do.
@@ -85,12 +85,13 @@ pub(super) struct Check {
 }
 
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("what").required(true).args(["from", "rollback"])))]
 pub(super) struct Update {
     /// The node's configuration folder.
     #[arg(long, short, value_name = "DIR")]
     config: PathBuf,
     /// The new database.
-    #[arg(long, value_name = "FILE", required_unless_present = "rollback", conflicts_with = "rollback")]
+    #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
     /// Goes back to the database before.
     #[arg(long)]
@@ -350,6 +351,8 @@ fn updated_json(updated: &Updated) -> Value {
     value["previous"] = json!(updated.previous.as_ref().map(|path| path.display().to_string()));
     let overruled: Vec<String> = updated.overruled.iter().map(ToString::to_string).collect();
     value["overruled"] = json!(overruled);
+    value["unchanged"] = json!(updated.unchanged);
+    value["damaged"] = json!(updated.damaged.as_ref().map(ToString::to_string));
     value
 }
 
@@ -357,13 +360,17 @@ fn updated_text(updated: &Updated) -> String {
     let Edition { kind, built_unix_s, .. } = &updated.edition;
     let overruled: String =
         updated.overruled.iter().map(|why| format!("  although {}\n", printable(&why.to_string()))).collect();
-    let previous = updated.previous.as_ref().map_or_else(
-        || "  there was none before\n".to_owned(),
-        |path| format!("  the one before is {}\n", path.display()),
-    );
+    let previous = match &updated.previous {
+        None => "  there was none before\n".to_owned(),
+        Some(path) => format!("  the one before is {}\n", path.display()),
+    };
+    let damaged = updated.damaged.as_ref().map_or_else(String::new, |fault| {
+        format!("  what it replaces is not kept: {}\n", printable(&fault.to_string()))
+    });
     format!(
-        "{}: now {}, built {}\n{overruled}{previous}",
+        "{}: {} {}, built {}\n{overruled}{damaged}{previous}",
         updated.file.display(),
+        if updated.unchanged { "unchanged, it is already" } else { "now" },
         printable(kind),
         geo::day(*built_unix_s)
     )

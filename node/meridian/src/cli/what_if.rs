@@ -11,15 +11,26 @@ use region_config::Config;
 use rules::steering::what_if::Client;
 use serde_json::{Value, json};
 
-use super::{check, exit::Exit, output::Output, table::table};
+use super::{
+    check,
+    exit::Exit,
+    output::Output,
+    table::{printable, table},
+};
 use crate::{
-    admin::model::{WhatIf, WhatIfSite},
+    admin::{
+        model::{WhatIf, WhatIfSite},
+        one_of,
+    },
     console::what_if::{self, World},
     geo,
 };
 
 /// Longest list of clients that is read, in bytes.
 const CLIENTS_BYTES_MAX: u64 = 64 << 20;
+/// Most of a line that is repeated in a message, in characters.
+const FOUND_CHARS_MAX: usize = 80;
+
 #[derive(Debug, Args)]
 pub(super) struct Order {
     /// Folder with a node's *.toml files: what is in force.
@@ -70,7 +81,8 @@ fn answers(order: &Order, output: Output) -> Result<Vec<WhatIfSite>, Exit> {
     let candidate = order.candidate.as_deref().map(|dir| read(dir, output)).transpose()?;
     let then = candidate.as_ref().unwrap_or(&now);
     let unknown = |name: String| {
-        let fault = format!("there is no region `{name}`");
+        let names: Vec<_> = then.config.regions.iter().map(|region| &region.name).collect();
+        let fault = format!("there is no region `{}`; expected {}", printable(&name), one_of(&names));
         output.complain(Exit::Usage, &fault, &Value::Null)
     };
     let without = what_if::regions(&order.without, &then.config).map_err(unknown)?;
@@ -81,7 +93,10 @@ fn answers(order: &Order, output: Output) -> Result<Vec<WhatIfSite>, Exit> {
     let answers = what_if::compared(now.world(), then.world(), &clients, &without, order.site.as_deref(), usize::MAX)
         .unwrap_or_default();
     if answers.is_empty() {
-        return Err(output.complain(Exit::Usage, "no such site in both configurations", &Value::Null));
+        let names = what_if::sites(&now.config, &then.config);
+        let named = order.site.as_deref().map_or_else(String::new, |name| format!(" `{}`", printable(name)));
+        let fault = format!("there is no site{named} in both configurations; expected {}", one_of(&names));
+        return Err(output.complain(Exit::Usage, &fault, &Value::Null));
     }
     Ok(answers)
 }
@@ -109,8 +124,10 @@ fn clients(file: &Path) -> Result<Vec<Client>, String> {
         let line = line.split('#').next().unwrap_or("").trim();
         if !line.is_empty() {
             clients.extend(of_line(line).ok_or_else(|| {
+                let found: String = printable(line).chars().take(FOUND_CHARS_MAX).collect();
                 format!(
-                    "line {number}: expected an address or prefix, and its requests in a second: `192.0.2.0/24 12.5`"
+                    "line {number}: found `{found}`, expected an address or prefix, and its requests in a second: \
+                     `192.0.2.0/24 12.5`"
                 )
             })?);
         }
@@ -161,6 +178,14 @@ fn text(sites: &[WhatIfSite]) -> String {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::float_cmp, reason = "tests")]
     use super::*;
+
+    #[test]
+    fn a_line_that_cannot_be_read_is_shown() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "# two\n192.0.2.7\n192.0.2.0/33 \u{1b}7 # here\n").unwrap();
+        let fault = clients(file.path()).unwrap_err();
+        assert!(fault.starts_with("line 3: found `192.0.2.0/33 \\u{1b}7`, expected an address or prefix"), "{fault}");
+    }
 
     #[test]
     fn a_line_is_an_address_or_a_prefix_with_its_requests() {

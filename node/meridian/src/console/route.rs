@@ -29,7 +29,9 @@ pub fn steered(shared: &Arc<Shared>, view: &Arc<ArcSwap<View>>) -> Steered {
             health: fleet.epoch,
             geo: base.describe(),
         };
-        Some(told(site, address, &explained, epochs))
+        let mut steering = told(site, address, &explained, epochs);
+        tell_forced(&mut steering.regions, &shared.health.forced());
+        Some(steering)
     })
 }
 
@@ -96,5 +98,40 @@ fn because(region: &RegionExplanation) -> String {
     match region.kilometres {
         Some(kilometres) => format!("{}: {} ({kilometres} km)", region.reason.as_str(), region.reason.meaning()),
         None => format!("{}: {}", region.reason.as_str(), region.reason.meaning()),
+    }
+}
+
+/// Adds to the reasons of regions that operators force who does, and why.
+fn tell_forced(regions: &mut [SteeredRegion], book: &rules::health::Book) {
+    for (target, forced) in book.in_force() {
+        let (rules::health::Target::Region(name), Some(force)) = (target, forced.force) else { continue };
+        for region in regions.iter_mut().filter(|region| region.region == name.as_str()) {
+            region.reason += &format!(" (forced {} by {}: {})", force.as_str(), forced.who, forced.why);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use region_config::NodeId;
+    use rules::health::{Book, Force, Target};
+
+    use super::*;
+
+    /// Whoever asked why nobody is led to a region was told that it is down, and not that somebody had said so.
+    #[test]
+    fn a_region_that_is_forced_is_told_with_who_and_why() {
+        let mut regions: Vec<SteeredRegion> = ["a", "b", "c"]
+            .map(|region| SteeredRegion { region: region.into(), reason: "word: why".into(), ..Default::default() })
+            .into();
+        let (mut book, node) = (Book::default(), NodeId::parse("n").unwrap());
+        let target = |region| Target::Region(RegionId::parse(region).unwrap());
+        for (region, force) in [("a", Some(Force::Down)), ("b", Some(Force::Up)), ("b", None)] {
+            book.order(target(region), force, ("ada", "fibre cut"), &node, 1).unwrap();
+        }
+        tell_forced(&mut regions, &book);
+        let told: Vec<&str> = regions.iter().map(|region| region.reason.as_str()).collect();
+        assert_eq!(told, ["word: why (forced down by ada: fibre cut)", "word: why", "word: why"]);
     }
 }

@@ -3,7 +3,7 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use region_config::{Config, RegionId, Site};
+use region_config::{Config, RegionId, Site, SiteId};
 use rules::steering::{
     cells,
     what_if::{Client, Compared, Maps, Scene, compare},
@@ -57,6 +57,13 @@ pub fn compared(
         answers.push(told(site, &compare(&before, &after, clients)));
     }
     Some(answers)
+}
+
+/// The names of the sites that both configs have.
+#[must_use]
+pub fn sites<'a>(now: &'a Config, then: &Config) -> Vec<&'a str> {
+    let both = |name: &SiteId| then.sites.iter().any(|site| site.name == *name);
+    now.sites.iter().map(|site| &site.name).filter(|name| both(name)).map(SiteId::as_str).collect()
 }
 
 /// The regions of these names.

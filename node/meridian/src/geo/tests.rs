@@ -485,6 +485,62 @@ fn an_update_keeps_the_database_before_and_a_rollback_brings_it_back() {
     assert_eq!(super::update(&first, &from, Force::No).unwrap().previous, None);
 }
 
+/// A job that runs an update each night put the current edition in the place of the one before; so did an update over a file
+/// that was cut short, and nothing good was left to go back to.
+#[test]
+fn the_database_before_is_kept_until_there_is_another_good_one() {
+    let dir = TempDir::new().unwrap();
+    let file = write(&dir, "a.mmdb", &city(0, BUILT).bytes());
+    let geo = Geo { file: Some(file.clone()), ..Geo::default() };
+    let regions = regions();
+    let order = Order { geo: &geo, wanted: Wanted::Places, regions: &regions };
+    let built = |path: &Path| Base::load(path).unwrap().editions()[0].built_unix_s;
+    let from = write(&dir, "from", &city(1, BUILT + 1).bytes());
+    let previous = super::update(&order, &from, Force::No).unwrap().previous.unwrap();
+    for force in [Force::No, Force::Yes, Force::No] {
+        let again = super::update(&order, &from, force).unwrap();
+        assert!(again.unchanged && again.previous.as_ref() == Some(&previous), "{again:?}");
+        assert_eq!((built(&file), built(&previous)), (BUILT + 1, BUILT));
+    }
+    let sum = blake3::hash(&city(1, BUILT + 1).bytes());
+    assert!(super::files::is_accepted(&file, &sum), "a node that holds it back must find the word for it");
+    super::rollback(&order).unwrap();
+    assert_eq!((built(&file), built(&previous)), (BUILT, BUILT + 1));
+
+    fs::File::options().write(true).open(&file).unwrap().set_len(1000).unwrap();
+    let over = super::update(&order, &write(&dir, "newer", &city(1, BUILT + 2).bytes()), Force::No).unwrap();
+    assert!(matches!(over.damaged, Some(GeoFault::Database { .. })) && over.previous.is_some(), "{over:?}");
+    assert_eq!((built(&file), built(&previous)), (BUILT + 2, BUILT + 1));
+    // and back to it from a file that is cut short, after which there is no other
+    fs::write(&file, b"").unwrap();
+    super::rollback(&order).unwrap();
+    assert_eq!((built(&file), built(&previous)), (BUILT + 1, BUILT + 1));
+    let fault = super::rollback(&order).unwrap_err();
+    assert!(matches!(&fault, UpdateFault::SamePrevious(path) if *path == previous), "{fault}");
+    let left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(left.iter().all(|name| !name.to_string_lossy().ends_with(".new")), "{left:?}");
+}
+
+#[test]
+fn an_update_that_is_refused_names_the_file_that_it_was_given() {
+    let dir = TempDir::new().unwrap();
+    let geo = Geo { file: Some(write(&dir, "a.mmdb", &city(0, BUILT).bytes())), ..Geo::default() };
+    let regions = regions();
+    let order = Order { geo: &geo, wanted: Wanted::Places, regions: &regions };
+    let told = |from: &Path| {
+        let told = super::update(&order, from, Force::No).unwrap_err().to_string();
+        told.replace(&dir.path().display().to_string(), "DIR")
+    };
+    assert!(told(&dir.path().join("gone")).starts_with("reading DIR/gone: No such file"));
+    assert_eq!(told(dir.path()), "reading DIR: is a directory");
+    assert!(told(&write(&dir, "bad", b"no database")).starts_with("cannot use the geo database DIR/bad: "));
+    assert!(told(&write(&dir, "older", &city(0, BUILT - 1).bytes())).starts_with("held back: DIR/older: "));
+    let nowhere = Geo { file: Some(dir.path().join("nowhere/a.mmdb")), ..Geo::default() };
+    let order = Order { geo: &nowhere, wanted: Wanted::Places, regions: &regions };
+    let fault = super::update(&order, &dir.path().join("older"), Force::No).unwrap_err().to_string();
+    assert!(fault.starts_with("copying to ") && fault.contains("nowhere/a.mmdb.new"), "{fault}");
+}
+
 #[test]
 fn a_node_takes_what_an_operator_put_in_place_also_backwards() {
     let watched = Watched::new(&city(0, BUILT));

@@ -31,7 +31,7 @@ pub struct Order<'a> {
     pub regions: &'a [Region],
 }
 
-/// What was put in place.
+/// What is in place.
 #[derive(Debug)]
 pub struct Updated {
     /// The file.
@@ -40,6 +40,10 @@ pub struct Updated {
     pub previous: Option<PathBuf>,
     /// What it is now.
     pub edition: Edition,
+    /// Whether it was that already: then nothing was replaced.
+    pub unchanged: bool,
+    /// What was wrong with what was replaced, and was therefore not kept.
+    pub damaged: Option<GeoFault>,
     /// What spoke against it, if it was to be taken all the same.
     pub overruled: Vec<Held>,
 }
@@ -53,12 +57,15 @@ pub enum UpdateFault {
     /// There is nothing to go back to.
     #[error("there is no {}: nothing to go back to", .0.display())]
     NoPrevious(PathBuf),
-    /// A file could not be written or renamed.
+    /// What is kept is what is in use.
+    #[error("{} has the same contents as the one in use: nothing to go back to", .0.display())]
+    SamePrevious(PathBuf),
+    /// A file could not be read, written or renamed.
     #[error("{doing} {}: {cause}", path.display())]
     Disk {
         /// What was being done.
         doing: &'static str,
-        /// To which file.
+        /// With which file.
         path: PathBuf,
         /// Why not.
         cause: io::Error,
@@ -78,12 +85,9 @@ pub enum UpdateFault {
 pub fn update(order: &Order<'_>, from: &Path, force: Force) -> Result<Updated, UpdateFault> {
     let file = order.file()?;
     let new = beside(file, NEW);
-    let copied = fs::copy(from, &new).and_then(|_| File::open(&new)?.sync_all());
-    let done = copied.map_err(disk("copying to", &new)).and_then(|()| order.place(file, &new, force));
-    if done.is_err() {
-        // best effort: the next update writes over it
-        let _ = fs::remove_file(&new);
-    }
+    let done = copy(from, &new).and_then(|()| order.place(file, &new, force)).map_err(|fault| fault.about(from));
+    // best effort, and not there any more if it was put in place: the next update writes over it
+    let _ = fs::remove_file(&new);
     done
 }
 
@@ -96,7 +100,8 @@ pub fn rollback(order: &Order<'_>) -> Result<Updated, UpdateFault> {
     if !previous.exists() {
         return Err(UpdateFault::NoPrevious(previous));
     }
-    update(order, &previous, Force::Yes)
+    let done = update(order, &previous, Force::Yes)?;
+    if done.unchanged { Err(UpdateFault::SamePrevious(previous)) } else { Ok(done) }
 }
 
 /// Whether what speaks against a database is overruled.
@@ -129,32 +134,80 @@ impl Order<'_> {
     /// Checks the new file and renames it into place.
     fn place(&self, file: &Path, new: &Path, force: Force) -> Result<Updated, UpdateFault> {
         let newer = Base::open(&self.at(new))?;
-        let held = match Base::open(&self.at(file)) {
-            Ok(current) => gates::against(&current, &newer, self.regions),
+        let edition = self.edition(&newer).ok_or(UpdateFault::Unnamed(self.wanted))?;
+        let current = Base::open(&self.at(file));
+        let held = match &current {
+            Ok(current) => gates::against(current, &newer, self.regions),
             // what cannot be used is no measure
             Err(_) => Vec::new(),
         };
         if !held.is_empty() && force == Force::No {
             return Err(UpdateFault::Held(held));
         }
-        let edition = newer.editions().iter().rfind(|edition| edition.wanted == self.wanted).cloned();
-        let edition = edition.ok_or(UpdateFault::Unnamed(self.wanted))?;
         if force == Force::Yes {
             // before the swap: a node that sees the new file must find the note
             accept(file, &edition.sum).map_err(disk("writing the note beside", file))?;
         }
-        let previous = keep(file)?;
+        let kept = Some(beside(file, PREVIOUS)).filter(|previous| previous.exists());
+        let mut updated = Updated {
+            file: file.to_owned(),
+            previous: kept,
+            edition,
+            unchanged: false,
+            damaged: None,
+            overruled: held,
+        };
+        match current {
+            // kept in its own place, it would take that of the one before it
+            Ok(current) if self.edition(&current).is_some_and(|old| old.sum == updated.edition.sum) => {
+                return Ok(Updated { unchanged: true, ..updated });
+            }
+            Ok(_) => updated.previous = Some(keep(file)?),
+            // nothing to go back to; what was good before it still is
+            Err(fault) => updated.damaged = Some(fault).filter(|_| file.exists()),
+        }
         fs::rename(new, file).map_err(disk("renaming to", file))?;
         sync_folder(file).map_err(disk("writing the folder of", file))?;
-        Ok(Updated { file: file.to_owned(), previous, edition, overruled: held })
+        Ok(updated)
+    }
+
+    fn edition(&self, base: &Base) -> Option<Edition> {
+        base.editions().iter().rfind(|edition| edition.wanted == self.wanted).cloned()
     }
 }
 
-/// Gives the file a second name, under which it stays. The first name is never without a file.
-fn keep(file: &Path) -> Result<Option<PathBuf>, UpdateFault> {
-    if !file.exists() {
-        return Ok(None);
+impl UpdateFault {
+    /// The same with the name of the file that the operator gave in place of its copy's.
+    fn about(self, from: &Path) -> Self {
+        let from = from.to_owned();
+        match self {
+            Self::Geo(GeoFault::Read { cause, .. }) => Self::Disk { doing: "reading", path: from, cause },
+            Self::Geo(GeoFault::Database { cause, .. }) => Self::Geo(GeoFault::Database { path: from, cause }),
+            Self::Held(held) => {
+                let file = from.display().to_string();
+                Self::Held(held.into_iter().map(|held| Held { file: file.clone(), ..held }).collect())
+            }
+            other => other,
+        }
     }
+}
+
+/// Copies a file. What is wrong with it is told apart from what is wrong with the place it goes to.
+fn copy(from: &Path, new: &Path) -> Result<(), UpdateFault> {
+    let mut source = File::open(from).map_err(disk("reading", from))?;
+    let meta = source.metadata().map_err(disk("reading", from))?;
+    if meta.is_dir() {
+        return Err(disk("reading", from)(io::ErrorKind::IsADirectory.into()));
+    }
+    let target = File::create(new).and_then(|mut target| {
+        io::copy(&mut source, &mut target)?;
+        target.sync_all()
+    });
+    target.map_err(disk("copying to", new))
+}
+
+/// Gives the file a second name, under which it stays. The first name is never without a file.
+fn keep(file: &Path) -> Result<PathBuf, UpdateFault> {
     let (previous, aside) = (beside(file, PREVIOUS), beside(file, "previous.new"));
     match fs::remove_file(&aside) {
         Err(cause) if cause.kind() != io::ErrorKind::NotFound => return Err(disk("removing", &aside)(cause)),
@@ -163,7 +216,7 @@ fn keep(file: &Path) -> Result<Option<PathBuf>, UpdateFault> {
     // a file system without second names gets a copy
     fs::hard_link(file, &aside).or_else(|_| fs::copy(file, &aside).map(drop)).map_err(disk("keeping", file))?;
     fs::rename(&aside, &previous).map_err(disk("renaming to", &previous))?;
-    Ok(Some(previous))
+    Ok(previous)
 }
 
 fn sync_folder(file: &Path) -> io::Result<()> {

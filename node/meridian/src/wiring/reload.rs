@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use region_config::{Config, Faults};
+use region_config::{Config, Fault, Faults, Severity};
 
 use super::{Running, geo_base, permits, shares};
 use crate::{dns, edge::sites::Sites, geo};
@@ -20,8 +20,14 @@ impl Running {
                 self.take(config, view);
                 self.geo.nudge();
             }
-            Ok(Err(faults)) => refused(&faults),
-            Err(error) => tracing::error!(%error, "reading the config"),
+            Ok(Err(faults)) => {
+                tracing::error!("the config has faults, and what was in force stays so:\n{faults}");
+                self.refuse(shortly(&faults));
+            }
+            Err(error) => {
+                tracing::error!(%error, "reading the config");
+                self.refuse(format!("reading it: {error}"));
+            }
         }
         if let Some(log) = self.shared.observe.access_log() {
             log.reopen();
@@ -89,6 +95,7 @@ impl Running {
         let jurisdiction = &shared.here.jurisdiction;
         if let Err(fault) = shared.origins.replace(&config) {
             tracing::error!(%fault, "the config stays as it was");
+            self.refuse(fault.to_string());
             return;
         }
         for fault in self.tls.replace(&config, &permits(&config, jurisdiction)) {
@@ -114,10 +121,22 @@ impl Running {
         shared.sites.store(Arc::new(sites));
         shared.observe.trails().keep_only(&permits(&config, jurisdiction));
         shared.config.store(config);
+        shared.refused.store(None);
         tracing::info!("the new config is in force");
+    }
+
+    /// Whoever asks is told, until a config is taken: who wrote a fault rarely reads the log.
+    fn refuse(&self, why: String) {
+        self.shared.refused.store(Some(Arc::new(why)));
     }
 }
 
-fn refused(faults: &Faults) {
-    tracing::error!("the config has faults, and what was in force stays so:\n{faults}");
+/// The first of the faults, and how many there are.
+fn shortly(faults: &Faults) -> String {
+    let errors: Vec<&Fault> = faults.list().iter().filter(|fault| fault.severity() == Severity::Error).collect();
+    let first = errors.first().map(ToString::to_string).unwrap_or_default();
+    match errors.len() + faults.more() {
+        0 | 1 => first,
+        count => format!("{first} (the first of {count})"),
+    }
 }

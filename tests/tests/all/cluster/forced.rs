@@ -56,6 +56,9 @@ async fn a_region_that_is_forced_down_is_left_by_all_also_through_kills_until_it
     pinned_in(&fleet, EU).await;
     let status = fleet.run(&["status", "--config", fleet.node("ap-southeast-2").dir.to_str().unwrap()]);
     assert!(status.output.contains("region eu-central is forced: down, by ada: fibre cut"), "{}", status.output);
+    let config = fleet.node("us-west-1").dir.to_str().unwrap();
+    let why = fleet.run(&["explain", "route", "--config", config, "--client", "91.0.0.1", "--host", FREE]);
+    assert!(why.output.contains("(forced down by ada: fibre cut)"), "{}", why.output);
 
     // all that know it are killed in the middle of it, and start again; one of them stays away
     fleet.nodes.iter_mut().for_each(Member::kill);

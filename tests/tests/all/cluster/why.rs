@@ -134,7 +134,9 @@ async fn what_would_change_is_the_same_by_command_and_api() {
     let shown = fleet.run(&["what-if", "--config", config, "--clients", list, "--without", EU]);
     assert!(shown.output.contains("75.00 % of the requests move"), "{}", shown.output);
     let told = fleet.run(&["what-if", "--config", config, "--clients", list, "--without", "nowhere"]);
-    assert_eq!(told.code, Some(2), "{}", told.output);
+    assert!(told.code == Some(2) && told.output.contains("expected one of"), "{}", told.output);
+    let told = fleet.run(&["what-if", "--config", config, "--clients", list, "--site", "nothing"]);
+    assert!(told.code == Some(2) && told.output.contains(FREE_SITE), "{}", told.output);
     let order = json!({ "clients": clients, "candidate": [{ "name": "a.toml", "text": "[[sites]]\n" }] });
     let refused = node.post("/api/v1/what-if", &order).await;
     assert!(refused.status == 422 && refused.text().contains("a.toml"), "{}", refused.seen());

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use super::{HOST, config, node};
 use crate::harness::{
     Ended, certificates,
-    client::fetch,
+    client::{empty, fetch, get, send},
     free_addresses,
     origin::{Failing, Origin},
     run,
@@ -177,6 +177,15 @@ async fn a_reload_with_faults_is_refused_whole_and_what_was_in_force_goes_on() {
     hang_up(&node);
     crate::harness::until("the faults are told", Duration::from_secs(5), || node.log().contains("colour"));
     assert_eq!(fetch(node.http, HOST, "/o/10/a").await.status, 200, "the old config serves");
+    // whoever half edits a file is told by the node, and keeps nobody from it
+    let status = || run(node.dir(), &["status", "--config", node.dir().to_str().unwrap()], PATIENCE);
+    let refused = "the config on disk is not in force";
+    check(&status(), 0, &[refused, "unknown key `colour`"]);
+    let part = fetch(node.admin, &node.admin.to_string(), "/readyz").await.text();
+    assert!(part.contains("is not in force") && !part.contains("colour"), "no token is needed for it: {part}");
+    assert!(metrics(&node).await.contains("\nmeridian_config_refused 1\n"));
+    fs::write(&path, format!("{good}junk")).unwrap();
+    check(&status(), 0, &[refused]);
     fs::write(&path, good.replace(HOST, "new.single.test")).unwrap();
     hang_up(&node);
     crate::harness::until_some("the new host is served", Duration::from_secs(5), async || {
@@ -185,6 +194,15 @@ async fn a_reload_with_faults_is_refused_whole_and_what_was_in_force_goes_on() {
     })
     .await;
     assert_eq!(fetch(node.http, HOST, "/o/10/a").await.status, 421, "the old host is not");
+    let told = status();
+    assert!(told.code == Some(0) && !told.output.contains(refused), "{}", told.output);
+    assert!(metrics(&node).await.contains("\nmeridian_config_refused 0\n"));
+}
+
+async fn metrics(node: &crate::harness::Node) -> String {
+    let token = fs::read_to_string(node.dir().join("state/admin.token")).unwrap();
+    let request = get(&node.admin.to_string(), "/metrics").header("authorization", format!("Bearer {}", token.trim()));
+    send(node.admin, empty(request)).await.text()
 }
 
 fn hang_up(node: &crate::harness::Node) {
