@@ -257,6 +257,11 @@ fn a_region_that_comes_back_overloads_no_neighbour_meanwhile() {
         for loads in &loads[1..] {
             assert!(loads.iter().all(|load| *load < 860.0), "{loads:?} at {}", world.percent[0]);
         }
+        let (standing, (_, maps, _)) = (world.standing(), &world.nodes[0]);
+        let decision = decide(client(0, 0), !0, &world.maps[0].2, &maps[0], &standing);
+        let shares: Vec<f64> = (0..REGIONS).filter_map(|region| decision.share(region)).collect();
+        assert!((shares.iter().sum::<f64>() - 1.0).abs() < 0.01, "{shares:?}");
+        assert!((shares[0] * 100.0 - f64::from(world.percent[0])).abs() < 1.0, "{shares:?}");
         let home = 700.0 * f64::from(world.percent[0]) / 100.0;
         assert!((loads[5][0] - home).abs() < 130.0, "{:?} is not {home}", loads[5]);
         for (booked, led) in world.booked().iter().zip(loads[5]) {
