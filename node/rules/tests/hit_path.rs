@@ -135,7 +135,7 @@ fn where_a_client_is_led_is_decided_without_allocating() {
     let (base, wishes) = (builder.finish(), Wishes::nearest((1 << 30) - 1));
     let plain = Map::compile(&config, &base, &wishes, &config.node.region);
     let shares = vec![vec![(1, 0.5), (2, 0.25), (3, 0.25)]; plain.size().0];
-    let shared = plain.sharing(Shares::by_load(shares.iter().map(Vec::as_slice)));
+    let shared = plain.sharing(Shares::by_load(shares.iter().map(|parts| parts.as_slice().into())));
     let node = |node: &region_config::Node| NodeView { name: node.name.clone(), state: NodeState::Up, rtt_us: None };
     let region = |(at, region): (usize, &region_config::Region)| RegionView {
         name: region.name.clone(),

@@ -63,7 +63,7 @@ mod tests {
         let base = geo::Base::embedded().unwrap();
         let view = || Arc::new(View::compile(&config, &base).unwrap());
         let (old, new) = (view(), view());
-        let shared = |view: &View| Arc::new(view.shared_out(|_| Some(&[(0, 0.5), (1, 0.5)][..])).unwrap());
+        let shared = |view: &View| Arc::new(view.shared_out(|_| [(0, 0.5), (1, 0.5)][..].into()).unwrap());
         let current = ArcSwap::new(Arc::clone(&old));
         let of_old = shared(&old);
         assert!(put_shared(&current, &old, &of_old));

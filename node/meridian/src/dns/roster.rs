@@ -4,7 +4,7 @@
 use std::{net::IpAddr, sync::Arc};
 
 use region_config::{Config, RegionId, RegionMask, Site};
-use rules::steering::{Classed, Classes, Grain, Map};
+use rules::steering::{Classed, Classes, Grain, Map, Parted};
 
 use super::view::View;
 
@@ -91,7 +91,7 @@ impl Roster {
     }
 
     /// The map of each site when the classes are shared out so: `parts` are by the class's index.
-    pub(super) fn maps<'a>(&self, parts: impl Fn(usize) -> Option<&'a [(usize, f64)]>) -> Vec<Arc<Map>> {
+    pub(super) fn maps<'a>(&self, parts: impl Fn(usize) -> Parted<'a>) -> Vec<Arc<Map>> {
         let shared = |group: &Group| match group.classed.shares(&parts).filter(|_| !matches!(group.grain, Grain::At(_)))
         {
             Some(shares) => Arc::new(group.map.sharing(shares)),
@@ -117,7 +117,7 @@ impl View {
     /// The same view with the classes of clients shared out so. It is of the same plan, and takes the place of a view of
     /// that plan only.
     #[must_use]
-    pub fn shared_out<'a>(&self, parts: impl Fn(usize) -> Option<&'a [(usize, f64)]>) -> Option<Self> {
+    pub fn shared_out<'a>(&self, parts: impl Fn(usize) -> Parted<'a>) -> Option<Self> {
         let maps = self.roster()?.maps(parts);
         Some(self.with_maps(maps))
     }
@@ -136,7 +136,7 @@ mod tests {
     #[test]
     fn nobody_counts_where_no_region_says_what_it_bears() {
         let view = View::compile(&config(), &geo::Base::embedded().unwrap()).unwrap();
-        assert!(view.roster().is_none() && view.shared_out(|_| None).is_none());
+        assert!(view.roster().is_none() && view.shared_out(|_| Parted::default()).is_none());
     }
 
     #[test]
@@ -154,9 +154,9 @@ mod tests {
         }
         assert_eq!(roster.class(config.sites.len(), german()), None);
         let parts = [(0, 0.5), (1, 0.5)];
-        let shared = view.shared_out(|at| (at == class).then_some(&parts[..])).unwrap();
+        let shared = view.shared_out(|at| if at == class { parts[..].into() } else { Parted::default() }).unwrap();
         assert_eq!(shared.plan(), view.plan());
-        let again = shared.shared_out(|_| None).unwrap();
+        let again = shared.shared_out(|_| Parted::default()).unwrap();
         for (view, is) in [(&view, false), (&shared, true), (&again, false)] {
             assert_eq!(view.map(free).unwrap().shares().are_some(), is);
         }

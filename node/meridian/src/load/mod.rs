@@ -5,6 +5,7 @@
 //! as it told it to the others. What leaves the node are numbers of requests by class of clients (`rules::steering::Classes`):
 //! no site, no address.
 
+mod others;
 mod recent;
 mod told;
 
@@ -19,12 +20,16 @@ use std::{
 };
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use region_config::{RegionId, RegionMask, Site};
-use rules::steering::{
-    Standing,
-    spill::{Demand, STEP_MS, Spilling, first_only, loads},
+use region_config::{NodeId, RegionId, RegionMask, Site};
+use rules::{
+    health::Fleet,
+    steering::{
+        Parted, Standing, meanwhile,
+        spill::{Demand, STEP_MS, Spilling, first_only, loads},
+    },
 };
 
+use self::others::Others;
 pub use self::told::TEXT_BYTES_MAX;
 use crate::{
     clock,
@@ -52,8 +57,8 @@ pub struct Load {
     shared: ArcSwapOption<(Vec<RegionId>, Parts)>,
 }
 
-/// The parts of classes by their ids: of each its regions with what they get.
-type Parts = BTreeMap<u32, Vec<(usize, f64)>>;
+/// The parts of lists by their numbers: of each its regions with what they get.
+type Parts = BTreeMap<u64, Vec<(usize, f64)>>;
 
 /// Requests by class, under one plan.
 #[derive(Debug)]
@@ -127,13 +132,23 @@ impl Load {
                 let (load, view, health) = (Arc::clone(&load), Arc::clone(&view), Arc::clone(&health));
                 // thousands of classes in dozens of regions are some work
                 let turned = busy.run_busy(move || {
-                    book.turn(&load, &view, &health, clock::monotonic_ms());
+                    let seen = Seen { fleet: health.fleet(), demands: health.demands() };
+                    if let Some(text) = book.turn(&load, &view, seen, clock::monotonic_ms()) {
+                        health.tell_demand(text);
+                    }
                     book
                 });
                 book = turned.await.unwrap_or_default();
             }
         });
     }
+}
+
+/// What this node sees of the others.
+struct Seen {
+    fleet: Arc<Fleet>,
+    /// What each told last, and whether it answers.
+    demands: Vec<(NodeId, String, bool)>,
 }
 
 /// What is remembered from turn to turn.
@@ -148,10 +163,11 @@ struct Book {
     told_ms: Option<u64>,
     /// What this node told last.
     told: BTreeMap<u32, f64>,
+    others: Others,
     /// The regions by their state at the step before.
     states: [RegionMask; 5],
     stepped_ms: Option<u64>,
-    /// The parts as they are, by the class's id.
+    /// The parts as they are.
     parts: Parts,
     /// Whose indices they are by.
     regions: Vec<RegionId>,
@@ -160,43 +176,46 @@ struct Book {
 }
 
 impl Book {
-    fn turn(&mut self, load: &Load, current: &ArcSwap<View>, health: &Health, now_ms: u64) {
+    /// Gives what is to be told to the others.
+    fn turn(&mut self, load: &Load, current: &ArcSwap<View>, seen: Seen, now_ms: u64) -> Option<String> {
         let view = current.load_full();
-        let Some(roster) = view.roster() else { return self.rest(load, health) };
+        let Some(roster) = view.roster() else { return self.rest(load) };
         let counted = match load.counted.load_full().filter(|counted| counted.plan == view.plan()) {
             Some(counted) => counted,
             None => self.begin(load, &view, roster, now_ms),
         };
         self.smooth(&counted, now_ms);
-        if self.told_ms.is_none_or(|before| now_ms.saturating_sub(before) >= STEP_MS) {
+        self.others.hear(seen.demands, now_ms);
+        let text = self.told_ms.is_none_or(|before| now_ms.saturating_sub(before) >= STEP_MS).then(|| {
             self.told_ms = Some(now_ms);
-            self.tell(roster, health);
-        }
-        let fleet = health.fleet();
-        let standing = view.standing(&fleet);
+            self.tell(roster)
+        });
+        let standing = view.standing(&seen.fleet);
         let due = self.stepped_ms.is_none_or(|before| now_ms.saturating_sub(before) >= STEP_MS);
         let mut changed = self.plan != view.plan() && (!self.parts.is_empty() || load.shared.load().is_some());
         // who is cut off hears too few to add up, and leaves all as it is
-        if (due || standing.classes() != self.states) && !fleet.minority {
+        if (due || standing.classes() != self.states) && !seen.fleet.minority {
             self.stepped_ms = Some(if due { now_ms } else { self.stepped_ms.unwrap_or(now_ms) });
             self.states = standing.classes();
-            changed |= self.step(load, roster, health, &standing, now_ms);
+            changed |= self.step(load, roster, &standing, now_ms);
         }
         if changed {
             self.share_out(load, current, &view, roster);
         }
         self.plan = view.plan();
+        text
     }
 
     /// Nobody wants to know any more.
-    fn rest(&mut self, load: &Load, health: &Health) {
-        if load.on.swap(false, Relaxed) {
-            load.counted.store(None);
-            load.shared.store(None);
-            load.regions.store(Arc::default());
-            health.tell_demand(told::NOTHING.to_owned());
-            *self = Self::default();
+    fn rest(&mut self, load: &Load) -> Option<String> {
+        if !load.on.swap(false, Relaxed) {
+            return None;
         }
+        load.counted.store(None);
+        load.shared.store(None);
+        load.regions.store(Arc::default());
+        *self = Self::default();
+        Some(told::NOTHING.to_owned())
     }
 
     /// Counts under another plan from now on.
@@ -234,23 +253,29 @@ impl Book {
         (self.before, self.before_ms) = (totals, now_ms);
     }
 
-    fn tell(&mut self, roster: &Roster, health: &Health) {
-        let text = told::encode(roster.classes(), &by_class(roster, [&self.smoothed]));
-        self.told = told::decode(&text).unwrap_or_default();
-        health.tell_demand(text);
+    fn tell(&mut self, roster: &Roster) -> String {
+        let bearing = || roster.capacities().iter().enumerate().filter(|(_, capacity)| capacity.is_some());
+        let known = bearing().map(|(region, _)| self.spilling.known_to_give(region).map(|gives| (region, gives)));
+        let known: Option<Vec<(usize, bool)>> = known.collect();
+        let gives =
+            known.map(|known| known.into_iter().filter(|(_, gives)| *gives).map(|(region, _)| region).collect());
+        let gives: Option<Vec<usize>> = gives;
+        let text = told::encode(roster.classes(), &by_class(roster, [(&self.smoothed, 1.0)]), gives.as_deref());
+        self.told = told::decode(&text).unwrap_or_default().asked;
+        text
     }
 
     /// One step of the loop; whether parts have changed.
-    fn step(&mut self, load: &Load, roster: &Roster, health: &Health, standing: &Standing, now_ms: u64) -> bool {
-        let others: Vec<BTreeMap<u32, f64>> = health.demands().iter().filter_map(|text| told::decode(text)).collect();
-        let requests = by_class(roster, others.iter().chain([&self.told]));
+    fn step(&mut self, load: &Load, roster: &Roster, standing: &Standing, now_ms: u64) -> bool {
+        let requests = by_class(roster, self.others.asked().chain([(&self.told, 1.0)]));
         let demands = roster.classes().demands(&requests, standing);
+        self.spilling.handle_giving(&giving(roster, &self.others));
         let changed = self.spilling.handle_demand(now_ms, &demands, roster.capacities(), TTL_S).is_some();
         load.regions.store(Arc::new(figures(roster, &demands, &self.spilling)));
         let known = self.spilling.known().iter();
         let shared = known.filter(|(_, parts)| parts.first().is_some_and(|(_, part)| *part < 1.0));
         let shared: Parts = shared.map(|(list, parts)| (*list, parts.clone())).collect();
-        let moved = changed || shared.len() != self.parts.len();
+        let moved = changed || shared != self.parts;
         if moved && shared.is_empty() != self.parts.is_empty() {
             tracing::info!(active = !shared.is_empty(), "load shares clients out");
         }
@@ -269,19 +294,32 @@ impl Book {
 }
 
 fn shared_by(view: &View, roster: &Roster, parts: &Parts) -> Option<View> {
-    view.shared_out(|class| parts.get(&roster.classes().id_of(class)?).map(Vec::as_slice))
+    let of = |list: u64| parts.get(&list).map_or(&[][..], Vec::as_slice);
+    view.shared_out(|class| match roster.classes().id_of(class) {
+        Some(id) => Parted { parts: of(id.into()), meanwhile: of(meanwhile(id)) },
+        None => Parted::default(),
+    })
 }
 
-/// Adds up by the class's index; classes that this node does not have are left out.
-fn by_class<'a>(roster: &Roster, told: impl IntoIterator<Item = &'a BTreeMap<u32, f64>>) -> Vec<f64> {
+/// Adds up by the class's index what counts of each; classes that this node does not have are left out.
+fn by_class<'a>(roster: &Roster, told: impl IntoIterator<Item = (&'a BTreeMap<u32, f64>, f64)>) -> Vec<f64> {
     let classes = roster.classes();
     let mut requests = vec![0.0; classes.count()];
-    for (id, asked) in told.into_iter().flatten() {
-        if let Some(sum) = classes.find(*id).and_then(|class| requests.get_mut(class)) {
-            *sum += asked;
+    for (asked, weight) in told {
+        for (id, asked) in asked {
+            if let Some(sum) = classes.find(*id).and_then(|class| requests.get_mut(class)) {
+                *sum += asked * weight;
+            }
         }
     }
     requests
+}
+
+/// What each of the others says about which regions give, by the region's index.
+fn giving(roster: &Roster, others: &Others) -> Vec<Vec<bool>> {
+    let classes = roster.classes();
+    let gives = |region: usize, ids: &[u32]| classes.id_of(region).is_some_and(|id| ids.contains(&id));
+    others.giving().map(|ids| (0..classes.regions()).map(|region| gives(region, ids)).collect()).collect()
 }
 
 fn figures(roster: &Roster, demands: &[Demand], spilling: &Spilling) -> Vec<RegionLoad> {

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use region_config::{Config, JurisdictionId};
+use rules::health::RegionState;
 
 use super::*;
 use crate::{dns::tests::config, geo};
@@ -18,7 +19,11 @@ fn bearing(capacity: u32) -> Config {
 struct Node {
     load: Load,
     view: ArcSwap<View>,
-    health: Arc<Health>,
+    /// What it sees of the others.
+    fleet: Fleet,
+    demands: Vec<(NodeId, String, bool)>,
+    /// What it told last.
+    told: String,
     book: Book,
     free: usize,
     site: Arc<Site>,
@@ -32,7 +37,9 @@ impl Node {
         Self {
             load: Load::default(),
             view: ArcSwap::from_pointee(view),
-            health: Health::start(config, None, Tasks::new()),
+            fleet: Health::start(config, None, Tasks::new()).fleet().as_ref().clone(),
+            demands: Vec::new(),
+            told: String::new(),
             book: Book::default(),
             free,
             site: Arc::clone(&config.sites[free]),
@@ -48,7 +55,10 @@ impl Node {
                 self.load.note(self.free, &self.site, IpAddr::from([a, b, u8::try_from(request % 250).unwrap(), 1]));
             }
             self.now_ms += 1_000;
-            self.book.turn(&self.load, &self.view, &self.health, self.now_ms);
+            let seen = Seen { fleet: Arc::new(self.fleet.clone()), demands: self.demands.clone() };
+            if let Some(text) = self.book.turn(&self.load, &self.view, seen, self.now_ms) {
+                self.told = text;
+            }
         }
     }
 
@@ -127,6 +137,53 @@ fn what_other_nodes_are_asked_for_is_added_up() {
     let classes = roster.classes();
     let class = roster.class(0, GERMAN.into()).unwrap();
     let told: BTreeMap<u32, f64> = [(classes.id_of(class).unwrap(), 50.0), (77, 1000.0)].into();
-    let sums = by_class(roster, [&told, &told]);
+    let sums = by_class(roster, [(&told, 1.0), (&told, 1.0)]);
     assert!((sums[class] - 100.0).abs() < 1e-9 && (sums.iter().sum::<f64>() - 100.0).abs() < 1e-9, "{sums:?}");
+}
+
+/// What a dead region was asked for was forgotten as it died, since its own nodes had counted it: no room was made.
+#[test]
+fn a_region_dies_with_the_nodes_that_counted_its_clients_and_room_is_made_at_once() {
+    let mut config = bearing(100);
+    config.regions[1].capacity_per_second = Some(80);
+    let mut third = config.regions[1].clone();
+    (third.name, third.latitude) = (RegionId::parse("third").unwrap(), -third.latitude);
+    third.capacity_per_second = None;
+    config.regions.push(third);
+    let mut node = Node::new(&config);
+    let roster = Arc::clone(node.view.load().roster().unwrap());
+    let class = roster.class(node.free, GERMAN.into()).unwrap();
+    let mut requests = vec![0.0; roster.classes().count()];
+    requests[class] = 70.0;
+    let told = told::encode(roster.classes(), &requests, None);
+    node.demands = vec![(NodeId::parse("other").unwrap(), told, true)];
+    node.run(30, 0);
+    let figures =
+        |node: &Node| node.load.regions().iter().map(|it| [it.demand, it.led].map(f64::round)).collect::<Vec<_>>();
+    assert_eq!(figures(&node), [[70.0, 70.0], [0.0, 0.0], [0.0, 0.0]]);
+    node.demands[0].2 = false;
+    node.fleet.regions[0].state = RegionState::Down;
+    node.run(1, 0);
+    assert_eq!(figures(&node), [[0.0, 0.0], [70.0, 60.0], [0.0, 10.0]]);
+    // its clients ask others now, or nobody
+    node.run(60, 0);
+    assert!(node.load.regions().iter().all(|it| it.demand < 2.0), "{:?}", node.load.regions());
+}
+
+/// One that was restarted while a region had 80 % led nobody on, for good, while the others did.
+#[test]
+fn a_node_that_was_just_started_gives_what_the_others_give_and_says_so() {
+    let giving_of = |node: &Node| told::decode(&node.told).unwrap().gives;
+    let mut alone = Node::new(&bearing(100));
+    alone.run(60, 80);
+    assert_eq!((giving_of(&alone), alone.shared()), (Some(vec![]), false));
+    let mut node = Node::new(&bearing(100));
+    let eu = node.view.load().roster().unwrap().classes().id_of(0).unwrap();
+    let says = |name: &str, gives: &str| (NodeId::parse(name).unwrap(), format!("1;;{gives}"), true);
+    let gives = format!("{eu:08x},");
+    node.demands = vec![says("a", &gives), says("b", &gives), says("c", "")];
+    node.run(60, 80);
+    assert_eq!((giving_of(&node), node.shared()), (Some(vec![eu]), true), "{:?}", node.load.regions());
+    node.run(120, 60);
+    assert_eq!((giving_of(&node), node.shared()), (Some(vec![]), false));
 }

@@ -200,12 +200,16 @@ impl Health {
         }
     }
 
-    /// What other nodes are asked for, as those told it last that answer.
+    /// What each other node told last of what it is asked for, and whether it answers.
     #[must_use]
-    pub fn demands(&self) -> Vec<String> {
+    pub fn demands(&self) -> Vec<(NodeId, String, bool)> {
         let Some(meshed) = &self.meshed else { return Vec::new() };
         let heard = meshed.demands.lock().clone();
-        heard.into_iter().filter(|(node, _)| self.node_up(node)).map(|(_, text)| text).collect()
+        let up = |(node, text): (NodeId, String)| {
+            let up = self.node_up(&node);
+            (node, text, up)
+        };
+        heard.into_iter().map(up).collect()
     }
 
     /// The head of the configuration's fingerprint that a node last said it runs; ours is the first 8 bytes, big endian,

@@ -10,7 +10,13 @@ use std::collections::HashMap;
 
 use region_config::{Config, REGIONS_MAX, RegionMask};
 
-use super::{decide::Standing, map::Map, place::Point, shares::Shares, spill::Demand};
+use super::{
+    decide::Standing,
+    map::Map,
+    place::Point,
+    shares::{Parted, Shares},
+    spill::{Demand, rising},
+};
 
 /// Most classes that are counted; the clients of others are not shared out.
 pub const CLASSES_MAX: usize = 8192;
@@ -151,22 +157,45 @@ impl Classes {
     /// there; each priced by its distance from the first: whoever is led on comes from around there. `requests` are in a
     /// second, by the class's index. The number of each is its class's id, and they come in the order of these: the index
     /// is another one on nodes of other regions, and all are to come to the same parts.
+    ///
+    /// Where the first region has just come back, what it does not take yet is a list of its own, [`meanwhile`], over those
+    /// that were not away: that is where those clients are.
     #[must_use]
     pub fn demands(&self, requests: &[f64], standing: &Standing) -> Vec<Demand> {
         let asked = self.classes.iter().zip(requests).filter(|(_, requests)| **requests > 0.0);
         let demand = |(class, requests): (&Class, &f64)| {
-            let regions = || class.regions.iter().copied().map(usize::from);
-            let among = standing.best(regions().fold(0, |mask, region| mask | 1 << region)) & standing.serving();
-            let regions: Vec<usize> = regions().filter(|region| among >> region & 1 == 1).collect();
-            let first = regions.first().copied();
-            let cost = |region| first.and_then(|first| self.kilometres(first, region)).map_or(f64::MAX, f64::from);
-            let regions = regions.iter().map(|at| (*at, cost(*at))).collect();
-            Demand { list: class.id, requests: *requests, regions }
+            let all = class.regions.iter().fold(0, |mask, region| mask | 1 << region);
+            let among = standing.best(all) & standing.serving();
+            let first = class.regions.iter().copied().find(|region| among >> region & 1 == 1);
+            let there = among & !standing.returning();
+            let taken = first.filter(|_| there != 0).map_or(1.0, |first| standing.part(first));
+            let list = u64::from(class.id);
+            let mut demands =
+                vec![Demand { list, part_of: None, requests: requests * taken, regions: self.priced(class, among) }];
+            if taken < 1.0 {
+                let (requests, regions) = (requests * (1.0 - taken), self.priced(class, there));
+                demands.push(Demand { list: meanwhile(class.id), part_of: Some(list), requests, regions });
+            }
+            demands
         };
-        let mut demands: Vec<Demand> = asked.map(demand).collect();
+        let mut demands: Vec<Demand> = asked.flat_map(demand).collect();
         demands.sort_by_key(|demand| demand.list);
         demands
     }
+
+    /// The regions of a class that are in `among`, with their distance from the first of them.
+    fn priced(&self, class: &Class, among: RegionMask) -> Vec<(usize, f64)> {
+        let regions = || class.regions.iter().copied().map(usize::from).filter(|region| among >> region & 1 == 1);
+        let first = regions().next();
+        let cost = |region| first.and_then(|first| self.kilometres(first, region)).map_or(f64::MAX, f64::from);
+        rising(regions().map(|region| (region, cost(region))))
+    }
+}
+
+/// The number of the list of a class's clients whom its first region, which has just come back, does not take yet.
+#[must_use]
+pub fn meanwhile(class: u32) -> u64 {
+    1 << 32 | u64::from(class)
 }
 
 impl Classed {
@@ -179,8 +208,8 @@ impl Classed {
     /// How the lists of this map are shared out when its classes are shared out so; none if all clients of all lists go to
     /// their first regions. `parts` are by the class's index.
     #[must_use]
-    pub fn shares<'a>(&self, parts: impl Fn(usize) -> Option<&'a [(usize, f64)]>) -> Option<Shares> {
-        let shares = Shares::by_load(self.0.iter().map(|class| parts(*class as usize).unwrap_or(&[])));
+    pub fn shares<'a>(&self, parts: impl Fn(usize) -> Parted<'a>) -> Option<Shares> {
+        let shares = Shares::by_load(self.0.iter().map(|class| parts(*class as usize)));
         shares.are_some().then_some(shares)
     }
 }

@@ -95,11 +95,16 @@ impl Standing {
     }
 
     /// What part of the clients it is first for a region gets while others are as healthy, from 0 to 1.
-    fn part(&self, region: u8) -> f64 {
+    pub(super) fn part(&self, region: u8) -> f64 {
         if !holds(self.returning, region) {
             return 1.0;
         }
         self.parts.get(usize::from(region)).map_or(1.0, |percent| f64::from(*percent) / f64::from(WHOLE_PERCENT))
+    }
+
+    /// The regions that have just come back, and so get a part of their clients only.
+    pub(super) fn returning(&self) -> RegionMask {
+        self.returning
     }
 
     /// The healthiest of some regions: those of the first class that has any of them.
@@ -349,13 +354,15 @@ impl<'a> Ranking<'a> {
     }
 
     /// Whether this client would be led to a region that has just come back, though others are as healthy that were not
-    /// away. With a spread that is so for all clients of the list, as any of them may be.
+    /// away. With a spread that a site wishes that is so for all clients of the list, as any of them may be. What load leads on
+    /// to such a region comes step by step anyway, and is booked there.
     fn meets_returning(&self) -> bool {
         let best = self.standing.best(self.pool);
         let returning = best & self.standing.returning;
         returning != 0
             && returning != best
-            && (self.spread.is_some() || self.first().is_some_and(|first| holds(returning, first)))
+            && (self.spread.is_some() && !self.by_load
+                || self.listed(best).is_some_and(|first| holds(returning, first)))
     }
 
     /// The same with the client of this number led on to the next region where the one that has just come back does not
@@ -363,9 +370,19 @@ impl<'a> Ranking<'a> {
     fn led_on(mut self, number: u64) -> Self {
         let mut among = self.standing.best(self.pool);
         self.returning = true;
+        if let Some(spread) = self.spread.filter(|_| self.by_load) {
+            // as it was booked: the first region's part is one list, all others are another
+            if let Some(first) = self.listed(among)
+                && !admitted(number, first, self.standing.part(first))
+            {
+                let there = among & !self.standing.returning;
+                self.lead = spread.choose_meanwhile(number, there).or_else(|| self.listed(there));
+            }
+            return self;
+        }
         self.lead = std::iter::from_fn(|| {
             let shared = self.spread.and_then(|spread| spread.choose(number, among));
-            let next = shared.or_else(|| self.list.iter().copied().find(|region| holds(among, *region)))?;
+            let next = shared.or_else(|| self.listed(among))?;
             among &= !(1 << next);
             Some(next)
         })
@@ -373,12 +390,21 @@ impl<'a> Ranking<'a> {
         self
     }
 
+    /// The first region of the list among these.
+    fn listed(&self, among: RegionMask) -> Option<u8> {
+        self.list.iter().copied().find(|region| holds(among, *region))
+    }
+
     /// What part of the list's clients a region gets: by the spread, or while a region that has just come back gets some only.
     fn part(&self, region: usize) -> Option<f64> {
-        if let Some(spread) = self.spread {
-            return Some(spread.part(region));
-        }
         let best = self.standing.best(self.pool);
+        if let Some(spread) = self.spread {
+            let first = self.listed(best).filter(|_| self.by_load && self.returning);
+            let taken = first.map_or(1.0, |first| self.standing.part(first));
+            let next = || self.listed(best & !self.standing.returning).map(usize::from);
+            let others = spread.part_meanwhile(region).unwrap_or_else(|| f64::from(u8::from(next() == Some(region))));
+            return Some(taken * spread.part(region) + (1.0 - taken) * others);
+        }
         let mut left = 1.0;
         let in_turn = self.list.iter().filter(|listed| holds(best, **listed)).map(|listed| {
             let part = left * self.standing.part(*listed);
@@ -391,7 +417,7 @@ impl<'a> Ranking<'a> {
     /// The first of [`Ranking::order`], found without walking it.
     fn first(&self) -> Option<u8> {
         let best = self.standing.best(self.pool);
-        self.lead.or_else(|| self.list.iter().copied().find(|region| holds(best, *region)))
+        self.lead.or_else(|| self.listed(best))
     }
 
     /// The region this client's part goes to, then the others by health; among equally healthy ones the list's order stays.
@@ -488,13 +514,13 @@ pub fn decide<'a>(
     let named = policy.legal & policy.eligible & listed.mask & reachable;
     let (pool, fallen) = pool(named, reachable, policy, standing);
     let mut ranking = Ranking::new(listed.list, pool, listed.spread, standing);
+    ranking.by_load = map.shares().are_by_load();
     let mut scope = listed.scope;
     if standing.returning != 0 && ranking.meets_returning() {
         let (number, least) = Map::cell(address);
         ranking = ranking.led_on(number);
         scope = scope.max(least);
     }
-    ranking.by_load = map.shares().are_by_load();
     let outcome = if fallen && pool == 0 {
         Outcome::Refuse(Refusal::AllDown)
     } else {

@@ -39,7 +39,7 @@ mod wishes;
 pub use address::{Block, block_hash, cells, inner};
 pub use answers::{ADDRESSES_MAX, Addresses, Chosen, Endpoint};
 pub use base::{Base, BaseBuilder, BaseFault, Location, LocationId};
-pub use classes::{CLASSES_MAX, Classed, Classes, Grain};
+pub use classes::{CLASSES_MAX, Classed, Classes, Grain, meanwhile};
 pub use decide::{Decision, Outcome, Policy, Reason, Refusal, Standing, TTL_S, decide, regions_up_to};
 pub use explain::{Explanation, RegionExplanation, explain};
 pub use gates::{Edition, Objection, objections};
@@ -47,7 +47,7 @@ pub use map::{Map, Origin};
 pub use place::Point;
 pub use ranges::Step;
 pub use round_trips::{ROWS_MAX, RoundTrip, RoundTrips, RowFault};
-pub use shares::{Shares, Spread};
+pub use shares::{Parted, Shares, Spread};
 pub use wishes::{Rule, Wishes};
 
 #[cfg(test)]

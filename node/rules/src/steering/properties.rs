@@ -90,7 +90,7 @@ fn shares(map: &Map, legal: RegionMask, drawn: &[u8]) -> Shares {
             map.list(id, legal).enumerate().map(part).collect()
         })
         .collect();
-    Shares::by_load(lists.iter().map(Vec::as_slice))
+    Shares::by_load(lists.iter().map(|parts| parts.as_slice().into()))
 }
 
 fn world() -> impl Strategy<Value = World> {

@@ -25,8 +25,25 @@ pub struct Spread(Box<[Part]>);
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Part {
     region: u8,
-    /// What the region gets beside the others; above 0.
+    /// What the region gets beside the others.
     weight: f64,
+    /// The same of the clients whom the list's first region, which has just come back, does not take yet.
+    meanwhile: f64,
+}
+
+/// What part of a list's clients each of its regions gets, in the list's order: from 0 to 1, and 1 together.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Parted<'a> {
+    /// Of all; or while the first one has just come back, of those whom it takes.
+    pub parts: &'a [(usize, f64)],
+    /// Of those whom it does not take yet.
+    pub meanwhile: &'a [(usize, f64)],
+}
+
+impl<'a> From<&'a [(usize, f64)]> for Parted<'a> {
+    fn from(parts: &'a [(usize, f64)]) -> Self {
+        Self { parts, meanwhile: &[] }
+    }
 }
 
 impl Shares {
@@ -48,14 +65,8 @@ impl Shares {
 
     /// By load: for each list, by its number, its regions with the fraction of its clients that each gets.
     #[must_use]
-    pub fn by_load<'a>(lists: impl Iterator<Item = &'a [(usize, f64)]>) -> Self {
-        let spread = |parts: &[(usize, f64)]| {
-            let first = u8::try_from(parts.first()?.0).ok()?;
-            let parts = parts.iter().filter_map(|(region, part)| Some((u8::try_from(*region).ok()?, *part)));
-            // one region alone may have all, if it is not the one that would have them anyway
-            Some(Spread::of(parts)).filter(|spread| spread.0.iter().any(|part| part.region != first))
-        };
-        Self { spreads: lists.map(spread).collect(), by_load: true }
+    pub fn by_load<'a>(lists: impl Iterator<Item = Parted<'a>>) -> Self {
+        Self { spreads: lists.map(Spread::by_load).collect(), by_load: true }
     }
 
     /// Whether load has made them, so that they will change.
@@ -85,29 +96,72 @@ impl Spread {
 
     /// Shares for those of these regions that have a part.
     fn of(parts: impl Iterator<Item = (u8, f64)>) -> Self {
-        let having = parts.filter(|(_, weight)| weight.is_finite() && *weight > LEAST_PART);
-        Self(having.map(|(region, weight)| Part { region, weight }).collect())
+        let having = parts.filter(|(_, weight)| is_some(*weight));
+        Self(having.map(|(region, weight)| Part { region, weight, meanwhile: 0.0 }).collect())
+    }
+
+    /// None if all go where they would go anyway. One region alone may have all if that is another one than the first.
+    fn by_load(of: Parted<'_>) -> Option<Self> {
+        let some =
+            |(region, part): &(usize, f64)| Some((u8::try_from(*region).ok()?, *part)).filter(|_| is_some(*part));
+        let mut parts: Vec<Part> =
+            of.parts.iter().filter_map(some).map(|(region, weight)| Part { region, weight, meanwhile: 0.0 }).collect();
+        for (region, meanwhile) in of.meanwhile.iter().filter_map(some) {
+            match parts.iter_mut().find(|part| part.region == region) {
+                Some(part) => part.meanwhile = meanwhile,
+                None => parts.push(Part { region, weight: 0.0, meanwhile }),
+            }
+        }
+        let strays = |of: &[(usize, f64)]| {
+            of.first().is_some_and(|first| of.iter().filter_map(some).any(|(region, _)| usize::from(region) != first.0))
+        };
+        (strays(of.parts) || strays(of.meanwhile)).then(|| Self(parts.into()))
     }
 
     /// The region of the client with this number among those of `mask`: each gets its part of all numbers, and when the
     /// parts change, few numbers move (weighted rendezvous hashing). Allocates nothing.
     #[must_use]
     pub fn choose(&self, number: u64, mask: RegionMask) -> Option<u8> {
-        let among = self.0.iter().filter(|part| mask >> part.region & 1 == 1);
-        let drawn = among.map(|part| (draw(number, part.region) / part.weight, part.region));
+        self.drawn(number, mask, |part| part.weight)
+    }
+
+    /// The same for a client whom the list's first region, which has just come back, does not take yet; `mask` is without it.
+    pub(super) fn choose_meanwhile(&self, number: u64, mask: RegionMask) -> Option<u8> {
+        self.drawn(number, mask, |part| part.meanwhile).or_else(|| self.choose(number, mask))
+    }
+
+    fn drawn(&self, number: u64, mask: RegionMask, weight: impl Fn(&Part) -> f64) -> Option<u8> {
+        let among = self.0.iter().filter(|part| mask >> part.region & 1 == 1 && weight(part) > 0.0);
+        let drawn = among.map(|part| (draw(number, part.region) / weight(part), part.region));
         drawn.max_by(|(a, _), (b, _)| a.total_cmp(b)).map(|(_, region)| region)
     }
 
     /// What part of the clients a region gets while all are healthy, from 0 to 1.
     #[must_use]
     pub fn part(&self, region: usize) -> f64 {
-        let all: f64 = self.0.iter().map(|part| part.weight).sum();
-        self.0.iter().find(|part| usize::from(part.region) == region).map_or(0.0, |part| part.weight / all)
+        self.fraction(region, |part| part.weight)
+    }
+
+    /// The same of the clients whom the list's first region does not take yet; none if all of those go to the next one.
+    pub(super) fn part_meanwhile(&self, region: usize) -> Option<f64> {
+        self.0.iter().any(|part| part.meanwhile > 0.0).then(|| self.fraction(region, |part| part.meanwhile))
+    }
+
+    fn fraction(&self, region: usize, weight: impl Fn(&Part) -> f64) -> f64 {
+        let all: f64 = self.0.iter().map(&weight).sum();
+        self.0
+            .iter()
+            .find(|part| usize::from(part.region) == region)
+            .map_or(0.0, |part| weight(part) / all.max(LEAST_PART))
     }
 
     pub(super) fn has(&self, region: usize) -> bool {
-        self.0.iter().any(|part| usize::from(part.region) == region)
+        self.0.iter().any(|part| usize::from(part.region) == region && part.weight > 0.0)
     }
+}
+
+fn is_some(part: f64) -> bool {
+    part.is_finite() && part > LEAST_PART
 }
 
 /// Whether the client with this number is among the part, from 0 to 1, that a region takes of those who are led to it: when
@@ -167,7 +221,7 @@ mod tests {
     fn load_may_lead_all_clients_of_a_list_on() {
         let lists: [&[(usize, f64)]; 4] =
             [&[(0, 0.0), (2, 1.0), (1, 0.0)], &[(0, 1.0), (2, 0.0)], &[(0, 0.5), (1, 0.5)], &[]];
-        let shares = Shares::by_load(lists.into_iter());
+        let shares = Shares::by_load(lists.into_iter().map(Parted::from));
         assert_eq!(shares.of(0).map(|spread| (spread.choose(7, !0), spread.choose(7, 0b011))), Some((Some(2), None)));
         assert!(shares.of(1).is_none() && shares.of(2).is_some() && shares.of(3).is_none());
     }

@@ -3,7 +3,7 @@
 //! [`filled`] says where demand should go. [`Spilling`] leads there step by step, so that nothing swings: a region begins to
 //! give up clients at [`ENTER`] of its capacity and is brought down to [`AIM`]; a change of fewer than [`DEAD_BAND`] is none;
 //! no step moves more than [`STEP`] of a list, nor comes before resolvers have forgotten the one before. Only when
-//! a region has gone all move at once, and when one has come back its own lists, as its clients do so anyway.
+//! a region has gone all move at once, and when one has come back the lists that it is first in, as its clients do so anyway.
 
 use std::collections::BTreeMap;
 
@@ -24,7 +24,9 @@ pub const STEP_MS: u64 = 10_000;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Demand {
     /// Which list: the same number each time.
-    pub list: u32,
+    pub list: u64,
+    /// The list that these clients were in before, for when theirs is asked for anew: they stay where they are.
+    pub part_of: Option<u64>,
     /// Requests in a second.
     pub requests: f64,
     /// The regions that may be named to them, best first, each with what reaching it costs; the unit does not matter.
@@ -44,6 +46,18 @@ pub fn first_only(lists: &[Demand]) -> Parts {
 fn first_of(list: &Demand) -> Vec<(usize, f64)> {
     let at = |(place, (region, _)): (usize, &(usize, f64))| (*region, if place == 0 { 1.0 } else { 0.0 });
     list.regions.iter().enumerate().map(at).collect()
+}
+
+/// Prices for the regions of a list so that none is cheaper than one before it: nearer regions may stand later, as a site
+/// wishes or as was measured, and are no better then.
+#[must_use]
+pub fn rising(regions: impl IntoIterator<Item = (usize, f64)>) -> Vec<(usize, f64)> {
+    let mut dearest = f64::MIN;
+    let price = |(region, cost): (usize, f64)| {
+        dearest = dearest.max(cost);
+        (region, dearest)
+    };
+    regions.into_iter().map(price).collect()
 }
 
 /// Requests in a second at each region, by its index.
@@ -134,9 +148,11 @@ pub struct Spilling {
     /// In the order of the lists that came last.
     parts: Parts,
     /// The same by the number of the list, and those of lists for which nothing is asked any more until they are home.
-    known: BTreeMap<u32, Vec<(usize, f64)>>,
-    /// By region: whether it gives up clients.
-    giving: Vec<bool>,
+    known: BTreeMap<u64, Vec<(usize, f64)>>,
+    /// By region: whether it gives up clients, if that is known.
+    giving: Vec<Option<bool>>,
+    /// By region: how many others say that it does, and how many say whether it does.
+    told: Vec<(usize, usize)>,
     stepped_ms: Option<u64>,
 }
 
@@ -158,33 +174,20 @@ impl Spilling {
         }
         let wanted = filled(lists, &self.bounds(lists, capacities));
         let known = std::mem::take(&mut self.known);
-        let of = |list: &Demand| known.get(&list.list);
         // its clients are with its neighbours within a moment, and these need room for them by then
-        let one_is_gone = lists.iter().any(|list| of(list).is_some_and(|parts| lacks_one(list, parts)));
+        let one_is_gone = lists.iter().any(|list| known.get(&list.list).is_some_and(|parts| lacks_one(list, parts)));
         let mut changed = false;
         for (list, wanted) in lists.iter().zip(wanted) {
-            let regions = |parts: &[(usize, f64)]| parts.iter().map(|(region, _)| *region).collect::<Vec<_>>();
-            let parts = match of(list).filter(|_| !one_is_gone) {
-                Some(parts) if regions(parts) == regions(&wanted) => {
-                    let mut parts = parts.clone();
-                    changed |= due && step(&mut parts, &wanted);
-                    parts
-                }
-                // a region is back: its clients move at once, as far as it takes them already
-                Some(_) => {
-                    changed = true;
-                    wanted
-                }
-                None if one_is_gone => {
-                    changed = true;
-                    wanted
-                }
-                // nothing is known: its clients are where the first choice leads them
-                None => {
-                    let mut parts = first_of(list);
-                    changed |= due && step(&mut parts, &wanted);
-                    parts
-                }
+            let was = known.get(&list.list);
+            // a region is back: its clients move at once, as far as it takes them already
+            let is_back = was.is_some_and(|parts| lacks_the_first(list, parts));
+            let parts = if one_is_gone || is_back {
+                changed = true;
+                wanted
+            } else {
+                let mut parts = among(list, was.or_else(|| known.get(&list.part_of?)));
+                changed |= due && step(&mut parts, &wanted);
+                parts
             };
             self.known.insert(list.list, parts);
         }
@@ -202,16 +205,32 @@ impl Spilling {
         changed.then_some(&self.parts)
     }
 
+    /// Takes what others say about which regions give up clients, by the region's index; empty from who does not know.
+    pub fn handle_giving(&mut self, others: &[Vec<bool>]) {
+        let regions = others.iter().map(Vec::len).max().unwrap_or(0);
+        let of = |region: usize| {
+            let said = || others.iter().filter_map(|others| others.get(region));
+            (said().filter(|gives| **gives).count(), said().count())
+        };
+        self.told = (0..regions).map(of).collect();
+    }
+
+    /// Whether a region gives up clients, if that is known: between [`AIM`] and [`ENTER`] it depends on what was before.
+    #[must_use]
+    pub fn known_to_give(&self, region: usize) -> Option<bool> {
+        self.giving.get(region).copied().flatten()
+    }
+
     /// Whether a region gives up clients, since there would be more than it bears.
     #[must_use]
     pub fn gives(&self, region: usize) -> bool {
-        self.giving.get(region).copied().unwrap_or(false)
+        self.known_to_give(region).unwrap_or(false)
     }
 
     /// The parts of all lists by their number: also of those for which nothing is asked any more, whose clients go back to
     /// their first region step by step.
     #[must_use]
-    pub fn known(&self) -> &BTreeMap<u32, Vec<(usize, f64)>> {
+    pub fn known(&self) -> &BTreeMap<u64, Vec<(usize, f64)>> {
         &self.known
     }
 
@@ -225,14 +244,19 @@ impl Spilling {
     /// has follows from what it gives, and would swing.
     fn bounds(&mut self, lists: &[Demand], capacities: &[Option<f64>]) -> Vec<Bounds> {
         let unspilled = loads(lists, &first_only(lists), capacities.len());
-        self.giving.resize(capacities.len(), false);
-        let each = capacities.iter().zip(unspilled).zip(&mut self.giving);
-        each.map(|((capacity, load), giving)| match capacity {
+        self.giving.resize(capacities.len(), None);
+        self.told.resize(capacities.len(), (0, 0));
+        let each = capacities.iter().zip(unspilled).zip(self.giving.iter_mut().zip(&self.told));
+        each.map(|((capacity, load), (giving, told))| match capacity {
             None => Bounds::NONE,
             Some(capacity) if *capacity <= 0.0 => Bounds::DOWN,
             Some(capacity) => {
-                *giving = load > capacity * if *giving { AIM } else { ENTER };
-                let gives_above = if *giving { capacity * AIM } else { f64::INFINITY };
+                *giving = match load / capacity {
+                    part if part > ENTER => Some(true),
+                    part if part > AIM => most(*giving, *told),
+                    _ => Some(false),
+                };
+                let gives_above = if *giving == Some(true) { capacity * AIM } else { f64::INFINITY };
                 Bounds { gives_above, takes_to: capacity * AIM }
             }
         })
@@ -240,9 +264,31 @@ impl Spilling {
     }
 }
 
+/// What most say, of those who know: whoever has just been started, or saw a peak that others did not see, would disagree
+/// with them for good.
+fn most(own: Option<bool>, (gives, said): (usize, usize)) -> Option<bool> {
+    let (gives, said) = (gives + usize::from(own == Some(true)), said + usize::from(own.is_some()));
+    (said > 0).then_some(gives * 2 >= said)
+}
+
 /// Whether a list no longer has one of the regions that it was shared out to.
 fn lacks_one(list: &Demand, parts: &[(usize, f64)]) -> bool {
     parts.iter().any(|(region, _)| list.regions.iter().all(|(there, _)| there != region))
+}
+
+/// Whether the first region of a list is one that it was not shared out to.
+fn lacks_the_first(list: &Demand, parts: &[(usize, f64)]) -> bool {
+    list.regions.first().is_some_and(|(first, _)| parts.iter().all(|(region, _)| region != first))
+}
+
+/// The parts that a list's regions had; if none had any, its clients are where the first choice leads them.
+fn among(list: &Demand, parts: Option<&Vec<(usize, f64)>>) -> Vec<(usize, f64)> {
+    let had = |region: usize| parts.into_iter().flatten().find(|(it, _)| *it == region).map_or(0.0, |(_, part)| *part);
+    let all: f64 = list.regions.iter().map(|(region, _)| had(*region)).sum();
+    if all < HOME {
+        return first_of(list);
+    }
+    list.regions.iter().map(|(region, _)| (*region, had(*region) / all)).collect()
 }
 
 /// One step back to the first region; whether there was one.

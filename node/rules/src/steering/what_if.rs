@@ -10,7 +10,7 @@ use super::{
     map::Map,
     place::Point,
     shares::Shares,
-    spill::{AIM, Bounds, Demand, ENTER, filled, first_only, loads},
+    spill::{AIM, Bounds, Demand, ENTER, filled, first_only, loads, rising},
     wishes::Wishes,
 };
 use crate::health::{Fleet, NodeView, RegionState, RegionView, WHOLE_PERCENT};
@@ -145,7 +145,8 @@ impl Scene {
         let demands: Vec<Demand> = requests
             .iter()
             .map(|(list, requests)| Demand {
-                list: u32::try_from(*list).unwrap_or(u32::MAX),
+                list: *list as u64,
+                part_of: None,
                 requests: *requests,
                 regions: self.priced(*list),
             })
@@ -167,7 +168,7 @@ impl Scene {
                 *place = parts;
             }
         }
-        self.map = self.map.sharing(Shares::by_load(by_list.into_iter()));
+        self.map = self.map.sharing(Shares::by_load(by_list.into_iter().map(Into::into)));
         self
     }
 
@@ -181,7 +182,7 @@ impl Scene {
             let stage = self.regions.get(region)?;
             Some(f64::from(first?.kilometres(stage.point?)) * f64::from(stage.stretch))
         };
-        regions.iter().map(|region| (*region, cost(*region).unwrap_or(f64::MAX))).collect()
+        rising(regions.iter().map(|region| (*region, cost(*region).unwrap_or(f64::MAX))))
     }
 
     /// The region that a client is led to.

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use super::{
     super::{
         Base, BaseBuilder, Location, Outcome, Policy, Standing, Wishes, decide,
-        spill::{STEP_MS, Spilling},
+        spill::{STEP_MS, Spilling, loads},
         tests::{config, fleet, here},
     },
     *,
@@ -69,6 +69,10 @@ struct World {
     /// Of each node: its loop, the maps as it answers from them, and when it began.
     nodes: Vec<(Spilling, Vec<Map>, u64)>,
     states: [RegionState; REGIONS],
+    /// The same at the second before.
+    stood: [RegionState; REGIONS],
+    /// What part of its clients each gets, in percent.
+    percent: [u8; REGIONS],
     /// Smoothed, by class.
     told: Vec<f64>,
     now_ms: u64,
@@ -90,7 +94,17 @@ impl World {
         // nodes that take their steps at other moments
         let nodes = [0, 3_000, 7_000].map(|at| (Spilling::default(), own(), at)).into();
         let told = vec![0.0; classes.count()];
-        Self { classes, maps, capacities: capacities.into(), nodes, states: [Up; REGIONS], told, now_ms: 0 }
+        Self {
+            classes,
+            maps,
+            capacities: capacities.into(),
+            nodes,
+            states: [Up; REGIONS],
+            stood: [Up; REGIONS],
+            percent: [100; REGIONS],
+            told,
+            now_ms: 0,
+        }
     }
 
     /// Goes on for a time in which clients of each place ask for the free site and for the pinned one so often, each with
@@ -99,9 +113,24 @@ impl World {
         (0..s).map(|_| self.second(demand)).collect()
     }
 
+    fn standing(&self) -> Standing {
+        let mut fleet = fleet(&self.states);
+        for (region, percent) in fleet.regions.iter_mut().zip(self.percent) {
+            region.part_percent = percent;
+        }
+        Standing::of(&fleet)
+    }
+
+    /// What the first node believes that each region has.
+    fn booked(&self) -> Vec<f64> {
+        let demands = self.classes.demands(&self.told, &self.standing());
+        let known = self.nodes[0].0.known();
+        loads(&demands, &demands.iter().map(|demand| known[&demand.list].clone()).collect(), REGIONS)
+    }
+
     fn second(&mut self, demand: [[f64; REGIONS]; 2]) -> [f64; REGIONS] {
         self.now_ms += 1_000;
-        let standing = Standing::of(&fleet(&self.states));
+        let standing = self.standing();
         let (mut loads, mut counted) = ([0.0; REGIONS], vec![0.0; self.classes.count()]);
         for (site, (demand, (map, classed, policy))) in demand.iter().zip(&self.maps).enumerate() {
             for (place, requests) in (0u32..).zip(demand) {
@@ -125,18 +154,23 @@ impl World {
         let demands = self.classes.demands(&self.told, &standing);
         let classes = &self.classes;
         for (spilling, maps, began_ms) in &mut self.nodes {
-            if self.now_ms < *began_ms || !(self.now_ms - *began_ms).is_multiple_of(STEP_MS) {
+            let due = self.now_ms >= *began_ms && (self.now_ms - *began_ms).is_multiple_of(STEP_MS);
+            if !due && self.states == self.stood {
                 continue;
             }
             if spilling.handle_demand(self.now_ms, &demands, &self.capacities, 10).is_none() {
                 continue;
             }
-            let index = |class: usize| demands.iter().position(|demand| classes.id_of(class) == Some(demand.list));
-            let parts = |class: usize| Some(spilling.parts()[index(class)?].as_slice());
+            let of = |list: u64| spilling.known().get(&list).map_or(&[][..], Vec::as_slice);
+            let parts = |class: usize| {
+                let id = classes.id_of(class).unwrap();
+                Parted { parts: of(id.into()), meanwhile: of(meanwhile(id)) }
+            };
             for (at, (map, classed, _)) in maps.iter_mut().zip(&self.maps) {
                 *at = classed.shares(parts).map_or_else(|| map.clone(), |shares| map.sharing(shares));
             }
         }
+        self.stood = self.states;
         loads
     }
 }
@@ -205,6 +239,40 @@ fn a_region_that_fails_overloads_no_neighbour_that_has_others_behind_it() {
     assert!(world.run(30, demand).iter().all(|loads| loads[0] > 470.0));
 }
 
+/// All of its demand counted as its own from the first moment, while most of its clients were still with the next region, and
+/// what that one gave up came back to it: 24.7 of 20, and the figures said 12.
+#[test]
+fn a_region_that_comes_back_overloads_no_neighbour_meanwhile() {
+    let mut world = World::new(ALL_BEAR);
+    let demand = [[700.0, 600.0, 0.0, 0.0], [0.0; REGIONS]];
+    world.run(60, demand);
+    world.states[0] = Down;
+    world.run(240, demand);
+    let before = world.second(demand);
+    assert!(before[0] == 0.0 && before.iter().all(|load| *load < 830.0), "{before:?}");
+    world.states[0] = Up;
+    for step in 0..10 {
+        world.percent[0] = 10 + 9 * step;
+        let loads = world.run(6, demand);
+        for loads in &loads[1..] {
+            assert!(loads.iter().all(|load| *load < 860.0), "{loads:?} at {}", world.percent[0]);
+        }
+        let (standing, (_, maps, _)) = (world.standing(), &world.nodes[0]);
+        let decision = decide(client(0, 0), !0, &world.maps[0].2, &maps[0], &standing);
+        let shares: Vec<f64> = (0..REGIONS).filter_map(|region| decision.share(region)).collect();
+        assert!((shares.iter().sum::<f64>() - 1.0).abs() < 0.01, "{shares:?}");
+        assert!((shares[0] * 100.0 - f64::from(world.percent[0])).abs() < 1.0, "{shares:?}");
+        let home = 700.0 * f64::from(world.percent[0]) / 100.0;
+        assert!((loads[5][0] - home).abs() < 130.0, "{:?} is not {home}", loads[5]);
+        for (booked, led) in world.booked().iter().zip(loads[5]) {
+            assert!((booked - led).abs() < 110.0, "{:?} booked, {loads:?}", world.booked());
+        }
+    }
+    world.percent[0] = 100;
+    world.run(120, demand);
+    assert!(world.run(10, demand).iter().all(|loads| loads[0] > 670.0 && loads[1] > 570.0));
+}
+
 /// What a region gave up was meant for one that DNS does not name while others are healthier: all of it stayed.
 #[test]
 fn load_goes_to_regions_that_dns_names_only() {
@@ -225,7 +293,9 @@ fn only_the_healthiest_regions_that_serve_have_a_demand() {
         let demands = classes.demands(&requests, &Standing::of(&fleet(&states)));
         assert!(demands.is_sorted_by_key(|demand| demand.list));
         let mask = |demand: &Demand| demand.regions.iter().fold(0u64, |mask, (region, _)| mask | 1 << region);
-        let of = |class: usize| demands.iter().find(|demand| classes.id_of(class) == Some(demand.list)).map(mask);
+        let of = |class: usize| {
+            demands.iter().find(|demand| classes.id_of(class).map(u64::from) == Some(demand.list)).map(mask)
+        };
         (0..classes.count()).filter_map(of).collect::<Vec<_>>()
     };
     let alone = [1, 2, 4, 8];
@@ -288,6 +358,25 @@ fn nodes_of_all_regions_come_to_the_same_parts() {
     }
 }
 
+/// The nearest one by kilometres was filled first, though the site wishes that it comes last.
+#[test]
+fn load_goes_along_the_list_also_where_regions_of_lower_priority_are_nearer() {
+    let mut classes = Classes::new(&config(REGIONS));
+    let mut regions = classes.by_distance(vec![0, 1, 2, 3]);
+    regions[1..].reverse();
+    let class = classes.of(regions.clone()) as usize;
+    let mut requests = vec![0.0; classes.count()];
+    requests[class] = 1600.0;
+    let demands = classes.demands(&requests, &Standing::of(&fleet(&[Up; REGIONS])));
+    let mut spilling = Spilling::default();
+    for step in 0..20 {
+        spilling.handle_demand(step * STEP_MS, &demands, &ALL_BEAR, 10);
+    }
+    let loads = loads(&demands, spilling.parts(), REGIONS);
+    let along: Vec<f64> = regions.iter().map(|region| loads[usize::from(*region)].round()).collect();
+    assert_eq!(along, [750.0, 750.0, 100.0, 0.0]);
+}
+
 #[test]
 fn without_room_anywhere_everything_stays_where_it_is() {
     let mut world = World::new([Some(1000.0), Some(100.0), Some(100.0), Some(100.0)]);
@@ -306,7 +395,7 @@ fn load_is_named_as_the_reason() {
     let demands = classes.demands(&only, &standing);
     let mut parts: Vec<(usize, f64)> = demands[0].regions.iter().map(|(region, _)| (*region, 0.0)).collect();
     (parts[0].1, parts[1].1) = (0.5, 0.5);
-    let shares = classed.shares(|at| (at == class).then_some(parts.as_slice())).unwrap();
+    let shares = classed.shares(|at| if at == class { parts.as_slice().into() } else { Parted::default() }).unwrap();
     let shared = map.sharing(shares);
     let mut seen = [0; 2];
     for block in 0..BLOCKS {
@@ -318,5 +407,5 @@ fn load_is_named_as_the_reason() {
         assert_eq!((decision.scope, decision.ttl_s), (24, if spilled { 10 } else { 30 }));
     }
     assert!(seen.iter().all(|count| *count > 80), "{seen:?}");
-    assert!(classed.shares(|_| Some(&[(0, 1.0), (1, 0.0)][..])).is_none());
+    assert!(classed.shares(|_| [(0, 1.0), (1, 0.0)][..].into()).is_none());
 }

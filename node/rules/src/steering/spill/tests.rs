@@ -7,7 +7,7 @@ use super::*;
 fn demand(requests: f64, regions: &[usize]) -> Demand {
     #[allow(clippy::cast_precision_loss, reason = "small numbers")]
     let priced = regions.iter().enumerate().map(|(place, region)| (*region, place as f64 * 10.0));
-    Demand { list: 0, requests, regions: priced.collect() }
+    Demand { list: 0, part_of: None, requests, regions: priced.collect() }
 }
 
 fn bounds(to: &[f64]) -> Vec<Bounds> {
@@ -29,8 +29,8 @@ fn what_a_region_cannot_bear_goes_to_the_next_with_room() {
 
 #[test]
 fn the_moves_that_cost_least_are_made() {
-    let cheap = Demand { list: 0, requests: 50.0, regions: vec![(0, 10.0), (1, 12.0)] };
-    let dear = Demand { list: 0, requests: 50.0, regions: vec![(0, 10.0), (1, 90.0)] };
+    let cheap = Demand { regions: vec![(0, 10.0), (1, 12.0)], ..demand(50.0, &[]) };
+    let dear = Demand { regions: vec![(0, 10.0), (1, 90.0)], ..demand(50.0, &[]) };
     let parts = filled(&[dear, cheap], &bounds(&[50.0, 50.0]));
     assert_eq!((parts[0][0].1, parts[1][1].1), (1.0, 1.0));
 }
@@ -90,7 +90,7 @@ fn no_step_comes_before_answers_have_run_out() {
 #[test]
 fn when_a_region_is_gone_room_is_made_at_once_and_when_it_is_back_the_others_take_their_time() {
     let capacities = [Some(100.0), Some(100.0), None];
-    let list = |list: u32, requests: f64, regions: &[usize]| Demand { list, ..demand(requests, regions) };
+    let list = |list: u64, requests: f64, regions: &[usize]| Demand { list, ..demand(requests, regions) };
     let mut spilling = Spilling::default();
     let before = [list(1, 120.0, &[0, 2]), list(2, 60.0, &[1, 0, 2])];
     for step in 0..5 {
@@ -104,6 +104,65 @@ fn when_a_region_is_gone_room_is_made_at_once_and_when_it_is_back_the_others_tak
     let back = spilling.handle_demand(5 * STEP_MS, &before, &capacities, 10).unwrap().clone();
     assert_eq!(back[1][0], (1, 1.0));
     assert!((back[0][0].1 - parts[0][0].1 - STEP).abs() < 1e-9, "{back:?} after {parts:?}");
+}
+
+/// 91 points of a list moved at once, since a region was back that stands last in it.
+#[test]
+fn a_region_that_is_back_calls_its_own_lists_home_at_once_and_no_others() {
+    let capacities = [Some(100.0), Some(100.0), Some(100.0)];
+    let list = |list: u64, requests: f64, regions: &[usize]| Demand { list, ..demand(requests, regions) };
+    let mut spilling = Spilling::default();
+    let gone = [list(1, 70.0, &[1, 2]), list(2, 60.0, &[1, 2])];
+    for step in 0..8 {
+        spilling.handle_demand(step * STEP_MS, &gone, &capacities, 10);
+    }
+    let before = spilling.known().clone();
+    assert_eq!(rounded(&gone, spilling.parts(), 3)[1], 75.0, "{before:?}");
+    // region 0 takes a tenth of its own clients
+    let meanwhile = Demand { part_of: Some(1), ..list(11, 63.0, &[1, 2]) };
+    let back = [list(1, 7.0, &[0, 1, 2]), list(2, 60.0, &[1, 2, 0]), meanwhile];
+    let parts = spilling.handle_demand(7 * STEP_MS + 1_000, &back, &capacities, 10).unwrap();
+    assert_eq!(parts[0], [(0, 1.0), (1, 0.0), (2, 0.0)]);
+    assert_eq!(parts[1], [before[&2][0], before[&2][1], (0, 0.0)]);
+    assert_eq!(parts[2], before[&1], "they stay where they are");
+    // once all of them are led home, what is left of the others goes home too
+    spilling.handle_demand(8 * STEP_MS, &[list(1, 70.0, &[0, 1, 2]), list(2, 60.0, &[1, 2, 0])], &capacities, 10);
+    for step in 9..30 {
+        let all = [list(1, 70.0, &[0, 1, 2]), list(2, 60.0, &[1, 2, 0])];
+        spilling.handle_demand(step * STEP_MS, &all, &capacities, 10);
+    }
+    assert_eq!(spilling.known().len(), 2);
+    assert_eq!(spilling.parts(), &[[(0, 1.0), (1, 0.0), (2, 0.0)], [(1, 1.0), (2, 0.0), (0, 0.0)]]);
+}
+
+/// One that had just been started led nobody on for good, while the others did.
+#[test]
+fn who_remembers_nothing_does_as_most_others_between_where_giving_begins_and_ends() {
+    let capacities = [Some(100.0), None];
+    let gives = |load: f64, others: &[bool]| {
+        let mut spilling = Spilling::default();
+        spilling.handle_giving(&others.iter().map(|gives| vec![*gives]).collect::<Vec<_>>());
+        spilling.handle_demand(0, &[demand(load, &[0, 1])], &capacities, 10);
+        spilling.known_to_give(0)
+    };
+    assert_eq!(gives(80.0, &[true, true, false]), Some(true));
+    assert_eq!(gives(80.0, &[true, false, false]), Some(false));
+    assert_eq!(gives(80.0, &[]), None, "nobody knows");
+    assert_eq!((gives(86.0, &[false; 3]), gives(74.0, &[true; 3])), (Some(true), Some(false)));
+    // who saw a peak alone comes back to what the others do
+    let mut spilling = Spilling::default();
+    spilling.handle_demand(0, &[demand(86.0, &[0, 1])], &capacities, 10);
+    spilling.handle_giving(&[vec![false], vec![false], vec![]]);
+    spilling.handle_demand(STEP_MS, &[demand(84.0, &[0, 1])], &capacities, 10);
+    assert!(!spilling.gives(0));
+}
+
+#[test]
+fn no_region_costs_less_than_one_before_it() {
+    assert_eq!(
+        rising([(0, 0.0), (3, 900.0), (1, 200.0), (2, 1000.0)]),
+        [(0, 0.0), (3, 900.0), (1, 900.0), (2, 1000.0)]
+    );
 }
 
 #[test]
