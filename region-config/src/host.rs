@@ -271,7 +271,9 @@ impl Text for Mailbox {
     fn parse(text: &str) -> Result<Self, String> {
         let name = match text.split_once('@') {
             Some((local, _)) if local.contains('.') => return Err("without a dot before the `@`".to_owned()),
+            Some((_, "" | ".")) => return Err("with a domain behind the `@`".to_owned()),
             Some((local, domain)) => format!("{local}.{domain}"),
+            None if !text.trim_end_matches('.').contains('.') => return Err("with `@` and a domain".to_owned()),
             None => text.to_owned(),
         };
         HostName::parse(&name).map(|name| Self(name.0))
@@ -293,6 +295,18 @@ mod tests {
         assert_eq!(parse("[::1]").unwrap(), HostPattern::Exact("[::1]".into()));
         assert_eq!(parse("127.0.0.1").unwrap(), HostPattern::Exact("127.0.0.1".into()));
         for bad in ["", ".", "a..b", "-a.b", "a.*.b", "http://a", "a:80", "a/b", "münchen.de", &"a.".repeat(200)] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    /// `nobody` was taken for a domain name, and stood in SOA as `nobody.`: a mailbox at the root.
+    #[test]
+    fn mailboxes_have_a_domain() {
+        let parse = |text: &str| Mailbox::parse(text).map(|it| it.0);
+        for good in ["hostmaster@example.com", "hostmaster.example.com", "HostMaster@Example.com."] {
+            assert_eq!(parse(good).as_deref(), Ok("hostmaster.example.com"), "{good}");
+        }
+        for bad in ["nobody", "nobody.", "nobody@", "nobody@.", "@example.com", "no.body@example.com", ""] {
             assert!(parse(bad).is_err(), "{bad}");
         }
     }

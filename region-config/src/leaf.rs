@@ -166,8 +166,14 @@ impl Text for Language {
 }
 
 /// A file or folder; relative to the folder of the file it is written in.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct FilePath(pub(crate) String);
+
+impl std::fmt::Display for FilePath {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
 
 impl Text for FilePath {
     fn expected() -> String {

@@ -205,7 +205,11 @@ impl<'a> Reader<'a> {
         self.path.push(key.to_owned());
         let found = format!("no `{}`", self.key());
         self.path.pop();
-        let expected = T::schema()["description"].as_str().unwrap_or("it").to_owned();
+        let schema = T::schema();
+        let expected = match schema["properties"].as_object() {
+            Some(keys) => format!("a table with {}", listed(&keys.keys().map(String::as_str).collect::<Vec<_>>())),
+            None => schema["description"].as_str().unwrap_or("it").to_owned(),
+        };
         self.fault(here.start..here.end, found, &expected, None);
     }
 

@@ -203,3 +203,17 @@ fn regions_that_lack_a_family_that_others_have_are_told() {
     let many: String = (0..9).map(|at| site(&format!("s{at}"), &format!("\"s{at}.x.test\""), "")).collect();
     assert_eq!(said(both, v4, &many), [without_v6(7, "west", "site `s0`, site `s1`, site `s2` and 6 more")]);
 }
+
+#[test]
+fn a_zone_has_a_key_once_and_a_region_has_nodes() {
+    let keys = "[[zones]]\nname = \"x.test\"\ndnssec_keys = [\"a.pem\", \"b.pem\", \"a.pem\"]\n";
+    assert_eq!(
+        told(Severity::Error, &addressed(), &(keys.to_owned() + &site("s", "\"x.test\"", ""))),
+        ["s.toml:3:34: zone `x.test`: key `a.pem` stands already at s.toml:3; expected each one once"]
+    );
+    let region = "[[regions]]\nname = \"south\"\nlatitude = 1\nlongitude = 2\njurisdiction = \"eu\"\n";
+    assert_eq!(
+        told(Severity::Error, &(addressed() + region), &site("s", "\"x.test\"", "")),
+        ["f.toml:13:1: region `south`: no `nodes`; expected a table with one of `addresses`, `name`, `peer`"]
+    );
+}

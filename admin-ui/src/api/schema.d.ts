@@ -1339,6 +1339,11 @@ export interface components {
             client: string;
             /** @description What the answer was made of. */
             epochs?: components["schemas"]["SteeringEpochs"];
+            /**
+             * @description The region that AAAA leads the client to, which may be another one if not all regions have addresses of both families;
+             *     none if the site has no AAAA.
+             */
+            ipv6_region?: string | null;
             /** @description What the geo database says about the address. */
             location?: components["schemas"]["SteeredFrom"];
             /**
@@ -1352,6 +1357,8 @@ export interface components {
             pin?: string | null;
             /** @description The block of addresses for which the answer holds. */
             prefix?: string;
+            /** @description The record that is explained: `A`, or `AAAA` for a site that has IPv6 addresses only. */
+            record?: string;
             /** @description The regions in the order of preference, then those left out. */
             regions: components["schemas"]["SteeredRegion"][];
             /** @description The site's rule for the client, such as `only for 192.0.2.0/24`; none if none is. */

@@ -21,10 +21,13 @@ pub(super) fn check(root: &Root, gatherer: &mut Gatherer) {
         name_servers(&section.value, gatherer);
         texts(&section.value, gatherer);
         let keys = &section.value.dnssec_keys;
-        if let (Some(surplus), Some(name)) = (keys.get(DNSSEC_KEYS_MAX), &section.value.name) {
+        let about = section.value.name.as_ref().map_or_else(String::new, |it| format!("zone `{}`", it.value));
+        // a record is in a zone once (RFC 2181 section 5)
+        unique(keys, "key", &about, gatherer);
+        if let Some(surplus) = keys.get(DNSSEC_KEYS_MAX) {
             let found = format!("{} keys in `dnssec_keys`", keys.len());
             let expected = format!("at most {DNSSEC_KEYS_MAX}: one that signs, and one that takes over or goes");
-            gatherer.error(surplus.place, &format!("zone `{}`", name.value), found, expected);
+            gatherer.error(surplus.place, &about, found, expected);
         }
     }
     hosts_of_name_servers(root, gatherer);

@@ -14,13 +14,17 @@ pub(super) fn check(dir: &Path, output: Output) -> Exit {
         Err(faults) => return invalid(&faults, output),
     };
     output.draw(&checked.warnings);
-    let missing = files::check(&checked.config);
-    if !missing.is_empty() {
-        let found = json!({ "ok": false, "faults": checked.warnings, "more": 0, "files": missing });
-        let text = missing.join("\nmeridian: ");
+    let files::Found { faults, warnings } = files::check(&checked.config);
+    for warning in &warnings {
+        output.note(&format!("meridian: warning: {warning}"));
+    }
+    if !faults.is_empty() {
+        let found =
+            json!({ "ok": false, "faults": checked.warnings, "more": 0, "files": faults, "file_warnings": warnings });
+        let text = faults.join("\nmeridian: ");
         return output.complain(Exit::Config, &text, &found);
     }
-    output.answer(|| good_json(&checked), || good_text(dir, &checked.config));
+    output.answer(|| good_json(&checked, &warnings), || good_text(dir, &checked.config));
     Exit::Done
 }
 
@@ -39,12 +43,13 @@ pub(super) fn schema(output: Output) -> Exit {
     Exit::Done
 }
 
-fn good_json(checked: &Checked) -> Value {
+fn good_json(checked: &Checked, file_warnings: &[String]) -> Value {
     let Checked { config, warnings } = checked;
     let warnings: &[Fault] = warnings;
     json!({
         "ok": true,
         "faults": warnings,
+        "file_warnings": file_warnings,
         "node": config.node.name,
         "region": config.node.region,
         "regions": config.regions.len(),

@@ -251,7 +251,11 @@ fn route(order: &RouteArguments, output: Output) -> Result<(), ClientFault> {
 /// Where DNS leads a client, region by region.
 fn steering_text(steering: &Steering) -> String {
     let Steering { client, outcome, ttl_s, prefix, location, rule, origin, epochs, regions, .. } = steering;
+    let chosen = regions.iter().find(|region| region.chosen).map(|region| &region.region);
     let mut text = format!("DNS for {client}: {outcome} (TTL {ttl_s} s, for {prefix})\n");
+    if let Some(other) = steering.ipv6_region.as_ref().filter(|other| chosen.is_some_and(|chosen| chosen != *other)) {
+        text += &format!("what follows is about {}; AAAA leads to region {other}\n", steering.record);
+    }
     text += &format!("place: {}\n", place_text(location));
     text += &format!("order: {origin}{}\n", rule.as_ref().map_or_else(String::new, |rule| format!(", {rule}")));
     let SteeringEpochs { config, plan, health, geo } = epochs;

@@ -1,8 +1,12 @@
 //! The files that a configuration names: whether a node could start with them.
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+};
 
-use region_config::{CertificateFiles, Config};
+use region_config::{CertificateFiles, Config, Zone};
 use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
     sign::CertifiedKey,
@@ -10,23 +14,45 @@ use rustls::{
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::output::with_causes;
-use crate::{clock, dns::signed::ZoneKey, geo::Base, ledger::credentials_fault, peers::LoadedIdentity};
+use crate::{
+    clock,
+    dns::{Terms, signed::ZoneKey},
+    geo::{Base, GeoFault, idle},
+    ledger::credentials_fault,
+    peers::LoadedIdentity,
+};
 
-/// Everything that is wrong with the files, a sentence each; those of a site name the site.
-pub(super) fn check(config: &Config) -> Vec<String> {
+/// What the files say, a sentence each.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// Everything that is wrong with them; what is of a site names the site.
+    pub(super) faults: Vec<String>,
+    /// What is odd in them beside the configuration, though a node could start with it.
+    pub(super) warnings: Vec<String>,
+}
+
+/// Opens the files that a configuration names.
+pub(super) fn check(config: &Config) -> Found {
+    let mut warnings = Vec::new();
     let mut faults = Vec::new();
     if config.node.identity.is_some()
         && let Err(fault) = LoadedIdentity::load(config, clock::unix_ms())
     {
         faults.push(format!("[peer]: {}", with_causes(&fault)));
     }
-    if let Err(fault) = Base::open(&config.node.geo) {
-        faults.push(format!("[geo]: {}; expected a MaxMind-format file (.mmdb)", with_causes(&fault)));
+    match Base::open(&config.node.geo) {
+        // only where they are asked for
+        Ok(base) if !config.node.dns.is_empty() => warnings = idle(config, &base),
+        Ok(_) => {}
+        Err(fault) => faults.push(format!("[geo]: {}{}", with_causes(&fault), expected_of(&fault))),
+    }
+    if !config.node.dns.is_empty()
+        && let Err(fault) = Terms::load(&config.node.dns_terms)
+    {
+        faults.push(format!("[dns]: {}", with_causes(&fault)));
     }
     for zone in config.zones.iter().filter(|_| !config.node.dns.is_empty()) {
-        for fault in zone.dnssec_keys.iter().filter_map(|path| ZoneKey::load(path).err()) {
-            faults.push(format!("zone `{}`: {}", zone.name, with_causes(&fault)));
-        }
+        faults.extend(zone_keys(zone).into_iter().map(|why| format!("zone `{}`: {why}", zone.name)));
     }
     for stream in &config.streams {
         let credentials = [&stream.credentials, &stream.system_credentials].into_iter().flatten();
@@ -57,6 +83,32 @@ pub(super) fn check(config: &Config) -> Vec<String> {
             for why in [identity, secret].into_iter().filter_map(Result::err) {
                 faults.push(format!("site `{}`: origin `{}`: {why}", site.name, origin.name));
             }
+        }
+    }
+    Found { faults, warnings }
+}
+
+/// What a file should be that cannot be used, where the fault itself does not say.
+fn expected_of(fault: &GeoFault) -> &'static str {
+    match fault {
+        GeoFault::Read { .. } | GeoFault::Database { .. } => "; expected a MaxMind-format file (.mmdb)",
+        GeoFault::Unmeasured { .. } => "; expected a text file with rows of `asn,country,region,ms,samples`",
+        GeoFault::RoundTrips { .. } | GeoFault::Embedded(_) => "",
+    }
+}
+
+/// What is wrong with a zone's keys. Each may stand in it once (RFC 2181 section 5), whatever its file is called.
+fn zone_keys(zone: &Zone) -> Vec<String> {
+    let (mut faults, mut known) = (Vec::new(), BTreeMap::new());
+    for path in &zone.dnssec_keys {
+        match ZoneKey::load(path) {
+            Ok(key) => {
+                if let Some(other) = known.insert(key.dnskey().to_vec(), path) {
+                    let (path, other) = (path.display(), other.display());
+                    faults.push(format!("`{path}` holds the same key as `{other}`; expected each one once"));
+                }
+            }
+            Err(fault) => faults.push(with_causes(&fault)),
         }
     }
     faults
@@ -151,5 +203,100 @@ mod tests {
         assert!(told(&good.certificate, &good.certificate).contains("holds no private key"));
         assert!(told(&old.certificate, &old.key).starts_with("the certificate in `DIR/old.crt` expired on "));
         assert!(told(&PathBuf::from("/nowhere"), &good.key).starts_with("`/nowhere` cannot be read: No such file"));
+    }
+    fn found(node: &str, sites: &str) -> Found {
+        let text = format!(
+            "[node]\nname = \"n1\"\n[http]\nlisten = \"127.0.0.1:8080\"\n{node}[peer]\nlisten = \"127.0.0.1:7400\"\n\
+             ca = \"ca.crt\"\ncertificate = \"node.crt\"\nkey = \"node.key\"\n\
+             [[jurisdictions]]\nname = \"eu\"\npreset = \"EU\"\n\
+             [[regions]]\nname = \"east\"\nlatitude = 1\nlongitude = 2\njurisdiction = \"eu\"\n\
+             nodes = [{{ name = \"n1\", peer = \"127.0.0.1:7400\", addresses = \"192.0.2.1\" }}]\n{sites}"
+        );
+        let mut config = region_config::check(&[("m.toml", &text)]).unwrap().config;
+        config.node.identity = None;
+        check(&config)
+    }
+
+    const DNS: &str = "[dns]\nlisten = \"127.0.0.1:5300\"\n";
+    const SITE: &str = "[[sites]]\nname = \"s\"\nhosts = \"a.test\"\norigin = \"http://127.0.0.1:3000\"\n";
+
+    /// The check was good, and the node did not start.
+    #[test]
+    fn the_secret_of_cookies_is_opened() {
+        let said = found(&format!("{DNS}cookie_secret = \"/nowhere/cookie\"\n"), SITE);
+        assert_eq!(said.faults, ["[dns]: cookie secrets /nowhere/cookie: No such file or directory (os error 2)"]);
+        assert!(found(DNS, SITE).faults.is_empty());
+    }
+
+    /// Two identical DNSKEY records went out.
+    #[test]
+    fn a_zone_has_each_key_once_whatever_its_file_is_called() {
+        let dir = tempfile::tempdir().unwrap();
+        let [one, copy, other] = ["one", "copy", "other"].map(|name| dir.path().join(name));
+        for path in [&one, &other] {
+            ZoneKey::make(path).unwrap();
+        }
+        fs::copy(&one, &copy).unwrap();
+        let said = |keys: [&Path; 2]| {
+            let keys = keys.map(|path| format!("{:?}", path.display().to_string())).join(", ");
+            let zone = format!("[[zones]]\nname = \"test\"\ndnssec_keys = [{keys}]\n");
+            found(DNS, &format!("{SITE}{zone}")).faults.join("\n").replace(&dir.path().display().to_string(), "DIR")
+        };
+        assert_eq!(
+            said([&one, &copy]),
+            "zone `test`: `DIR/copy` holds the same key as `DIR/one`; expected each one once"
+        );
+        assert_eq!(said([&one, &other]), "");
+    }
+
+    #[test]
+    fn each_kind_of_geo_file_is_told_what_it_should_be() {
+        let dir = tempfile::tempdir().unwrap();
+        let rows = dir.path().join("rt.csv");
+        let said = |key: &str, path: &Path| {
+            let told = found(&format!("[geo]\n{key} = {:?}\n", path.display().to_string()), SITE).faults.join("\n");
+            told.replace(&dir.path().display().to_string(), "DIR")
+        };
+        assert_eq!(
+            said("file", &rows),
+            "[geo]: cannot read the geo database DIR/rt.csv: No such file or directory (os error 2); expected a \
+             MaxMind-format file (.mmdb)"
+        );
+        assert_eq!(
+            said("round_trips", &rows),
+            "[geo]: cannot read the round trips DIR/rt.csv: No such file or directory (os error 2); expected a text file \
+             with rows of `asn,country,region,ms,samples`"
+        );
+        fs::write(&rows, "1,DE,east,0,1\n").unwrap();
+        assert_eq!(
+            said("round_trips", &rows),
+            "[geo]: DIR/rt.csv: line 1: found `0`, expected milliseconds, above 0 and up to 10000"
+        );
+    }
+
+    /// A rule by AS number kept nobody anywhere where no database has AS numbers, and nothing was said; nor of rows of
+    /// round trips that no client can match.
+    #[test]
+    fn what_applies_to_nobody_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let rows = dir.path().join("rt.csv");
+        fs::write(&rows, "7,-,east,5,1\n-,ZZ,east,5,1\n-,DE,est,5,1\n").unwrap();
+        let geo = format!("[geo]\nround_trips = {:?}\n", rows.display().to_string());
+        let pins = "[[sites.steering.pins]]\nasn = 3320\nonly = \"east\"\n";
+        let said = found(&format!("{DNS}{geo}"), &format!("{SITE}{pins}"));
+        assert!(said.faults.is_empty(), "{said:?}");
+        assert_eq!(
+            said.warnings,
+            [
+                "rules for clients by `asn` apply to nobody, as the geo databases have no AS numbers: site `s`; expected a \
+                 database that has them, such as `[geo] asn_file`",
+                "round trips were measured to regions that are not in the config: `est`",
+                "round trips were measured from countries that the geo databases have no addresses in: `ZZ`",
+                "round trips were measured from networks, but the geo databases have no AS numbers",
+            ]
+        );
+        assert!(found(&geo, &format!("{SITE}{pins}")).warnings.is_empty(), "no DNS");
+        let by_country = pins.replace("asn = 3320", "country = \"DE\"");
+        assert!(found(DNS, &format!("{SITE}{by_country}")).warnings.is_empty());
     }
 }

@@ -4,11 +4,11 @@ use std::{net::IpAddr, sync::Arc};
 
 use arc_swap::ArcSwap;
 use region_config::{Config, RegionId, Site};
-use rules::steering::{Explanation, Location, RegionExplanation};
+use rules::steering::{Location, RegionExplanation};
 
 use crate::{
     admin::{Steered, SteeredFrom, SteeredRegion, Steering, SteeringEpochs, Whither},
-    dns::View,
+    dns::{Explained, View},
     snapshot::Shared,
 };
 
@@ -43,13 +43,16 @@ pub fn not_steered() -> Steered {
 
 /// An explanation in the words of the API.
 #[must_use]
-pub fn told(site: &Site, address: IpAddr, explained: &Explanation, epochs: SteeringEpochs) -> Steering {
+pub fn told(site: &Site, address: IpAddr, explained: &Explained, epochs: SteeringEpochs) -> Steering {
+    let Explained { record, explanation: explained, ipv6_region } = explained;
     let mut regions: Vec<_> = explained.regions.iter().collect();
     regions.sort_by_key(|region| region.place.unwrap_or(usize::MAX));
     Steering {
         client: address.to_string(),
         site: site.name.to_string(),
         pin: site.pin.as_ref().map(ToString::to_string),
+        record: record.to_string(),
+        ipv6_region: ipv6_region.as_ref().map(ToString::to_string),
         outcome: explained.outcome.as_str().into(),
         ttl_s: explained.ttl_s,
         scope: explained.block.length,

@@ -38,7 +38,7 @@ pub use export::{ExportFault, Exported, export};
 pub use plan::{put, put_shared};
 pub use roster::Roster;
 pub use terms::{Terms, TermsFault};
-pub use view::{View, ViewFault};
+pub use view::{Explained, View, ViewFault};
 
 use crate::tasks::Tasks;
 

@@ -543,11 +543,42 @@ fn an_explanation_says_what_the_answer_says() {
     let view = View::compile(&config, &base).unwrap();
     let site = region_config::SiteId::parse("care").unwrap();
     let fleet = fleet([RegionState::Down, RegionState::Up]);
-    let told = view.explain(&site, "128.32.0.1".parse().unwrap(), &fleet, &[], (&config, &base)).unwrap();
+    let told = view.explain(&site, "128.32.0.1".parse().unwrap(), &fleet, &[], (&config, &base)).unwrap().explanation;
     assert_eq!(told.location.country, Some(*b"US"));
     let reasons: Vec<_> = told.regions.iter().map(|region| (region.region.as_str(), region.reason)).collect();
     assert_eq!(reasons, [("eu-central", Reason::Chosen), ("us-west", Reason::Outside)]);
     assert_eq!(told.outcome.as_str(), "fail-static");
+}
+
+/// With a region that has only IPv6, A and AAAA led to different regions, and the explanation was about neither.
+#[test]
+fn an_explanation_is_about_one_family_of_addresses() {
+    let base = geo::Base::embedded().unwrap();
+    let site = region_config::SiteId::parse("shop").unwrap();
+    let fleet = fleet([RegionState::Up, RegionState::Up]);
+    let explained = |eu: &[&str], us: &[&str]| {
+        let mut config = config();
+        for (region, addresses) in [(0, eu), (1, us)] {
+            for node in &mut config.regions[region].nodes {
+                node.addresses = addresses.iter().map(|it| it.parse().unwrap()).collect();
+            }
+        }
+        let view = View::compile(&config, &base).unwrap();
+        let told = view.explain(&site, "128.32.0.1".parse().unwrap(), &fleet, &[], (&config, &base)).unwrap();
+        let reasons: Vec<_> = told.explanation.regions.iter().map(|region| region.reason).collect();
+        let names = [told.explanation.chosen(), told.ipv6_region.as_ref()].map(|it| it.map(ToString::to_string));
+        (told.record.to_string(), names, reasons)
+    };
+    let [eu, us] = ["eu-central", "us-west"].map(|name| Some(name.to_owned()));
+    let (v4, v6, both) = (["192.0.2.1"], ["2001:db8::1"], ["192.0.2.1", "2001:db8::1"]);
+    assert_eq!(explained(&both, &v6), ("A".to_owned(), [eu, us.clone()], vec![Reason::Chosen, Reason::NoAddress]));
+    let farther = |told: (String, [Option<String>; 2], Vec<Reason>)| {
+        assert_eq!(told.2[1], Reason::Chosen);
+        (told.0, told.1)
+    };
+    assert_eq!(farther(explained(&both, &both)), ("A".to_owned(), [us.clone(), us.clone()]));
+    assert_eq!(farther(explained(&v6, &v6)), ("AAAA".to_owned(), [us.clone(), us.clone()]));
+    assert_eq!(farther(explained(&v4, &both)), ("A".to_owned(), [us, None]));
 }
 
 #[test]

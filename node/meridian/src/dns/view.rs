@@ -28,9 +28,6 @@ const ANY_TTL_S: u32 = 3600;
 /// Most sets of sites that are signed before anybody asks: a second's work.
 const PUBLISHED_MAX: usize = 16_384;
 
-/// How many regions that nobody knows are told.
-const STRANGERS_TOLD: usize = 5;
-
 /// Why a config cannot be answered from.
 #[derive(Debug, thiserror::Error)]
 pub enum ViewFault {
@@ -62,6 +59,17 @@ pub struct View {
     ready: bool,
     /// Its plan's number.
     plan: u64,
+}
+
+/// What a client gets, and why.
+#[derive(Debug)]
+pub struct Explained {
+    /// The record that is explained: A, or AAAA of a site that has no A.
+    pub record: Rtype,
+    /// How its address comes about.
+    pub explanation: Explanation,
+    /// The region that AAAA leads the client to; none if there is no AAAA, or no answer.
+    pub ipv6_region: Option<RegionId>,
 }
 
 #[derive(Debug, Clone)]
@@ -150,7 +158,7 @@ impl View {
 
     fn new(config: &Config, base: Option<&geo::Base>) -> Result<Self, ViewFault> {
         if let Some(base) = base {
-            tell_strangers(config, base);
+            geo::idle(config, base).iter().for_each(|what| tracing::warn!("{what}"));
         }
         let plan = plan::begin();
         let all = addressed(config, |_| true);
@@ -218,8 +226,8 @@ impl View {
     }
 
     /// Says what a client at `address` who asks for `site` gets, and why, region by region: by the same code that answers.
-    /// The regions of `without` are taken to be down. `config` and `base` must be those that this view was compiled of. None for an unknown site, or before there is a
-    /// database.
+    /// That is about A, or about AAAA of a site that has no A. The regions of `without` are taken to be down. `config` and
+    /// `base` must be those that this view was compiled of. None for an unknown site, or before there is a database.
     #[must_use]
     pub fn explain(
         &self,
@@ -228,14 +236,21 @@ impl View {
         fleet: &Fleet,
         without: &[RegionId],
         (config, base): (&Config, &geo::Base),
-    ) -> Option<Explanation> {
+    ) -> Option<Explained> {
         let index = config.sites.iter().position(|known| known.name == *site)?;
         let view = self.sites.get(index)?;
-        let reachable = view.reachable_v4 | view.reachable_v6;
         let gone = config.regions.iter().enumerate().filter(|(_, region)| without.contains(&region.name));
         let standing = self.standing(fleet).without(gone.fold(0, |mask, (index, _)| mask | 1 << index));
-        let wished = (&*view.wishes, &view.policy);
-        Some(explain(address, reachable, wished, view.map.as_deref()?, &standing, (config, base.ranges())))
+        let (wished, map) = ((&*view.wishes, &view.policy), view.map.as_deref()?);
+        let of = |reachable| explain(address, reachable, wished, map, &standing, (config, base.ranges()));
+        let [has_v4, has_v6] = [view.reachable_v4, view.reachable_v6].map(|it| view.wishes.nameable() & it != 0);
+        let ipv6 = has_v6.then(|| of(view.reachable_v6));
+        let ipv6_region = ipv6.as_ref().and_then(Explanation::chosen).cloned();
+        let (record, explanation) = match ipv6 {
+            Some(ipv6) if !has_v4 => (Rtype::AAAA, ipv6),
+            _ => (Rtype::A, of(view.reachable_v4)),
+        };
+        Some(Explained { record, explanation, ipv6_region })
     }
 
     /// What stands under the name that a query asks for; none if that is in no zone.
@@ -528,19 +543,6 @@ impl RegionAddresses {
         let v4 = |(node, address)| if let IpAddr::V4(v4) = address { Some((node, v4)) } else { None };
         let v6 = |(node, address)| if let IpAddr::V6(v6) = address { Some((node, v6)) } else { None };
         Self { v4: Addresses::new(all().filter_map(v4)), v6: Addresses::new(all().filter_map(v6)) }
-    }
-}
-
-/// Says which regions of measured round trips the config does not have: most likely somebody mistyped.
-fn tell_strangers(config: &Config, base: &geo::Base) {
-    let known = |name: &RegionId| config.regions.iter().any(|region| region.name == *name);
-    let strangers = base.ranges().round_trips().regions().filter(|name| !known(name));
-    let strangers: Vec<&str> = strangers.take(STRANGERS_TOLD).map(RegionId::as_str).collect();
-    if !strangers.is_empty() {
-        tracing::warn!(
-            regions = strangers.join(", "),
-            "round trips were measured to regions that are not in the config"
-        );
     }
 }
 

@@ -9,6 +9,7 @@
 mod embedded;
 mod files;
 mod gates;
+mod idle;
 mod lookup;
 mod mmdb;
 mod record;
@@ -28,6 +29,7 @@ pub use self::{
     embedded::Damage,
     gates::Held,
     gates::against,
+    idle::idle,
     lookup::{Found, Said, look_up},
     mmdb::{DatabaseFault, Wanted},
     update::{Force, Order, UpdateFault, Updated, rollback, update},
@@ -202,7 +204,7 @@ fn read(path: &Path, wanted: Wanted) -> Result<(steering::Base, Edition), GeoFau
 
 /// Reads round trips that were measured.
 fn round_trips(path: &Path) -> Result<RoundTrips, GeoFault> {
-    let unreadable = |cause| GeoFault::Read { path: path.to_owned(), cause };
+    let unreadable = |cause| GeoFault::Unmeasured { path: path.to_owned(), cause };
     let text = String::from_utf8(files::read_up_to(path, ROUND_TRIPS_BYTES_MAX).map_err(unreadable)?);
     let text = text.map_err(|cause| unreadable(io::Error::new(io::ErrorKind::InvalidData, cause.utf8_error())))?;
     text.parse().map_err(|cause| GeoFault::RoundTrips { path: path.to_owned(), cause })
@@ -230,8 +232,16 @@ pub enum GeoFault {
     #[error("the built-in country database is damaged: {0}")]
     Embedded(embedded::Damage),
     /// The file cannot be read.
-    #[error("cannot read {}, which [geo] names: {cause}", path.display())]
+    #[error("cannot read the geo database {}: {cause}", path.display())]
     Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        cause: io::Error,
+    },
+    /// The file of round trips cannot be read.
+    #[error("cannot read the round trips {}: {cause}", path.display())]
+    Unmeasured {
         /// The file.
         path: PathBuf,
         /// Why.

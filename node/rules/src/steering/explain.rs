@@ -35,6 +35,14 @@ pub struct Explanation {
     pub regions: Vec<RegionExplanation>,
 }
 
+impl Explanation {
+    /// The region that is the answer, if one is.
+    #[must_use]
+    pub fn chosen(&self) -> Option<&RegionId> {
+        self.regions.iter().find(|region| region.place == Some(0)).map(|region| &region.region)
+    }
+}
+
 /// What became of one region.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RegionExplanation {

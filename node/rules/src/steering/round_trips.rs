@@ -10,7 +10,10 @@
 //! Of several rows for a region, the one about the client's network in its country counts, else the one about the network,
 //! else the one about the country.
 
-use std::{collections::BTreeMap, str::FromStr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    str::FromStr,
+};
 
 use region_config::RegionId;
 
@@ -90,7 +93,19 @@ impl RoundTrips {
 
     /// All regions that rows are about, each once.
     pub fn regions(&self) -> impl Iterator<Item = &RegionId> {
-        self.0.values().flat_map(BTreeMap::keys).collect::<std::collections::BTreeSet<_>>().into_iter()
+        self.0.values().flat_map(BTreeMap::keys).collect::<BTreeSet<_>>().into_iter()
+    }
+
+    /// All countries that rows are about.
+    #[must_use]
+    pub fn countries(&self) -> BTreeSet<[u8; 2]> {
+        self.0.keys().filter_map(|(_, country)| *country).collect()
+    }
+
+    /// Whether any row is about a network.
+    #[must_use]
+    pub fn names_networks(&self) -> bool {
+        self.0.keys().any(|(asn, _)| asn.is_some())
     }
 
     /// What was measured from where clients of a location are to a region.

@@ -27,6 +27,13 @@ pub struct Steering {
     /// The jurisdiction that the site's data may not leave.
     #[serde(default)]
     pub pin: Option<String>,
+    /// The record that is explained: `A`, or `AAAA` for a site that has IPv6 addresses only.
+    #[serde(default)]
+    pub record: String,
+    /// The region that AAAA leads the client to, which may be another one if not all regions have addresses of both families;
+    /// none if the site has no AAAA.
+    #[serde(default)]
+    pub ipv6_region: Option<String>,
     /// How it came out: `normal`, `shared`, `failover`, `fail-static`, `fallback`, or why no region may be named.
     pub outcome: String,
     /// TTL of the answer, in s.
