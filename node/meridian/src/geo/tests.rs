@@ -535,6 +535,8 @@ fn an_update_that_is_refused_names_the_file_that_it_was_given() {
     assert_eq!(told(dir.path()), "reading DIR: is a directory");
     assert!(told(&write(&dir, "bad", b"no database")).starts_with("cannot use the geo database DIR/bad: "));
     assert!(told(&write(&dir, "older", &city(0, BUILT - 1).bytes())).starts_with("held back: DIR/older: "));
+    let forced = super::update(&order, &dir.path().join("older"), Force::Yes).unwrap();
+    assert_eq!(forced.overruled[0].file, dir.path().join("older").display().to_string());
     let nowhere = Geo { file: Some(dir.path().join("nowhere/a.mmdb")), ..Geo::default() };
     let order = Order { geo: &nowhere, wanted: Wanted::Places, regions: &regions };
     let fault = super::update(&order, &dir.path().join("older"), Force::No).unwrap_err().to_string();
