@@ -1,6 +1,10 @@
 //! A geo database in address order: ranges of locations, made once per database and never looked into per request.
 
-use std::{collections::HashMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::IpAddr,
+    sync::Arc,
+};
 
 use region_config::Continent;
 
@@ -112,6 +116,18 @@ impl Base {
     #[must_use]
     pub fn locations(&self) -> usize {
         self.locations.len() - 1
+    }
+
+    /// Whether it knows of any address which network (AS number) it is in.
+    #[must_use]
+    pub fn knows_networks(&self) -> bool {
+        self.locations.iter().any(|location| location.asn.is_some())
+    }
+
+    /// The countries that it knows addresses in, ISO 3166-1 alpha-2.
+    #[must_use]
+    pub fn countries(&self) -> BTreeSet<[u8; 2]> {
+        self.locations.iter().filter_map(|location| location.country).collect()
     }
 
     /// This base with the AS numbers of another one, where that knows any.
