@@ -676,7 +676,7 @@ export interface components {
         };
         /** @description What is wrong with geo databases. */
         GeoAlarm: {
-            /** @description `refused`, `held`, `old` or `one-family`. */
+            /** @description `refused`, `held`, `old`, `one-family` or `no-networks`. */
             alarm: string;
             /** @description What was found. */
             detail: string;

@@ -421,6 +421,35 @@ fn a_word_about_what_is_held_back_has_to_name_its_contents() {
 }
 
 /// Half of the networks, and of IPv4 only.
+/// A rule that keeps an autonomous system somewhere kept nobody there without a file of AS numbers, and nothing said so.
+#[test]
+fn rules_by_network_raise_an_alarm_while_no_database_has_networks() {
+    let dir = TempDir::new().unwrap();
+    let mut asn = Written::new("Test-ASN", 6, BUILT);
+    asn.add_asn("84.0.0.0/16", 64_500);
+    let asn_file = Some(write(&dir, "asn.mmdb", &asn.bytes()));
+    let rule = |whom| region_config::Pin { whom, force: region_config::Force::Only, regions: Vec::new() };
+    let by_network = rule(region_config::Whom::Asn(64_500));
+    let by_country = rule(region_config::Whom::Country(*b"DE"));
+    for (asn_file, rules, dns, expected) in [
+        (None, vec![by_country.clone(), by_network.clone()], true, vec!["no-networks"]),
+        (None, vec![by_country], true, vec![]),
+        (None, vec![by_network.clone()], false, vec![]),
+        (asn_file, vec![by_network], true, vec![]),
+    ] {
+        let geo = Geo { asn_file, max_age_ms: 3_650 * 86_400_000, ..Geo::default() };
+        let mut config = config(&geo);
+        let mut site = (*config.sites[0]).clone();
+        site.steering.pins = rules;
+        config.sites = vec![Arc::new(site)];
+        config.node.dns = if dns { vec!["127.0.0.1:53".parse().unwrap()] } else { Vec::new() };
+        let current = Arc::new(ArcSwapOption::from_pointee(Base::open(&geo).unwrap()));
+        let watch = Watch::new(Arc::new(ArcSwap::from_pointee(config)), current);
+        let words: Vec<_> = watch.alarms().iter().map(Alarm::as_str).collect();
+        assert_eq!(words, expected, "{geo:?}");
+    }
+}
+
 fn small() -> Written {
     let mut small = Written::new("Test-City", 4, BUILT + 1);
     for n in 0..100 {
@@ -535,6 +564,8 @@ fn an_update_that_is_refused_names_the_file_that_it_was_given() {
     assert_eq!(told(dir.path()), "reading DIR: is a directory");
     assert!(told(&write(&dir, "bad", b"no database")).starts_with("cannot use the geo database DIR/bad: "));
     assert!(told(&write(&dir, "older", &city(0, BUILT - 1).bytes())).starts_with("held back: DIR/older: "));
+    let forced = super::update(&order, &dir.path().join("older"), Force::Yes).unwrap();
+    assert_eq!(forced.overruled[0].file, dir.path().join("older").display().to_string());
     let nowhere = Geo { file: Some(dir.path().join("nowhere/a.mmdb")), ..Geo::default() };
     let order = Order { geo: &nowhere, wanted: Wanted::Places, regions: &regions };
     let fault = super::update(&order, &dir.path().join("older"), Force::No).unwrap_err().to_string();

@@ -85,10 +85,11 @@ pub enum UpdateFault {
 pub fn update(order: &Order<'_>, from: &Path, force: Force) -> Result<Updated, UpdateFault> {
     let file = order.file()?;
     let new = beside(file, NEW);
-    let done = copy(from, &new).and_then(|()| order.place(file, &new, force)).map_err(|fault| fault.about(from));
+    let done = copy(from, &new).and_then(|()| order.place(file, &new, force));
     // best effort, and not there any more if it was put in place: the next update writes over it
     let _ = fs::remove_file(&new);
-    done
+    let done = done.map_err(|fault| fault.about(from))?;
+    Ok(Updated { overruled: about(done.overruled, from), ..done })
 }
 
 /// Swaps the database with the one before it. That is an order: nothing that speaks against it holds it back.
@@ -183,13 +184,14 @@ impl UpdateFault {
         match self {
             Self::Geo(GeoFault::Read { cause, .. }) => Self::Disk { doing: "reading", path: from, cause },
             Self::Geo(GeoFault::Database { cause, .. }) => Self::Geo(GeoFault::Database { path: from, cause }),
-            Self::Held(held) => {
-                let file = from.display().to_string();
-                Self::Held(held.into_iter().map(|held| Held { file: file.clone(), ..held }).collect())
-            }
+            Self::Held(held) => Self::Held(about(held, &from)),
             other => other,
         }
     }
+}
+
+fn about(held: Vec<Held>, from: &Path) -> Vec<Held> {
+    held.into_iter().map(|held| Held { file: from.display().to_string(), ..held }).collect()
 }
 
 /// Copies a file. What is wrong with it is told apart from what is wrong with the place it goes to.

@@ -16,7 +16,7 @@ use std::{
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
-use region_config::Config;
+use region_config::{Config, Site, Whom};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::{
@@ -56,6 +56,8 @@ pub enum Alarm {
         /// The other family.
         family: &'static str,
     },
+    /// A site has rules for clients by AS number, and no database has any.
+    NoNetworks,
 }
 
 impl Alarm {
@@ -67,11 +69,12 @@ impl Alarm {
             Self::Held { .. } => "held",
             Self::Old { .. } => "old",
             Self::Lent { .. } => "one-family",
+            Self::NoNetworks => "no-networks",
         }
     }
 
     /// All words.
-    pub const WORDS: [&str; 4] = ["refused", "held", "old", "one-family"];
+    pub const WORDS: [&str; 5] = ["refused", "held", "old", "one-family", "no-networks"];
 }
 
 impl std::fmt::Display for Alarm {
@@ -88,6 +91,9 @@ impl std::fmt::Display for Alarm {
             Self::Lent { family } => {
                 write!(f, "the geo database has no {family} in it: the built-in country database answers for {family}")
             }
+            Self::NoNetworks => f.write_str(
+                "rules for clients by `asn` apply to nobody, as no geo database has AS numbers: `[geo] asn_file` names one that has",
+            ),
         }
     }
 }
@@ -251,7 +257,16 @@ impl Watch {
         let judged = self.seen.lock().judged.as_ref().map(|(_, alarm)| alarm.clone());
         let Some(current) = self.current.load_full() else { return judged.into_iter().collect() };
         let lent = current.lent().map(|family| Alarm::Lent { family });
-        judged.into_iter().chain(self.old(&current)).chain(lent).collect()
+        judged.into_iter().chain(self.old(&current)).chain(lent).chain(self.no_networks(&current)).collect()
+    }
+
+    /// Rules that nobody can come under: most likely a file is missing.
+    fn no_networks(&self, current: &Base) -> Option<Alarm> {
+        let config = self.config.load();
+        let by_network = |site: &Site| site.steering.pins.iter().any(|rule| matches!(rule.whom, Whom::Asn(_)));
+        // the rules first: they are few, and locations many
+        let asked = !config.node.dns.is_empty() && config.sites.iter().any(|site| by_network(site));
+        (asked && !current.ranges().knows_networks()).then_some(Alarm::NoNetworks)
     }
 
     /// The data in use that are too old. Those that are built in age with the program, and alarm nobody.

@@ -32,7 +32,7 @@ pub struct GeoEdition {
 /// What is wrong with geo databases.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct GeoAlarm {
-    /// `refused`, `held`, `old` or `one-family`.
+    /// `refused`, `held`, `old`, `one-family` or `no-networks`.
     pub alarm: String,
     /// What was found.
     pub detail: String,
