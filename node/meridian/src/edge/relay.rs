@@ -7,6 +7,7 @@
 use std::{
     io,
     net::IpAddr,
+    os::fd::{AsRawFd as _, RawFd},
     pin::Pin,
     sync::{
         Arc,
@@ -125,12 +126,12 @@ async fn offer(lobby: &Lobby, relay: &Relay, node: &NodeId, opening: &[u8]) -> R
 
 /// Carries bytes both ways until both sides have ended, one fails, or nothing moves any more.
 async fn pump(lobby: &Lobby, counters: &RelayCounters, client: TcpStream, (send, recv): Stream, idle: Duration) {
-    let moved = AtomicU64::new(0);
+    let (moved, socket) = (AtomicU64::new(0), client.as_raw_fd());
     let mut near = Counted { stream: client, counters, moved: &moved };
     let mut far = tokio::io::join(recv, send);
     let ended = tokio::select! {
         ended = copy_bidirectional_with_sizes(&mut near, &mut far, BUFFER_BYTES, BUFFER_BYTES) => ended.is_ok(),
-        () = silence(lobby, &moved, idle) => false,
+        () = silence(lobby, || (moved.load(Relaxed), queued(socket)), idle) => false,
     };
     if !ended {
         // an end that was none must not look like one
@@ -140,12 +141,27 @@ async fn pump(lobby: &Lobby, counters: &RelayCounters, client: TcpStream, (send,
     }
 }
 
-/// Waits until nothing has moved for so long.
-async fn silence(lobby: &Lobby, moved: &AtomicU64, idle: Duration) {
-    let (mut seen, mut since) = (moved.load(Relaxed), clock::instant());
+/// Bytes written to a socket that the other side has not taken yet: to a slow client they flow for long after the last write.
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code, reason = "no safe library asks a socket for it")]
+fn queued(socket: RawFd) -> u64 {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the kernel writes one int to where the pointer points, which is alive; of a wrong descriptor it says so
+    let asked = unsafe { libc::ioctl(socket, libc::TIOCOUTQ, &raw mut bytes) };
+    if asked == 0 { u64::try_from(bytes).unwrap_or(0) } else { 0 }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn queued(_: RawFd) -> u64 {
+    0
+}
+
+/// Waits until what `look` gives has stayed the same for so long: nothing moves.
+async fn silence(lobby: &Lobby, look: impl Fn() -> (u64, u64), idle: Duration) {
+    let (mut seen, mut since) = (look(), clock::instant());
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
-        let now = moved.load(Relaxed);
+        let now = look();
         if now != seen {
             (seen, since) = (now, clock::instant());
             continue;
