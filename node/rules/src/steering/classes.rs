@@ -11,11 +11,11 @@ use std::collections::HashMap;
 use region_config::{Config, REGIONS_MAX, RegionMask};
 
 use super::{
-    decide::Standing,
     map::Map,
     place::Point,
     shares::{Parted, Shares},
     spill::{Demand, rising},
+    standing::Standing,
 };
 
 /// Most classes that are counted; the clients of others are not shared out.

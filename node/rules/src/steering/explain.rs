@@ -7,11 +7,12 @@ use region_config::{Config, RegionId, RegionMask};
 use super::{
     address::Block,
     base::{Base, Location},
-    decide::{Outcome, Policy, Reason, Standing, decide},
+    decide::{Outcome, Policy, Reason, decide},
     map::{Map, Origin},
     place::Point,
     places::{blended, estimate, micros},
     round_trips::RoundTrip,
+    standing::Standing,
     wishes::Wishes,
 };
 use crate::health::RegionState;

@@ -33,6 +33,7 @@ mod ranges;
 mod round_trips;
 mod shares;
 pub mod spill;
+mod standing;
 pub mod what_if;
 mod wishes;
 
@@ -40,7 +41,7 @@ pub use address::{Block, block_hash, cells, inner};
 pub use answers::{ADDRESSES_MAX, Addresses, Chosen, Endpoint};
 pub use base::{Base, BaseBuilder, BaseFault, Location, LocationId};
 pub use classes::{CLASSES_MAX, Classed, Classes, Grain, meanwhile};
-pub use decide::{Decision, Outcome, Policy, Reason, Refusal, Standing, TTL_S, decide, regions_up_to};
+pub use decide::{Decision, Outcome, Policy, Reason, Refusal, TTL_S, decide, regions_up_to};
 pub use explain::{Explanation, RegionExplanation, explain};
 pub use gates::{Edition, Objection, objections};
 pub use map::{Map, Origin};
@@ -48,6 +49,7 @@ pub use place::Point;
 pub use ranges::Step;
 pub use round_trips::{ROWS_MAX, RoundTrip, RoundTrips, RowFault};
 pub use shares::{Parted, Shares, Spread};
+pub use standing::Standing;
 pub use wishes::{Rule, Wishes};
 
 #[cfg(test)]

@@ -6,11 +6,12 @@ use region_config::{Config, JurisdictionId, REGIONS_MAX, RegionId, RegionMask, S
 
 use super::{
     base::Base,
-    decide::{Outcome, Policy, Standing, decide, regions_up_to},
+    decide::{Outcome, Policy, decide, regions_up_to},
     map::Map,
     place::Point,
     shares::Shares,
     spill::{AIM, Bounds, Demand, ENTER, filled, first_only, loads, rising},
+    standing::Standing,
     wishes::Wishes,
 };
 use crate::health::{Fleet, NodeView, RegionState, RegionView, WHOLE_PERCENT};
