@@ -104,7 +104,7 @@ impl Zones {
                 zones.add_host(host, index);
             }
         }
-        // last: where a site has a name server's name, resolvers must still reach the name server
+        // last: no check of the config lets a site have a name server's name, and if one did, resolvers must still reach it
         for server in name_servers(config) {
             zones.hold(parsed(&server.name)?.as_slice(), Held::Host(server.addresses.clone()));
         }

@@ -424,10 +424,10 @@ pub fn decide<'a>(
 /// A rule's regions being down is not the site being down: others of it are up, and SERVFAIL would blank the name for
 /// everybody behind a resolver (RFC 9520).
 fn pool(named: RegionMask, reachable: RegionMask, policy: &Policy, standing: &Standing) -> (RegionMask, bool) {
-    if named == 0 || named & !standing.down() != 0 {
+    let up = !standing.down() & reachable & policy.legal;
+    if named == 0 || named & up != 0 {
         return (named, false);
     }
-    let up = !standing.down() & reachable & policy.legal;
     let (all_down, alive) = (policy.eligible & up == 0, policy.fallback & up);
     // seen well again, and only kept down for a while since they just were, or have flapped
     let rising = named & standing.pending;
