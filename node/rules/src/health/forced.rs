@@ -2,7 +2,8 @@
 //!
 //! Each region and node has at most one entry, and every node keeps all entries. The later order wins, by a hybrid clock
 //! that never goes back: an order is always later than what its node knew. An entry that was taken back stays as one that
-//! forces nothing, so that a node that was away meanwhile cannot bring the old one back.
+//! forces nothing, so that a node that was away meanwhile cannot bring the old one back; where the book is full, the one that
+//! was taken back first makes room.
 //!
 //! A forced state says who is healthy, never who is legal: the mask of [`crate::residency::eligible`] stands above it.
 
@@ -12,7 +13,7 @@ use region_config::{NodeId, RegionId};
 
 use super::{Fleet, NodeState, RegionState};
 
-/// Regions and nodes that anything was ever said of, at most.
+/// Regions and nodes that a book has entries of, at most.
 pub const ENTRIES_MAX: usize = 512;
 /// Length of a reason, in characters.
 pub const WHY_CHARS_MAX: usize = 200;
@@ -107,7 +108,7 @@ pub enum ForceFault {
     /// There is nothing to take back.
     #[error("nothing is forced there")]
     NotForced,
-    /// The book is full.
+    /// The book is full of what is in force.
     #[error("at most {ENTRIES_MAX} regions and nodes can be forced")]
     Full,
     /// The version is beyond all that a clock could say.
@@ -151,7 +152,7 @@ impl Book {
         Ok(forced)
     }
 
-    /// Takes an entry from disk or from another node. True if it is later than what was known.
+    /// Takes an entry from disk or from another node. True if it is later than what was known, and kept.
     ///
     /// # Errors
     /// [`ForceFault`] if it cannot be one; then nothing has changed.
@@ -163,7 +164,14 @@ impl Book {
         }
         match self.entries.get(&target) {
             Some(known) if rank(known) >= rank(&forced) => return Ok(false),
-            None if self.entries.len() >= ENTRIES_MAX => return Err(ForceFault::Full),
+            None if self.entries.len() >= ENTRIES_MAX => {
+                let first = self.first_released().ok_or(ForceFault::Full)?;
+                if forced.force.is_none() && (rank(&forced), &target) < (rank(first.1), first.0) {
+                    return Ok(false);
+                }
+                let first = first.0.clone();
+                self.entries.remove(&first);
+            }
             _ => {}
         }
         self.entries.insert(target, forced);
@@ -242,6 +250,12 @@ impl Book {
                 view.since_unix_ms = forced.unix_ms;
             }
         }
+    }
+
+    /// Of what was taken back, the entry that was taken back first.
+    fn first_released(&self) -> Option<(&Target, &Forced)> {
+        let released = self.entries.iter().filter(|(_, forced)| forced.force.is_none());
+        released.min_by_key(|(target, forced)| (rank(forced), *target))
     }
 
     fn force(&self, target: &Target) -> Option<Force> {

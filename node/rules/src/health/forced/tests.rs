@@ -117,6 +117,37 @@ fn a_book_has_a_limit_and_what_is_in_it_can_still_be_changed() {
     }
     assert_eq!(book.order(region(0), Some(Force::Up), ("ops", "a"), &node("n"), 1), Err(ForceFault::Full));
     book.order(Target::Node(node("n0")), None, ("ops", "a"), &node("n"), 1).unwrap();
+    // what was taken back makes room for what is in force
+    book.order(region(0), Some(Force::Up), ("ops", "a"), &node("n"), 1).unwrap();
+    assert_eq!(book.entries().count(), ENTRIES_MAX);
+    assert_eq!(book.order(region(1), Some(Force::Up), ("ops", "a"), &node("n"), 1), Err(ForceFault::Full));
+}
+
+#[test]
+fn full_books_agree_on_what_was_taken_back_first() {
+    let told = |at: u64| {
+        let released = Forced {
+            force: None,
+            who: "ops".into(),
+            why: "gone".into(),
+            node: node("n"),
+            unix_ms: 1,
+            version: at % 300 + 1,
+        };
+        (Target::Node(node(&format!("n{at}"))), released)
+    };
+    let all = ENTRIES_MAX as u64 + 100;
+    let (mut up, mut down) = (Book::default(), Book::default());
+    for at in 0..all {
+        for (book, at) in [(&mut up, at), (&mut down, all - 1 - at)] {
+            let (target, forced) = told(at);
+            book.merge(target, forced).unwrap();
+        }
+    }
+    assert_eq!((up.entries().count(), up.digest()), (ENTRIES_MAX, down.digest()));
+    // the one that was taken back first is not taken again, however often it is told
+    let (target, forced) = told(0);
+    assert_eq!(up.merge(target, forced), Ok(false));
 }
 
 fn entry() -> impl Strategy<Value = (Target, Forced)> {
