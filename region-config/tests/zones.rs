@@ -88,6 +88,27 @@ fn a_node_alone_has_a_name_server_too() {
     assert!(faults.to_string().contains("host `ns-local.x.test` is a name server of zone `x.test`"), "{faults}");
 }
 
+/// Of two zones that gave one name server different addresses, the later one was believed.
+#[test]
+fn a_name_server_has_the_same_addresses_in_each_zone() {
+    let zone = |apex: &str, addresses: &str| {
+        let server = format!("{{ name = \"ns.x.test\"{addresses} }}");
+        format!("[[zones]]\nname = \"{apex}\"\nname_servers = [{server}]\n")
+            + &site(&apex[..1], &format!("\"www.{apex}\""), "")
+    };
+    let said = |addresses: [&str; 2]| {
+        told(Severity::Error, &addressed(), &(zone("x.test", addresses[0]) + &zone("y.test", addresses[1])))
+    };
+    let both = ", addresses = [\"192.0.2.1\", \"192.0.2.2\"]";
+    assert_eq!(said([both, ", addresses = [\"192.0.2.2\", \"192.0.2.1\"]"]), [""; 0]);
+    assert_eq!(said([both, ""]), [""; 0]);
+    let faults = said([both, ", addresses = \"192.0.2.1\""]);
+    assert!(
+        matches!(&faults[..], [fault] if fault.contains("zone `y.test`: name server `ns.x.test` has other addresses than at s.toml:3;")),
+        "{faults:?}"
+    );
+}
+
 /// DNS handed out what it was given, 0.0.0.0 among it.
 #[test]
 fn addresses_that_no_client_reaches_are_refused() {

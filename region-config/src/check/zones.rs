@@ -1,13 +1,16 @@
 //! Zones: what stands in them besides sites, and what of the sites DNS could not answer for as it is meant.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr},
+};
 
 use super::{families, site, unique};
 use crate::{
     build::LOCAL,
     config::HostPattern,
     dns::TEXTS_MAX,
-    fault::Gatherer,
+    fault::{Gatherer, Place},
     host::HostName,
     written::{Root, ZoneSection},
 };
@@ -30,6 +33,7 @@ pub(super) fn check(root: &Root, gatherer: &mut Gatherer) {
             gatherer.error(surplus.place, &about, found, expected);
         }
     }
+    addresses_of_name_servers(root, gatherer);
     hosts_of_name_servers(root, gatherer);
     if root.dns.is_some() && !root.zones.is_empty() {
         hosts_outside(root, gatherer);
@@ -66,6 +70,30 @@ fn name_servers(zone: &ZoneSection, gatherer: &mut Gatherer) {
         if inside && server.value.addresses.is_empty() {
             let found = format!("name server `{}` lies inside the zone but has no `addresses`", name.value);
             gatherer.error(server.place, &about, found, "its addresses, which the parent zone needs too (glue)");
+        }
+    }
+}
+
+/// A name server of several zones has its addresses, in whatever order, wherever they are written.
+fn addresses_of_name_servers(root: &Root, gatherer: &mut Gatherer) {
+    let mut first: BTreeMap<&str, (BTreeSet<IpAddr>, Place)> = BTreeMap::new();
+    for zone in &root.zones {
+        let about = zone.value.name.as_ref().map_or_else(String::new, |it| format!("zone `{}`", it.value));
+        for server in zone.value.name_servers.iter().filter(|it| !it.value.addresses.is_empty()) {
+            let Some(name) = &server.value.name else { continue };
+            let addresses: BTreeSet<IpAddr> = server.value.addresses.iter().map(|it| it.value).collect();
+            match first.get(name.value.0.as_str()) {
+                Some((others, place)) if *others != addresses => {
+                    let found = format!(
+                        "name server `{}` has other addresses than at {}",
+                        name.value,
+                        gatherer.name_of(*place)
+                    );
+                    gatherer.error(name.place, &about, found, "the same `addresses` in each zone that it serves");
+                }
+                Some(_) => {}
+                None => drop(first.insert(&name.value.0, (addresses, server.place))),
+            }
         }
     }
 }
