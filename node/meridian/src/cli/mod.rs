@@ -1,5 +1,6 @@
 //! The command line: what an operator types, and what the program's end says to scripts.
 
+mod allocator;
 mod ca;
 mod check;
 mod client;

@@ -4,7 +4,7 @@ use std::{io::IsTerminal, path::Path};
 
 use tracing_subscriber::EnvFilter;
 
-use super::{check, exit::Exit, output::Output};
+use super::{allocator, check, exit::Exit, output::Output};
 use crate::wiring;
 
 /// Runs a node until it is told to stop.
@@ -14,6 +14,7 @@ pub(super) fn run(dir: &Path, output: Output) -> Exit {
         Err(faults) => return check::invalid(&faults, output),
     };
     log();
+    allocator::settle();
     for warning in &checked.warnings {
         tracing::warn!("{warning}");
     }
