@@ -95,7 +95,14 @@ pub fn context(
         parts,
         warnings: Arc::new(move || {
             let places = places.alarms().iter().map(ToString::to_string).collect();
-            [refused(&offered).into_iter().collect(), warned.warnings(), ledgers.warnings(), places].concat()
+            [
+                refused(&offered).into_iter().collect(),
+                offered.restart_due(),
+                warned.warnings(),
+                ledgers.warnings(),
+                places,
+            ]
+            .concat()
         }),
         started_unix_ms: shared.started_unix_ms,
         explained: Arc::new(move |question| {
@@ -125,6 +132,9 @@ pub fn register_figures(shared: &Arc<Shared>) {
         let help = "Whether the config that was offered last is not in force, as there is a fault in it.";
         let refused = f64::from(u8::from(shared.refused.load().is_some()));
         page.single("meridian_config_refused", Kind::Gauge, help, refused);
+        let help = "Whether something of the config in force waits for a restart of this node.";
+        let due = f64::from(u8::from(!shared.restart_due().is_empty()));
+        page.single("meridian_restart_due", Kind::Gauge, help, due);
         let (fills, waiting) = shared.flights.count();
         let held = shared.flights.budget().held_bytes();
         page.single("meridian_fills", Kind::Gauge, "Fetches under way.", fills as f64);

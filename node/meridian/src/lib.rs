@@ -18,6 +18,7 @@ mod news;
 pub mod observe;
 pub mod origin;
 pub mod peers;
+mod restart;
 #[cfg(feature = "simulation")]
 pub mod simulation;
 pub mod snapshot;

@@ -17,6 +17,7 @@ use crate::{
     observe::Observe,
     origin::Origins,
     peers::{Health, Mesh},
+    restart,
     tasks::Tasks,
 };
 
@@ -35,6 +36,8 @@ pub struct Here {
 pub struct Shared {
     /// Who this node is.
     pub here: Here,
+    /// The config that the node was started with: some of it holds until it is started again.
+    pub started_with: Arc<Config>,
     /// The config in force.
     pub config: Arc<ArcSwap<Config>>,
     /// What is wrong with the config that was offered last, and why it is not in force; none if it is.
@@ -73,4 +76,12 @@ pub struct Shared {
     pub started_unix_ms: u64,
     /// The owner of what runs in the background.
     pub tasks: Tasks,
+}
+
+impl Shared {
+    /// What of the config in force waits for a restart, as sentences.
+    #[must_use]
+    pub fn restart_due(&self) -> Vec<String> {
+        restart::due(&self.started_with, &self.config.load())
+    }
 }

@@ -230,10 +230,13 @@ impl Running {
         }
         let sites = Sites::compile(&config, &here.jurisdiction, &ledgers, &observe);
         let fills_bytes = config.node.memory_bytes / FILLS_DIVISOR;
-        let geo = geo_base(&config).await?;
+        let wanted = config.clone();
+        let loading = tokio::task::spawn_blocking(move || geo_base(&wanted));
+        let geo = loading.await.map_err(|error| RunError::Runtime(io::Error::other(error)))??;
         let node = here.node.clone();
         let shared = Arc::new(Shared {
             sites: ArcSwap::from_pointee(sites),
+            started_with: Arc::new(config.clone()),
             config: Arc::new(ArcSwap::from_pointee(config)),
             refused: ArcSwapOption::empty(),
             secret,
@@ -506,14 +509,12 @@ fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     std::fs::rename(&aside, path)
 }
 
-/// Loads the geo database, where the config asks for it.
-async fn geo_base(config: &Config) -> Result<Option<Arc<geo::Base>>, RunError> {
+/// Loads the geo database, where the config asks for it. Takes its time.
+fn geo_base(config: &Config) -> Result<Option<Arc<geo::Base>>, GeoFault> {
     if config.node.dns.is_empty() && !keyed::asks_for_countries(config) && !counts_demand(config) {
         return Ok(None);
     }
-    let wanted = config.node.geo.clone();
-    let loading = tokio::task::spawn_blocking(move || geo::Base::open(&wanted));
-    Ok(Some(Arc::new(loading.await.map_err(|error| RunError::Runtime(io::Error::other(error)))??)))
+    geo::Base::open(&config.node.geo).map(|base| Some(Arc::new(base)))
 }
 
 /// Whether any region says what it bears.

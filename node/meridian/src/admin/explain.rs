@@ -5,7 +5,7 @@ use std::{future::Future, net::IpAddr, pin::Pin, sync::Arc};
 
 use axum::{Json, extract::State};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header::HOST};
-use region_config::{Config, REGIONS_MAX, RegionId, Site};
+use region_config::{REGIONS_MAX, RegionId, Site, SiteId};
 use rules::caching::Reason;
 
 use super::{
@@ -24,13 +24,13 @@ pub type Explains = Arc<dyn Fn(Question) -> Pin<Box<dyn Future<Output = Explaine
 
 /// Tells which regions DNS would name to an address while some regions are taken to be down; none if the node answers no
 /// DNS, or none for that host.
-pub type Steered = Arc<dyn Fn(&Config, Whither<'_>, IpAddr, &[RegionId]) -> Option<Steering> + Send + Sync>;
+pub type Steered = Arc<dyn Fn(Whither<'_>, IpAddr, &[RegionId]) -> Option<Steering> + Send + Sync>;
 
 /// Where a client wants to go.
 #[derive(Debug, Clone, Copy)]
 pub enum Whither<'a> {
     /// To a site.
-    Site(&'a Site),
+    Site(&'a SiteId),
     /// To whatever site DNS has under a host's name.
     Host(&'a str),
 }
@@ -60,7 +60,6 @@ pub(super) async fn explain(
         }
         return Ok(Json(Explanation { steps: steps(&explained), ..Explanation::default() }));
     };
-    let config = context.config.load();
     Ok(Json(Explanation {
         site: Some(site.name.to_string()),
         tenant: Some(site.tenant.to_string()),
@@ -68,7 +67,7 @@ pub(super) async fn explain(
         steps: steps(&explained),
         key: explained.key.as_ref().map(|key| key_parts(site, https, original, key)),
         cache_status: explained.cache_status.clone(),
-        steering: client.and_then(|client| (context.steered)(&config, Whither::Site(site), client, &[])),
+        steering: client.and_then(|client| (context.steered)(Whither::Site(&site.name), client, &[])),
     }))
 }
 
@@ -100,7 +99,7 @@ pub(super) async fn route(
     }
     let without = order.without.iter().map(region).collect::<Result<Vec<_>, _>>()?;
     let host = order.host.trim().trim_end_matches('.').to_ascii_lowercase();
-    let steering = (context.steered)(&config, Whither::Host(&host), client, &without);
+    let steering = (context.steered)(Whither::Host(&host), client, &without);
     let unknown = || {
         let detail = "this node answers no DNS for the host";
         Problem::not_found(detail).found(&order.host).expected("a host of a site, inside a zone")

@@ -87,7 +87,7 @@ async fn node() -> Node1 {
         warnings: Arc::new(Vec::new),
         started_unix_ms: 0,
         explained: Arc::new(|_| Box::pin(async { crate::edge::dry::Explained::default() })),
-        steered: Arc::new(|_, _, _, _| None),
+        steered: Arc::new(|_, _, _| None),
         geo: crate::geo::Watch::new(Arc::clone(&config), Arc::default()),
         what_if: Arc::new(tokio::sync::Semaphore::new(1)),
         drain: Drain::new(),

@@ -3,7 +3,7 @@
 use std::{net::IpAddr, sync::Arc};
 
 use arc_swap::ArcSwap;
-use region_config::{Config, RegionId, Site};
+use region_config::{RegionId, Site};
 use rules::steering::{Location, RegionExplanation};
 
 use crate::{
@@ -16,15 +16,15 @@ use crate::{
 #[must_use]
 pub fn steered(shared: &Arc<Shared>, view: &Arc<ArcSwap<View>>) -> Steered {
     let (shared, view) = (Arc::clone(shared), Arc::clone(view));
-    Arc::new(move |config, whither, address, without| {
+    Arc::new(move |whither, address, without| {
         let (base, view, fleet) = (shared.geo.load_full()?, view.load(), shared.health.fleet());
         let site = match whither {
-            Whither::Site(site) => site,
-            Whither::Host(host) => config.sites.get(view.site_named(host)?)?,
+            Whither::Site(name) => view.config().sites.iter().find(|site| site.name == *name)?,
+            Whither::Host(host) => view.site_named(host)?,
         };
-        let explained = view.explain(&site.name, address, &fleet, without, (config, &base))?;
+        let explained = view.explain(&site.name, address, &fleet, without, &base)?;
         let epochs = SteeringEpochs {
-            config: config.fingerprint.iter().take(8).map(|byte| format!("{byte:02x}")).collect(),
+            config: view.config().fingerprint.iter().take(8).map(|byte| format!("{byte:02x}")).collect(),
             plan: view.plan(),
             health: fleet.epoch,
             geo: base.describe(),
@@ -38,7 +38,7 @@ pub fn steered(shared: &Arc<Shared>, view: &Arc<ArcSwap<View>>) -> Steered {
 /// For a node that answers no DNS.
 #[must_use]
 pub fn not_steered() -> Steered {
-    Arc::new(|_: &Config, _: Whither<'_>, _, _: &[RegionId]| None)
+    Arc::new(|_: Whither<'_>, _, _: &[RegionId]| None)
 }
 
 /// An explanation in the words of the API.

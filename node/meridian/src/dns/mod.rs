@@ -121,14 +121,17 @@ impl Server {
         Arc::clone(&self.front.counters)
     }
 
-    /// Takes the terms of another config.
+    /// The terms of another config, to be put in force by [`Server::replace`].
     ///
     /// # Errors
-    /// [`TermsFault`]; the terms stay as they were then.
-    pub fn replace(&self, config: &DnsTerms) -> Result<(), TermsFault> {
-        let terms = self.front.terms.load().renewed(config)?;
+    /// [`TermsFault`].
+    pub fn terms(&self, config: &DnsTerms) -> Result<Terms, TermsFault> {
+        self.front.terms.load().renewed(config)
+    }
+
+    /// Puts other terms in force.
+    pub fn replace(&self, terms: Terms) {
         self.front.terms.store(Arc::new(terms));
-        Ok(())
     }
 }
 

@@ -543,7 +543,7 @@ fn an_explanation_says_what_the_answer_says() {
     let view = View::compile(&config, &base).unwrap();
     let site = region_config::SiteId::parse("care").unwrap();
     let fleet = fleet([RegionState::Down, RegionState::Up]);
-    let told = view.explain(&site, "128.32.0.1".parse().unwrap(), &fleet, &[], (&config, &base)).unwrap().explanation;
+    let told = view.explain(&site, "128.32.0.1".parse().unwrap(), &fleet, &[], &base).unwrap().explanation;
     assert_eq!(told.location.country, Some(*b"US"));
     let reasons: Vec<_> = told.regions.iter().map(|region| (region.region.as_str(), region.reason)).collect();
     assert_eq!(reasons, [("eu-central", Reason::Chosen), ("us-west", Reason::Outside)]);
@@ -564,7 +564,7 @@ fn an_explanation_is_about_one_family_of_addresses() {
             }
         }
         let view = View::compile(&config, &base).unwrap();
-        let told = view.explain(&site, "128.32.0.1".parse().unwrap(), &fleet, &[], (&config, &base)).unwrap();
+        let told = view.explain(&site, "128.32.0.1".parse().unwrap(), &fleet, &[], &base).unwrap();
         let reasons: Vec<_> = told.explanation.regions.iter().map(|region| region.reason).collect();
         let names = [told.explanation.chosen(), told.ipv6_region.as_ref()].map(|it| it.map(ToString::to_string));
         (told.record.to_string(), names, reasons)

@@ -54,6 +54,8 @@ pub struct View {
     layout: Arc<Layout>,
     /// Whose demand is counted, if anybody wants to know.
     roster: Option<Arc<Roster>>,
+    /// What it was compiled of: what is explained is this, whatever config is in force elsewhere by now.
+    config: Arc<Config>,
     /// Whether there is a geo table. Without one a node must not answer: its untailored answers would take over the
     /// resolvers' caches.
     ready: bool,
@@ -137,6 +139,7 @@ impl View {
             regions: Arc::clone(&self.regions),
             layout: Arc::clone(&self.layout),
             roster: self.roster.clone(),
+            config: Arc::clone(&self.config),
             ready: self.ready,
             plan: self.plan,
         }
@@ -147,11 +150,17 @@ impl View {
         self.sites.get(site)?.map.as_deref()
     }
 
-    /// The site that a host leads to, by its index in the config; none if no site has that name inside a zone.
+    /// The config that it was compiled of.
     #[must_use]
-    pub fn site_named(&self, host: &str) -> Option<usize> {
+    pub fn config(&self) -> &Arc<Config> {
+        &self.config
+    }
+
+    /// The site that a host leads to; none if no site has that name inside a zone.
+    #[must_use]
+    pub fn site_named(&self, host: &str) -> Option<&Arc<Site>> {
         match self.zones.find_named(host)?.held? {
-            Held::Site(index) => Some(*index),
+            Held::Site(index) => self.config.sites.get(*index),
             _ => None,
         }
     }
@@ -184,6 +193,7 @@ impl View {
             regions: config.regions.iter().map(RegionAddresses::new).collect(),
             layout: Arc::new(Layout::of(config)),
             zones: Arc::new(Zones::new(config)?),
+            config: Arc::new(config.clone()),
             ready: base.is_some(),
             plan,
         };
@@ -226,8 +236,8 @@ impl View {
     }
 
     /// Says what a client at `address` who asks for `site` gets, and why, region by region: by the same code that answers.
-    /// That is about A, or about AAAA of a site that has no A. The regions of `without` are taken to be down. `config` and
-    /// `base` must be those that this view was compiled of. None for an unknown site, or before there is a database.
+    /// That is about A, or about AAAA of a site that has no A. The regions of `without` are taken to be down. `base` tells what
+    /// is known of the address. None for a site that this view does not know, or before there is a database.
     #[must_use]
     pub fn explain(
         &self,
@@ -235,8 +245,9 @@ impl View {
         address: IpAddr,
         fleet: &Fleet,
         without: &[RegionId],
-        (config, base): (&Config, &geo::Base),
+        base: &geo::Base,
     ) -> Option<Explained> {
+        let config = &*self.config;
         let index = config.sites.iter().position(|known| known.name == *site)?;
         let view = self.sites.get(index)?;
         let gone = config.regions.iter().enumerate().filter(|(_, region)| without.contains(&region.name));

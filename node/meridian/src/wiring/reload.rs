@@ -3,9 +3,47 @@
 use std::{path::Path, sync::Arc};
 
 use region_config::{Config, Fault, Faults, Severity};
+use tokio::task::JoinError;
 
 use super::{Running, geo_base, permits, shares};
-use crate::{dns, edge::sites::Sites, geo};
+use crate::{
+    dns::{self, TermsFault, ViewFault},
+    edge::sites::Sites,
+    geo::{self, GeoFault},
+    origin::OriginFault,
+    snapshot::Here,
+};
+
+/// Why a config is not taken though there is no fault in it.
+#[derive(Debug, thiserror::Error)]
+enum Hindrance {
+    #[error(
+        "it says that this is {what} `{found}`; expected `{expected}`: who a node is changes by a restart alone, with a \
+         certificate that says so too"
+    )]
+    Identity { what: &'static str, found: String, expected: String },
+    #[error(transparent)]
+    Geo(#[from] GeoFault),
+    #[error(transparent)]
+    View(#[from] ViewFault),
+    #[error(transparent)]
+    Terms(#[from] TermsFault),
+    #[error(transparent)]
+    Origins(#[from] OriginFault),
+    #[error("working on it: {0}")]
+    Work(#[from] JoinError),
+}
+
+/// What a config needs besides itself, made ready before any of it is in force.
+struct Prepared {
+    config: Arc<Config>,
+    /// Another database than the one in use, if the config asks for one.
+    base: Option<Arc<geo::Base>>,
+    /// None for a node that neither answers DNS nor counts for those that do.
+    view: Option<Arc<dns::View>>,
+    /// None for a node that answers no DNS.
+    terms: Option<dns::Terms>,
+}
 
 impl Running {
     /// Takes the config folder anew; keeps everything as it is if there is a fault in it.
@@ -14,10 +52,14 @@ impl Running {
         let loaded = tokio::task::spawn_blocking(move || region_config::load(&dir)).await;
         match loaded {
             Ok(Ok(config)) => {
-                self.learn_places(&config).await;
-                let config = Arc::new(config);
-                let view = self.view_of(Arc::clone(&config), self.shared.geo.load_full()).await;
-                self.take(config, view);
+                let taken = match self.prepare(Arc::new(config)).await {
+                    Ok(prepared) => self.take(prepared),
+                    Err(hindrance) => Err(hindrance),
+                };
+                if let Err(hindrance) = taken {
+                    tracing::error!(%hindrance, "the config cannot be taken, and what was in force stays so");
+                    self.refuse(hindrance.to_string());
+                }
                 self.geo.nudge();
             }
             Ok(Err(faults)) => {
@@ -34,20 +76,24 @@ impl Running {
         }
     }
 
-    /// Loads the geo database if a new config asks for one that is not the one in use.
-    async fn learn_places(&self, config: &Config) {
+    /// Makes ready all that could keep a config from being taken: a config is taken whole or not at all.
+    async fn prepare(&self, config: Arc<Config>) -> Result<Prepared, Hindrance> {
+        same_identity(&config, &self.shared.here)?;
+        let base = self.other_places(&config).await?;
+        let places = base.clone().or_else(|| self.shared.geo.load_full());
+        let view = self.view_of(Arc::clone(&config), places).await?;
+        let server = self.dns.as_ref().and_then(|dns| dns.server.as_ref());
+        let terms = server.map(|server| server.terms(&config.node.dns_terms)).transpose()?;
+        Ok(Prepared { config, base, view, terms })
+    }
+
+    /// The geo database that a new config asks for, if that is not the one in use.
+    async fn other_places(&self, config: &Config) -> Result<Option<Arc<geo::Base>>, Hindrance> {
         if self.shared.geo.load().as_ref().is_some_and(|base| base.is_of(&config.node.geo)) {
-            return;
+            return Ok(None);
         }
-        match geo_base(config).await {
-            Ok(Some(base)) => {
-                tracing::info!("{}", base.describe());
-                self.shared.geo.store(Some(base));
-                self.geo.taken();
-            }
-            Ok(None) => {}
-            Err(error) => tracing::error!(%error, "where clients are stays as it was known"),
-        }
+        let config = config.clone();
+        Ok(tokio::task::spawn_blocking(move || geo_base(&config)).await??)
     }
 
     /// Puts another edition of the geo database in force.
@@ -57,52 +103,50 @@ impl Running {
         if !base.is_of(&config.node.geo) {
             return;
         }
-        match (&self.dns, self.view_of(config, Some(Arc::clone(base))).await) {
-            (Some(dns), Some(view)) => {
-                // what was begun later knows at least as much
-                let _newer = dns::put(&dns.view, &view);
-            }
-            (None, _) => {}
-            (Some(_), None) => return,
+        let view = match self.view_of(config, Some(Arc::clone(base))).await {
+            Ok(view) => view,
+            Err(hindrance) => return tracing::error!(%hindrance, "DNS answers stay as they were"),
+        };
+        if let Some((dns, view)) = self.dns.as_ref().zip(view) {
+            // what was begun later knows at least as much
+            let _newer = dns::put(&dns.view, &view);
         }
+        self.places_known(base);
+    }
+
+    fn places_known(&self, base: &Arc<geo::Base>) {
         tracing::info!("the new geo database is in force: {}", base.describe());
         self.shared.geo.store(Some(Arc::clone(base)));
         self.geo.taken();
     }
 
-    /// What DNS is to answer from with this config and database; none if it answers nothing, or cannot from these.
-    async fn view_of(&self, config: Arc<Config>, base: Option<Arc<geo::Base>>) -> Option<Arc<dns::View>> {
-        let base = base.filter(|_| self.dns.is_some())?;
+    /// What DNS is to answer from with this config and database; none if nobody asks for it.
+    async fn view_of(
+        &self,
+        config: Arc<Config>,
+        base: Option<Arc<geo::Base>>,
+    ) -> Result<Option<Arc<dns::View>>, Hindrance> {
+        let Some(base) = base.filter(|_| self.dns.is_some()) else { return Ok(None) };
         let load = Arc::clone(&self.shared.load);
         let compile = move || dns::View::compile(&config, &base).map(|view| load.share_out(view));
-        let compiled = tokio::task::spawn_blocking(compile).await;
-        match compiled {
-            Ok(Ok(view)) => Some(Arc::new(view)),
-            Ok(Err(fault)) => {
-                tracing::error!(%fault, "DNS answers stay as they were");
-                None
-            }
-            Err(error) => {
-                tracing::error!(%error, "DNS answers stay as they were");
-                None
-            }
-        }
+        Ok(Some(Arc::new(tokio::task::spawn_blocking(compile).await??)))
     }
 
-    /// Puts a checked config in force. Listeners, state folder and sizes keep what they were started with.
-    fn take(&self, config: Arc<Config>, view: Option<Arc<dns::View>>) {
+    /// Puts a config in force. Listeners, state folder and sizes keep what they were started with.
+    fn take(&self, prepared: Prepared) -> Result<(), Hindrance> {
+        let Prepared { config, base, view, terms } = prepared;
         let shared = &self.shared;
         let jurisdiction = &shared.here.jurisdiction;
-        if let Err(fault) = shared.origins.replace(&config) {
-            tracing::error!(%fault, "the config stays as it was");
-            self.refuse(fault.to_string());
-            return;
-        }
+        // the last that can fail
+        shared.origins.replace(&config)?;
         for fault in self.tls.replace(&config, &permits(&config, jurisdiction)) {
             tracing::error!(%fault, "a certificate");
         }
         if let Some(mesh) = &shared.mesh {
             mesh.replace(&config);
+        }
+        if let Some(base) = base {
+            self.places_known(&base);
         }
         shared.health.replace(&config);
         if let Some(dns) = &self.dns {
@@ -111,8 +155,8 @@ impl Running {
             {
                 tracing::info!("a newer plan is in force already");
             }
-            if let Some(Err(fault)) = dns.server.as_ref().map(|server| server.replace(&config.node.dns_terms)) {
-                tracing::error!(%fault, "the terms of DNS stay as they were");
+            if let Some((server, terms)) = dns.server.as_ref().zip(terms) {
+                server.replace(terms);
             }
         }
         shared.ledgers.replace(&config);
@@ -123,11 +167,30 @@ impl Running {
         shared.config.store(config);
         shared.refused.store(None);
         tracing::info!("the new config is in force");
+        for what in shared.restart_due() {
+            tracing::warn!("{what}");
+        }
+        Ok(())
     }
 
     /// Whoever asks is told, until a config is taken: who wrote a fault rarely reads the log.
     fn refuse(&self, why: String) {
         self.shared.refused.store(Some(Arc::new(why)));
+    }
+}
+
+/// Whether a config says of this node what it was started as, and is certified for.
+fn same_identity(config: &Config, here: &Here) -> Result<(), Hindrance> {
+    let region = config.regions.iter().find(|region| region.name == config.node.region);
+    let jurisdiction = region.map(|region| region.jurisdiction.to_string()).unwrap_or_default();
+    let claims = [
+        ("node", config.node.name.to_string(), here.node.to_string()),
+        ("a node of region", config.node.region.to_string(), here.region.to_string()),
+        ("a node of jurisdiction", jurisdiction, here.jurisdiction.to_string()),
+    ];
+    match claims.into_iter().find(|(_, found, expected)| found != expected) {
+        Some((what, found, expected)) => Err(Hindrance::Identity { what, found, expected }),
+        None => Ok(()),
     }
 }
 

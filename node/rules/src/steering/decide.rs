@@ -302,6 +302,12 @@ impl<'a> Ranking<'a> {
         self.lead.or_else(|| self.listed(best))
     }
 
+    /// Whether anybody has said anything about the first region.
+    fn is_known(&self) -> bool {
+        let unknown = self.standing.unknown();
+        self.pool & unknown == 0 || !self.first().is_some_and(|first| holds(unknown, first))
+    }
+
     /// The region this client's part goes to, then the others by health; among equally healthy ones the list's order stays.
     fn order(self) -> impl Iterator<Item = u8> + 'a {
         let Self { list, pool, lead, standing, .. } = self;
@@ -413,7 +419,7 @@ pub fn decide<'a>(
         Outcome::Shared => true,
         Outcome::Spill | Outcome::Failover | Outcome::FailStatic | Outcome::Fallback | Outcome::Refuse(_) => false,
     };
-    let quiet = steady && !ranking.returning && !expected_to_change(listed.list, standing);
+    let quiet = steady && !ranking.returning && !expected_to_change(listed.list, standing) && ranking.is_known();
     let [calm_s, hasty_s] = policy.ttls_s();
     let ttl_s = if quiet { calm_s } else { hasty_s };
     Decision { outcome, scope, ttl_s, policy: *policy, reachable, named, ranking }
@@ -429,12 +435,14 @@ fn pool(named: RegionMask, reachable: RegionMask, policy: &Policy, standing: &St
         return (named, false);
     }
     let (all_down, alive) = (policy.eligible & up == 0, policy.fallback & up);
+    // also those without an address of this family: whoever asks for the other one is led there
+    let none_up = policy.eligible & policy.legal & !standing.down() == 0;
     // seen well again, and only kept down for a while since they just were, or have flapped
     let rising = named & standing.pending;
     match policy.all_down {
         AllDown::Fallback if all_down && alive != 0 => (alive, true),
         _ if rising != 0 => (rising, false),
-        AllDown::Fail if all_down => (0, true),
+        AllDown::Fail if none_up => (0, true),
         AllDown::LastGood | AllDown::Fallback | AllDown::Fail => (named, false),
     }
 }

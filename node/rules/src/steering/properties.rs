@@ -203,8 +203,8 @@ proptest! {
                 Outcome::Refuse(Refusal::NoRegion) => prop_assert_eq!(may, 0),
                 Outcome::Refuse(Refusal::NoAddress) => prop_assert_eq!(policy.eligible & reachable, 0),
                 Outcome::Refuse(Refusal::AllDown) => {
-                    // the site's, not the rule's alone
-                    let of_site = policy.eligible & reachable;
+                    // the site's, not the rule's alone, nor those with an address of this family
+                    let of_site = policy.eligible;
                     prop_assert!((0..REGIONS).all(|at| of_site >> at & 1 == 0 || states[at] == Down));
                     prop_assert_eq!(policy.all_down, AllDown::Fail);
                 }

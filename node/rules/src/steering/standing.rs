@@ -81,6 +81,11 @@ impl Standing {
         self.classes[class(RegionState::Down)]
     }
 
+    /// The regions that nobody has said anything about.
+    pub(super) fn unknown(&self) -> RegionMask {
+        self.classes[class(RegionState::Unknown)]
+    }
+
     /// The regions that clients may be led on to or from.
     #[must_use]
     pub fn serving(&self) -> RegionMask {

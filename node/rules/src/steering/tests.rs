@@ -228,6 +228,9 @@ fn an_answer_that_will_change_soon_is_kept_shortly() {
     assert_eq!(of(&fleet), [10, 60]);
     fleet.regions[0].recent = false;
     assert_eq!(of(&fleet), [60, 60]);
+    // nobody has said anything yet: the first word may be another one
+    fleet.regions.iter_mut().for_each(|region| region.state = Unknown);
+    assert_eq!(of(&fleet), [10, 10]);
 }
 
 #[test]

@@ -199,6 +199,49 @@ async fn a_reload_with_faults_is_refused_whole_and_what_was_in_force_goes_on() {
     assert!(metrics(&node).await.contains("\nmeridian_config_refused 0\n"));
 }
 
+/// What the config is good for has gone: it was taken by halves, and DNS went on from older pins than the node served by.
+#[tokio::test]
+async fn a_reload_that_the_node_could_not_start_with_is_refused_whole() {
+    let origin = Origin::start();
+    let secret = TempDir::new().unwrap();
+    let secret = secret.path().join("cookies");
+    fs::write(&secret, "000102030405060708090a0b0c0d0e0f\n").unwrap();
+    let dns = format!("[dns]\nlisten = \"127.0.0.1:0\"\ncookie_secret = \"{}\"\n", secret.display());
+    let node = node(&origin, &dns);
+    let path = node.dir().join("meridian.toml");
+    let good = fs::read_to_string(&path).unwrap();
+    let offer = async |config: &str, said: &str| {
+        fs::write(&path, config).unwrap();
+        hang_up(&node);
+        crate::harness::until("it is told", Duration::from_secs(10), || node.log().contains(said));
+        // the new host came with it
+        assert_eq!(fetch(node.http, "new.single.test", "/o/10/a").await.status, 421);
+        assert_eq!(fetch(node.http, HOST, "/o/10/a").await.status, 200);
+        let status = run(node.dir(), &["status", "--config", node.dir().to_str().unwrap()], PATIENCE);
+        check(&status, 0, &["the config on disk is not in force", said]);
+    };
+    let other = good.replace(HOST, "new.single.test");
+    let named = other.replace("[node]\nname = \"", "[node]\nname = \"not-");
+    assert_ne!(named, other, "{other}");
+    offer(&named, "it says that this is node `not-").await;
+    fs::remove_file(&secret).unwrap();
+    offer(&other, "cookie secrets").await;
+
+    // what is taken at the start only is told as long as it waits for one
+    let moved = good.replace(&dns, "") + "[cache]\nmemory = \"33MiB\"\n";
+    assert_ne!(moved, good);
+    fs::write(&path, moved).unwrap();
+    hang_up(&node);
+    let said = "the config has other dns listeners, sizes of `[cache]` than it was started with";
+    crate::harness::until("it is told", Duration::from_secs(10), || node.log().contains(said));
+    check(
+        &run(node.dir(), &["status", "--config", node.dir().to_str().unwrap()], PATIENCE),
+        0,
+        &["restart this node", said],
+    );
+    assert!(metrics(&node).await.contains("\nmeridian_restart_due 1\n"));
+}
+
 async fn metrics(node: &crate::harness::Node) -> String {
     let token = fs::read_to_string(node.dir().join("state/admin.token")).unwrap();
     let request = get(&node.admin.to_string(), "/metrics").header("authorization", format!("Bearer {}", token.trim()));

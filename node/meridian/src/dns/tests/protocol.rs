@@ -248,7 +248,8 @@ fn a_reload_takes_other_terms_and_keeps_cookies() {
     let running = Running::start_with(plain(None));
     let with = |cookie: &[u8]| Odd::new("shop.demo.test", 1, &[(COOKIE, cookie), (NSID, &[])]).bytes();
     let first = running.udp(&with(&[3; 8])).unwrap();
-    running.server.replace(&DnsTerms { nsid: Some("muc-2".to_owned()), ..DnsTerms::default() }).unwrap();
+    let terms = DnsTerms { nsid: Some("muc-2".to_owned()), ..DnsTerms::default() };
+    running.server.replace(running.server.terms(&terms).unwrap());
     let second = running.udp(&with(&cookie_of(&first))).unwrap();
     assert_eq!(cookie_of(&second), cookie_of(&first));
     assert!(second.windows(5).any(|octets| octets == b"muc-2"));

@@ -226,6 +226,19 @@ fn while_all_are_down_one_that_rises_is_named_first() {
     assert_eq!(asked("all_down = \"fallback\"\nfallback = \"tyo\""), (Outcome::Fallback, Some(3), 10), "that is up");
 }
 
+/// A failed while AAAA led to a region that was up, and HTTPS failed with it.
+#[test]
+fn a_site_with_a_region_that_is_up_does_not_fail_for_the_other_family() {
+    let world = World::new(&steering("deny = \"tyo\"\nall_down = \"fail\""));
+    let standing = Standing::of(&fleet(&[Down, Down, Up, Up]));
+    let reaching = |mask| {
+        let decision = decide(GERMAN.parse().unwrap(), mask, &world.wishes.policy(30), &world.map, &standing);
+        (decision.outcome, decision.region())
+    };
+    assert_eq!(reaching(0b1011), (Outcome::FailStatic, Some(0)));
+    assert_eq!(reaching(!0), (Outcome::Failover, Some(2)));
+}
+
 #[test]
 fn when_all_are_down_the_site_says_what_then() {
     let down = [Down, Down, Down, Up];
