@@ -25,7 +25,7 @@ use rules::{
     health::Fleet,
     steering::{
         Parted, Standing, meanwhile,
-        spill::{Demand, STEP_MS, Spilling, first_only, loads},
+        spill::{Demand, STEP_MS, Spilling, first_only, loads, moved},
     },
 };
 
@@ -117,7 +117,8 @@ impl Load {
     pub fn share_out(&self, view: View) -> View {
         let shared = self.shared.load();
         let shared = shared.as_deref().zip(view.roster()).and_then(|((regions, parts), roster)| {
-            (roster.regions() == *regions).then(|| shared_by(&view, roster, parts)).flatten()
+            let parts = moved(parts, places(regions, roster.regions()));
+            (!parts.is_empty()).then(|| shared_by(&view, roster, &parts)).flatten()
         });
         shared.unwrap_or(view)
     }
@@ -222,7 +223,9 @@ impl Book {
     fn begin(&mut self, load: &Load, view: &View, roster: &Arc<Roster>, now_ms: u64) -> Arc<Counted> {
         // parts are by the index of regions
         if self.regions != roster.regions() {
-            (self.spilling, self.parts, self.regions) = (Spilling::default(), Parts::new(), roster.regions().to_vec());
+            let before = std::mem::replace(&mut self.regions, roster.regions().to_vec());
+            let to = places(&before, roster.regions());
+            (self.spilling, self.parts) = (self.spilling.moved(&to), moved(&self.parts, &to));
         }
         let tally = Tally::new(roster.classes().count());
         let counted = Arc::new(Counted { plan: view.plan(), roster: Arc::clone(roster), tally });
@@ -291,6 +294,11 @@ impl Book {
             let _newer = dns::put_shared(current, view, &Arc::new(shared));
         }
     }
+}
+
+/// Where regions of one config are in another one.
+fn places<'a>(from: &'a [RegionId], to: &'a [RegionId]) -> impl Fn(usize) -> Option<usize> + 'a {
+    move |at| to.iter().position(|region| from.get(at) == Some(region))
 }
 
 fn shared_by(view: &View, roster: &Roster, parts: &Parts) -> Option<View> {

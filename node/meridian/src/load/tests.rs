@@ -84,9 +84,23 @@ fn more_than_a_region_bears_is_led_on_and_comes_back_when_there_is_less() {
     let at = node.free;
     let shared = |view: &View| view.map(at).unwrap().shares().are_some();
     assert!(shared(&node.load.share_out(compile(&config))));
+    // also where the regions stand in another order: all clients were called back to the region that led them on
     let mut turned = bearing(100);
     turned.regions.reverse();
-    assert!(!shared(&node.load.share_out(compile(&turned))), "its indices are of other regions");
+    let by_name = |node: &Node| {
+        let parts = node.book.parts.values().flatten();
+        parts.map(|(region, part)| (node.book.regions[*region].clone(), *part)).collect::<Vec<_>>()
+    };
+    let before = by_name(&node);
+    let other = node.load.share_out(compile(&turned));
+    assert!(shared(&other) && before.iter().any(|(_, part)| *part < 0.7), "{before:?}");
+    assert!(dns::put(&node.view, &Arc::new(other)));
+    node.site = Arc::clone(&turned.sites[node.free]);
+    node.run(1, 120);
+    assert_eq!((by_name(&node), node.shared()), (before, true));
+    let mut fewer = turned.clone();
+    fewer.regions.remove(0);
+    assert!(!shared(&node.load.share_out(compile(&fewer))), "who led clients to it begins anew");
     assert!(dns::put(&node.view, &Arc::new(compile(&config))));
     node.site = Arc::clone(&config.sites[node.free]);
     assert!(!node.shared());

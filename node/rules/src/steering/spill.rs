@@ -215,6 +215,18 @@ impl Spilling {
         self.told = (0..regions).map(of).collect();
     }
 
+    /// The same where each region has another index, or none any more: what lists with such a one had is forgotten.
+    #[must_use]
+    pub fn moved(&self, to: impl Fn(usize) -> Option<usize>) -> Self {
+        let mut giving = Vec::new();
+        for (from, known) in self.giving.iter().enumerate() {
+            let Some(at) = to(from) else { continue };
+            giving.resize(giving.len().max(at + 1), None);
+            giving[at] = *known;
+        }
+        Self { known: moved(&self.known, to), giving, stepped_ms: self.stepped_ms, ..Self::default() }
+    }
+
     /// Whether a region gives up clients, if that is known: between [`AIM`] and [`ENTER`] it depends on what was before.
     #[must_use]
     pub fn known_to_give(&self, region: usize) -> Option<bool> {
@@ -262,6 +274,18 @@ impl Spilling {
         })
         .collect()
     }
+}
+
+/// Parts by the number of the list where each region has another index: of lists all of whose regions still have one.
+#[must_use]
+pub fn moved(
+    parts: &BTreeMap<u64, Vec<(usize, f64)>>,
+    to: impl Fn(usize) -> Option<usize>,
+) -> BTreeMap<u64, Vec<(usize, f64)>> {
+    let of = |list: &Vec<(usize, f64)>| -> Option<Vec<(usize, f64)>> {
+        list.iter().map(|(region, part)| Some((to(*region)?, *part))).collect()
+    };
+    parts.iter().filter_map(|(number, list)| Some((*number, of(list)?))).collect()
 }
 
 /// What most say, of those who know: whoever has just been started, or saw a peak that others did not see, would disagree
