@@ -24,8 +24,9 @@ pub(super) fn settle() {
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 pub(super) fn settle() {}
 
-#[cfg(all(test, target_os = "linux", target_env = "gnu"))]
-#[allow(unsafe_code, clippy::cast_sign_loss, reason = "the allocator alone knows; the size is above 0")]
+#[cfg(test)]
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[allow(unsafe_code, clippy::unwrap_used, reason = "the allocator alone knows")]
 mod tests {
     use super::*;
 
@@ -37,7 +38,7 @@ mod tests {
 
     #[test]
     fn what_is_large_stays_mapped_after_larger_ones_were_freed() {
-        let bytes = MAPPED_BYTES as usize;
+        let bytes = usize::try_from(MAPPED_BYTES).unwrap();
         settle();
         drop(vec![1u8; 8 * bytes]);
         let before = mapped();
