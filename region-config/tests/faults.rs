@@ -534,6 +534,25 @@ fn what_is_odd_but_usable_is_a_warning() {
     assert!(checked.warnings.iter().all(|it| it.severity() == Severity::Warning));
 }
 
+/// Browsers that DNS tells of HTTPS never come back to clear text, and the node had no listener for it.
+#[test]
+fn a_site_with_a_certificate_needs_a_listener_for_it_where_dns_tells_of_it() {
+    let said = |more: &str| {
+        let tls = format!("{SITE}[sites.tls]\ncertificate = \"c\"\nkey = \"k\"\n");
+        let checked = good(&[("n.toml", NODE), ("s.toml", &tls), ("z.toml", more)]);
+        let told = checked.warnings.iter().map(ToString::to_string);
+        told.filter(|it| it.contains("does not listen on [https]")).collect::<Vec<_>>()
+    };
+    let zone = "[[zones]]\nname = \"test\"\n";
+    let told = said(zone);
+    assert!(
+        matches!(&told[..], [one] if one.contains("site `s` has a certificate, and DNS tells browsers so")),
+        "{told:?}"
+    );
+    assert_eq!(said(&format!("{zone}[https]\nlisten = \"127.0.0.1:8443\"\n")), [""; 0]);
+    assert_eq!(said(""), [""; 0]);
+}
+
 #[test]
 fn faults_are_drawn_with_the_line_they_are_in() {
     let faults =

@@ -79,6 +79,15 @@ fn listeners(root: &Root, gatherer: &mut Gatherer) {
         let found = "[https] listens, but no site has a certificate";
         gatherer.warning(https.place, "", found, "`[sites.tls]` with `certificate` and `key` at a site");
     }
+    // who is told that a site has HTTPS never comes back to clear text
+    let sealed = root.sites.iter().find(|site| site.value.tls.is_some() && !root.zones.is_empty());
+    if let (Some(http), None, Some(site)) = (&root.http, &root.https, sealed) {
+        let name = site.value.name.as_ref().map_or_else(String::new, |it| format!(" `{}`", it.value));
+        let found = format!(
+            "site{name} has a certificate, and DNS tells browsers so, but this node does not listen on [https]"
+        );
+        gatherer.warning(http.place, "", found, "`listen` in [https], such as `listen = \"0.0.0.0:443\"`");
+    }
     if let (Some(dns), true) = (&root.dns, root.zones.is_empty()) {
         let found = "[dns] listens, but there is no zone to answer for";
         gatherer.warning(dns.place, "", found, "`[[zones]]` with `name`");
