@@ -39,6 +39,9 @@ ttl = "1h"
 [[zones]]
 name = "deep.other.test"
 
+[[zones]]
+name = "far.between.www.deep.other.test"
+
 [[sites]]
 name = "www"
 tenant = "t"
@@ -196,6 +199,32 @@ fn each_of_several_zones_is_the_authority_for_its_own_names() {
         assert_eq!(Told::read(&asked(&mut desk, name, Rtype::A, CALIFORNIAN_SUBNET)).region(), "us", "{name}");
     }
     let told = Told::read(&asked(&mut desk, "third.test", Rtype::A, GERMAN_SUBNET));
+    assert_eq!(told.rcode, Rcode::REFUSED.into());
+}
+
+/// A resolver that asks name by name on its way down (RFC 9156) was told that there is nothing at `between`, and so nothing
+/// below it (RFC 8020): the zone that begins there was out of reach.
+#[test]
+fn names_between_a_zone_and_one_above_it_exist() {
+    let mut desk = desk_of(&config_with(MORE), plain(None));
+    for (name, rcode, apex) in [
+        ("between.www.deep.other.test", Rcode::NOERROR, "deep.other.test"),
+        ("no.between.www.deep.other.test", Rcode::NXDOMAIN, "deep.other.test"),
+        ("far.between.www.deep.other.test", Rcode::NOERROR, "far.between.www.deep.other.test"),
+    ] {
+        let bytes = asked(&mut desk, name, Rtype::A, GERMAN_SUBNET);
+        let message = Message::from_slice(&bytes).unwrap();
+        let owner = message.authority().unwrap().next().unwrap().unwrap().owner().to_string();
+        assert_eq!(
+            (message.opt_rcode(), owner.as_str(), Told::read(&bytes).answers),
+            (rcode.into(), apex, 0),
+            "{name}"
+        );
+    }
+    let told = Told::read(&asked(&mut desk, "www.deep.other.test", Rtype::A, GERMAN_SUBNET));
+    assert_eq!(told.region(), "eu", "what stands there stays");
+    // nothing of ours is above
+    let told = Told::read(&asked(&mut desk, "test", Rtype::A, GERMAN_SUBNET));
     assert_eq!(told.rcode, Rcode::REFUSED.into());
 }
 
