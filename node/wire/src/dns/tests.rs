@@ -338,6 +338,19 @@ fn a_short_answer_is_hardly_longer_than_the_query_and_says_what_to_do() {
     assert_eq!((message.opt_rcode(), message.header().tc()), (OptRcode::BADCOOKIE, false));
 }
 
+/// It said which server it is, in up to some hundred octets, to whoever's address was forged.
+#[test]
+fn a_short_answer_tells_nobody_which_server_it_is() {
+    let bytes = query("a.b.example.", &[(NSID, &[])]);
+    let query = Query { owed: Owed { cookie: None, nsid: Some(&[b'n'; 64]) }, ..parse(&bytes).unwrap() };
+    let answer = compose_short(&query, OptRcode::NOERROR, Vec::new());
+    assert!(Message::from_slice(&answer).unwrap().header().tc() && answer.len() <= bytes.len(), "{}", answer.len());
+    let query = Query { owed: Owed { cookie: Some([5; COOKIE_BYTES]), ..query.owed }, ..query };
+    let answer = compose_short(&query, OptRcode::BADCOOKIE, answer);
+    let opt = Message::from_slice(&answer).unwrap().opt().unwrap().opt().cookie();
+    assert!(opt.is_some() && answer.len() <= bytes.len() + 4 + COOKIE_BYTES);
+}
+
 fn near_query() -> impl Strategy<Value = Vec<u8>> {
     let start = query("a.b.example.", &[(ECS, &[0, 1, 24, 0, 203, 0, 113]), (10, &[1; 8])]);
     let changes = prop::collection::vec((0..start.len(), any::<u8>()), 0..6);
