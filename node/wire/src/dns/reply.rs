@@ -285,7 +285,8 @@ pub(super) fn emptied(mut buffer: Vec<u8>) -> Vec<u8> {
 
 fn start(buffer: Vec<u8>, bytes_max: usize) -> Option<MessageBuilder<Buffer>> {
     let mut builder = MessageBuilder::from_target(StaticCompressor::new(emptied(buffer))).ok()?;
-    builder.set_push_limit(bytes_max);
+    // the limit is the first length that is too much
+    builder.set_push_limit(bytes_max.saturating_add(1));
     Some(builder)
 }
 

@@ -338,6 +338,40 @@ fn a_short_answer_is_hardly_longer_than_the_query_and_says_what_to_do() {
     assert_eq!((message.opt_rcode(), message.header().tc()), (OptRcode::BADCOOKIE, false));
 }
 
+/// An answer that had exactly the length that its client takes was cut to nothing. Where the quick way writes it, `compose`
+/// compares it with the general one.
+#[test]
+fn an_answer_that_just_fits_is_whole() {
+    let with_edns = query("a.b.example.", &[(ECS, &[0, 1, 24, 0, 203, 0, 113]), (NSID, &[])]);
+    let bare = [&with_edns[..11], &[0], &with_edns[12..HEADER + 13 + 4]].concat();
+    let owed = Owed { cookie: Some([5; COOKIE_BYTES]), nsid: Some(b"fra-1") };
+    let soa = Soa {
+        mname: Name::vec_from_str("ns.example").unwrap(),
+        rname: Name::vec_from_str("h.example").unwrap(),
+        serial: Serial(1),
+        minimum_s: 30,
+    };
+    let record = |data| Record { owner: None, ttl_s: 30, data };
+    let a = vec![record(Data::A(Ipv4Addr::LOCALHOST)); 29];
+    let many = vec![record(Data::A(Ipv4Addr::LOCALHOST)); 4_100];
+    let minimal = [record(Data::Minimal)];
+    let soa = [record(Data::Soa(&soa))];
+    for bytes in [&with_edns, &bare] {
+        let parsed = parse(bytes).unwrap();
+        let owed = if parsed.edns.is_some() { owed } else { Owed::default() };
+        let asked = Query { owed, ..parsed };
+        for reply in [reply(&a), reply(&minimal), reply(&many[..4_090]), Reply { authority: &soa, ..reply(&[]) }] {
+            let whole = compose(&asked, &reply, usize::MAX, Vec::new());
+            for (room, fits) in [(0, true), (1, true), (-1, false)] {
+                let answer = compose(&asked, &reply, whole.len().saturating_add_signed(room), Vec::new());
+                assert_eq!(answer == whole, fits, "{} {room}", whole.len());
+                assert_eq!(Message::from_slice(&answer).unwrap().header().tc(), !fits);
+            }
+        }
+        assert!(compose(&asked, &reply(&many), TCP_BYTES_MAX, Vec::new()).len() <= TCP_BYTES_MAX);
+    }
+}
+
 /// It said which server it is, in up to some hundred octets, to whoever's address was forged.
 #[test]
 fn a_short_answer_tells_nobody_which_server_it_is() {
