@@ -151,7 +151,8 @@ pub struct Reply<'a> {
     pub answer: &'a [Record<'a>],
     /// The authority section.
     pub authority: &'a [Record<'a>],
-    /// The additional section, without OPT; what does not fit is left out.
+    /// The additional section, without OPT. Records of one owner and type stand together; those that do not all fit are left
+    /// out.
     pub additional: &'a [Record<'a>],
     /// SCOPE for the client subnet, if the query had one with SOURCE above 0; else 0 is sent, or nothing.
     pub scope: u8,
@@ -202,11 +203,7 @@ fn compose_any(query: &Query<'_>, reply: &Reply<'_>, bytes_max: usize, buffer: V
         }
     }
     let mut additional = authority.additional();
-    for record in reply.additional {
-        if push(&mut additional, query, record).is_err() {
-            break;
-        }
-    }
+    add_sets(&mut additional, query, reply.additional, room);
     finish(additional, query, Ending::of(query, reply))
 }
 
@@ -301,6 +298,31 @@ fn head(builder: &mut MessageBuilder<Buffer>, message: &Message<[u8]>) {
 
 fn sections(query: &Query<'_>, reply: &Reply<'_>, answer: &mut AnswerBuilder<Buffer>) -> Result<(), PushError> {
     reply.answer.iter().try_for_each(|record| push(answer, query, record))
+}
+
+/// Adds the sets that fit, each whole or not at all (RFC 2181 section 9): who gets a part takes it for the whole.
+fn add_sets(additional: &mut AdditionalBuilder<Buffer>, query: &Query<'_>, records: &[Record<'_>], room: usize) {
+    let is_one = |one: &Record<'_>, next: &Record<'_>| one.owner == next.owner && one.data.rtype() == next.data.rtype();
+    let mut left_out = Vec::new();
+    'again: loop {
+        for (at, set) in records.chunk_by(is_one).enumerate() {
+            if left_out.contains(&at) || additional.as_slice().len() + bytes_min(set) > room {
+                continue;
+            }
+            if set.iter().any(|record| push(additional, query, record).is_err()) {
+                // its owner was longer than it had to be; there is no way back but to the start
+                left_out.push(at);
+                additional.rewind();
+                continue 'again;
+            }
+        }
+        return;
+    }
+}
+
+/// How many octets a set takes at least.
+fn bytes_min(set: &[Record<'_>]) -> usize {
+    set.iter().map(|record| 11 + usize::from(quick::length(&record.data).unwrap_or(0))).sum()
 }
 
 /// How long the OPT record will be.

@@ -372,6 +372,42 @@ fn an_answer_that_just_fits_is_whole() {
     }
 }
 
+/// Twelve of thirty addresses of one name server were sent as if they were all, and none of the next one.
+#[test]
+fn what_is_additional_comes_as_whole_sets_or_not_at_all() {
+    let bytes = query("example.", &[]);
+    let query = parse(&bytes).unwrap();
+    let names: Vec<_> = (0..40).map(|at| Name::vec_from_str(&format!("ns{at}.n{at}.example")).unwrap()).collect();
+    let of = |owner, data| Record { owner: Some(owner), ttl_s: 30, data };
+    let servers: Vec<_> = names.iter().map(|name| Record { owner: None, ttl_s: 30, data: Data::Ns(name) }).collect();
+    let a = |at: usize| of(&names[at], Data::A(Ipv4Addr::LOCALHOST));
+    let aaaa = |at: usize| of(&names[at], Data::Aaaa(std::net::Ipv6Addr::LOCALHOST));
+    let told = |count: usize, additional: &[Record<'_>], room| {
+        let reply = Reply { additional, ..reply(&servers[..count]) };
+        let answer = compose(&query, &reply, room, Vec::new());
+        let message = Message::from_slice(&answer).unwrap();
+        assert!(answer.len() <= room && !message.header().tc() && message.opt().is_some());
+        let records = message.additional().unwrap().map(Result::unwrap).filter(|record| record.rtype() != Rtype::OPT);
+        records.map(|record| (record.owner().to_string(), record.rtype())).collect::<Vec<_>>()
+    };
+    let owned = |at: usize, rtype, count| vec![(names[at].to_string(), rtype); count];
+    let additional = [vec![a(0)], vec![aaaa(0); 30], vec![a(1); 3], vec![aaaa(1); 20], vec![a(2)]].concat();
+    assert_eq!(told(3, &additional, 5_000).len(), 55);
+    let small = [owned(0, Rtype::A, 1), owned(1, Rtype::A, 3), owned(2, Rtype::A, 1)].concat();
+    assert_eq!(told(3, &additional, 512), small);
+
+    // owners that are not compressed, as there are more names than the message's writer remembers
+    let additional: Vec<_> = (0..40).flat_map(|at| vec![a(at); at % 4]).collect();
+    let bare = compose(&query, &reply(&servers), 5_000, Vec::new()).len();
+    for room in bare..bare + 500 {
+        let told = told(40, &additional, room);
+        for (at, name) in names.iter().enumerate() {
+            let count = told.iter().filter(|(owner, _)| *owner == name.to_string()).count();
+            assert!(count == 0 || count == at % 4, "{count} of ns{at} in {room}");
+        }
+    }
+}
+
 /// It said which server it is, in up to some hundred octets, to whoever's address was forged.
 #[test]
 fn a_short_answer_tells_nobody_which_server_it_is() {

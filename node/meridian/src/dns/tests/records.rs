@@ -228,6 +228,24 @@ fn names_between_a_zone_and_one_above_it_exist() {
     assert_eq!(told.rcode, Rcode::REFUSED.into());
 }
 
+/// A part of a name server's addresses was sent as if it were all of them, and none of the next server's.
+#[test]
+fn addresses_of_name_servers_that_do_not_all_fit_are_left_out_and_others_are_not() {
+    let v6: Vec<_> = (1..=45).map(|at| format!("\"2001:db8::{at}\"")).collect();
+    let more = format!(
+        "[[zones]]\nname = \"glue.test\"\n\n[[zones.name_servers]]\nname = \"ns1.glue.test\"\naddresses = [{}, \
+         \"192.0.2.1\", {}]\n\n[[zones.name_servers]]\nname = \"ns2.glue.test\"\naddresses = [\"192.0.2.2\"]\n",
+        v6[..20].join(", "),
+        v6[20..].join(", ")
+    );
+    let mut desk = desk_of(&config_with(&more), plain(None));
+    let bytes = asked(&mut desk, "glue.test", Rtype::NS, GERMAN_SUBNET);
+    let message = Message::from_slice(&bytes).unwrap();
+    let additional = message.additional().unwrap().limit_to_in::<AllRecordData<_, _>>();
+    let addresses: Vec<_> = additional.map(|record| record.unwrap().into_data().to_string()).collect();
+    assert_eq!((addresses, message.header().tc()), (["192.0.2.1", "192.0.2.2"].map(str::to_owned).to_vec(), false));
+}
+
 #[test]
 fn what_is_too_long_for_udp_comes_over_tcp() {
     let values: Vec<_> = (0..32).map(|n| format!("\"{n:01024}\"")).collect();
