@@ -18,18 +18,22 @@ use tokio::{
 };
 
 use super::{Front, counters::Event, desk::Desk};
-use crate::tasks::Tasks;
+use crate::{clock, tasks::Tasks};
 
 /// Connections at a time, in all and from one address (of IPv6, from one /64: a host has all of it).
 const CONNECTIONS_MAX: usize = 512;
 const CONNECTIONS_PER_ADDRESS: usize = 64;
-/// Queries on one connection; they are answered in order, one at a time.
-const QUERIES_MAX: usize = 256;
+/// For how long queries are taken from one connection, in order and one at a time: no place is anybody's for ever.
+const LIFE: Duration = Duration::from_secs(300);
 /// Wait for a query's first octet: while there is room for others, and when most of it is taken.
 const IDLE: Duration = Duration::from_secs(10);
 const IDLE_CROWDED: Duration = Duration::from_secs(1);
 /// Time for the rest of a query, and for a client to take an answer.
 const MESSAGE: Duration = Duration::from_secs(3);
+/// Time for a client to take its last answers and close, and how much of what it sends meanwhile is thrown away.
+const FAREWELL: Duration = Duration::from_secs(3);
+const FAREWELL_CROWDED: Duration = Duration::from_secs(1);
+const FAREWELL_BYTES: u64 = 1 << 20;
 /// Wait after a failure to accept, which is a lack of file descriptors or memory.
 const PAUSE: Duration = Duration::from_millis(50);
 const BACKLOG: i32 = 256;
@@ -67,33 +71,47 @@ pub(super) async fn accept(listener: TcpListener, front: Arc<Front>, tasks: Task
         let (front, room) = (Arc::clone(&front), Arc::clone(&room));
         tasks.spawn_until_stopped("dns tcp connection", async move {
             // how a connection ends is its client's business
-            let _ = serve(stream, peer.ip(), front, &room).await;
+            let _ = serve(stream, peer.ip(), front, &room, LIFE).await;
             drop((permit, seat));
         });
     }
 }
 
-async fn serve(mut stream: TcpStream, peer: IpAddr, front: Arc<Front>, room: &Semaphore) -> io::Result<()> {
+/// Answers what comes on a connection for as long as `life`, and closes it.
+pub(super) async fn serve(
+    mut stream: TcpStream,
+    peer: IpAddr,
+    front: Arc<Front>,
+    room: &Semaphore,
+    life: Duration,
+) -> io::Result<()> {
     stream.set_nodelay(true)?;
+    let crowded = || room.available_permits() < CONNECTIONS_MAX / 2;
+    let until_ms = clock::monotonic_ms() + u64::try_from(life.as_millis()).unwrap_or(u64::MAX);
     let counters = Arc::clone(&front.counters);
     let mut desk = Desk::tcp(front);
     let mut query = Vec::new();
     let mut buffer = Vec::new();
-    for _ in 0..QUERIES_MAX {
-        let crowded = room.available_permits() < CONNECTIONS_MAX / 2;
-        let first = timeout(if crowded { IDLE_CROWDED } else { IDLE }, stream.read_u8()).await??;
+    while clock::monotonic_ms() < until_ms {
+        let first = timeout(if crowded() { IDLE_CROWDED } else { IDLE }, stream.read_u8()).await??;
         timeout(MESSAGE, read_rest(&mut stream, first, &mut query)).await??;
         counters.note(Event::Tcp);
         let answer = desk.answer(&query, peer, std::mem::take(&mut buffer));
-        let Ok(length) = u16::try_from(answer.len()) else { return Ok(()) };
-        if length == 0 {
-            return Ok(());
-        }
+        // what is owed no answer is no client
+        let Some(length) = u16::try_from(answer.len()).ok().filter(|length| *length > 0) else { break };
         let framed = [length.to_be_bytes().as_slice(), &answer].concat();
         timeout(MESSAGE, stream.write_all(&framed)).await??;
         buffer = answer;
     }
-    Ok(())
+    part(stream, if crowded() { FAREWELL_CROWDED } else { FAREWELL }).await
+}
+
+/// Closes a connection once its client has taken the answers that were sent (RFC 7766 section 6.2.4). One that is closed with
+/// queries unread is reset, and then the client loses them.
+async fn part(mut stream: TcpStream, farewell: Duration) -> io::Result<()> {
+    stream.shutdown().await?;
+    let mut rest = stream.take(FAREWELL_BYTES);
+    timeout(farewell, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await?.map(drop)
 }
 
 /// Reads a message whose length's first octet has come already.

@@ -540,11 +540,15 @@ fn name_servers(place: &Place<'_>, asked: &Asked<'_>, buffer: Vec<u8>) -> (Vec<u
     let ttl_s = authority.ttl_s;
     let servers = &authority.name_servers;
     let answer: Vec<_> = servers.iter().map(|(name, _)| Record { owner: None, ttl_s, data: Data::Ns(name) }).collect();
-    let additional: Vec<_> = servers
-        .iter()
-        .flat_map(|(name, addresses)| addresses.iter().map(move |address| (name, *address)))
-        .map(|(name, address)| Record { owner: Some(name), ttl_s, data: Data::from(address) })
-        .collect();
+    // an address would need its own signature beside it (RFC 4035 section 3.1.1); who wants one asks for it
+    let named = if place.signs(asked) { &[] } else { servers.as_slice() };
+    let mut additional = Vec::new();
+    for (name, addresses) in named {
+        for v6 in [false, true] {
+            let of_family = addresses.iter().filter(|address| address.is_ipv6() == v6);
+            additional.extend(of_family.map(|it| Record { owner: Some(name), ttl_s, data: Data::from(*it) }));
+        }
+    }
     place.positive(asked, &answer, &additional, buffer)
 }
 

@@ -93,6 +93,7 @@ impl Zones {
         for zone in &config.zones {
             zones.add_zone(zone, Serial(serial))?;
         }
+        zones.join();
         for texts in config.zones.iter().flat_map(|zone| &zone.texts) {
             let name = parsed(&texts.name)?;
             let data = texts.values.iter().map(|text| txt(text)).collect();
@@ -185,6 +186,18 @@ impl Zones {
         let signer = Signer::load(zone, &apex)?;
         self.authorities.push(Authority { apex, soa, ttl_s: zone.ttl_s, name_servers, caa, signer });
         Ok(())
+    }
+
+    /// Makes the names between a zone and the one above it exist in that one (RFC 4592 section 2.2.2): a resolver that asks
+    /// for them on its way down would take all below for missing (RFC 8020).
+    fn join(&mut self) {
+        for below in &self.authorities {
+            let above: Vec<_> = suffixes(below.apex.as_slice()).skip(1).collect();
+            let Some(zone) = above.iter().find_map(|suffix| self.apexes.get(*suffix)) else { continue };
+            for between in above.iter().take_while(|suffix| !self.apexes.contains_key(**suffix)) {
+                self.names.entry((*between).into()).or_insert((Held::Empty, *zone));
+            }
+        }
     }
 
     fn add_host(&mut self, host: &HostPattern, site: usize) {

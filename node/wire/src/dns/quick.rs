@@ -121,7 +121,7 @@ pub(super) fn compose(
 }
 
 /// Octets of an address; none of anything else.
-fn length(data: &Data<'_>) -> Option<u8> {
+pub(super) fn length(data: &Data<'_>) -> Option<u8> {
     match data {
         Data::A(_) => Some(4),
         Data::Aaaa(_) => Some(16),

@@ -151,7 +151,8 @@ pub struct Reply<'a> {
     pub answer: &'a [Record<'a>],
     /// The authority section.
     pub authority: &'a [Record<'a>],
-    /// The additional section, without OPT; what does not fit is left out.
+    /// The additional section, without OPT. Records of one owner and type stand together; those that do not all fit are left
+    /// out.
     pub additional: &'a [Record<'a>],
     /// SCOPE for the client subnet, if the query had one with SOURCE above 0; else 0 is sent, or nothing.
     pub scope: u8,
@@ -190,7 +191,7 @@ fn compose_any(query: &Query<'_>, reply: &Reply<'_>, bytes_max: usize, buffer: V
     if sections(query, reply, &mut answer).is_err() {
         answer.rewind();
         answer.header_mut().set_tc(true);
-        return finish(answer.additional(), query, Ending::of(reply));
+        return finish(answer.additional(), query, Ending::of(query, reply));
     }
     let mut authority = answer.authority();
     for record in reply.authority {
@@ -198,22 +199,18 @@ fn compose_any(query: &Query<'_>, reply: &Reply<'_>, bytes_max: usize, buffer: V
             let mut answer = authority.answer();
             answer.rewind();
             answer.header_mut().set_tc(true);
-            return finish(answer.additional(), query, Ending::of(reply));
+            return finish(answer.additional(), query, Ending::of(query, reply));
         }
     }
     let mut additional = authority.additional();
-    for record in reply.additional {
-        if push(&mut additional, query, record).is_err() {
-            break;
-        }
-    }
-    finish(additional, query, Ending::of(reply))
+    add_sets(&mut additional, query, reply.additional, room);
+    finish(additional, query, Ending::of(query, reply))
 }
 
 /// Writes a reply without records that says that it is not all, so that the client asks again over TCP.
 #[must_use]
 pub fn compose_truncated(query: &Query<'_>, buffer: Vec<u8>) -> Vec<u8> {
-    short(query, OptRcode::NOERROR, true, buffer)
+    short(query, query.owed, (OptRcode::NOERROR, true), buffer)
 }
 
 /// Writes the error that is owed to the sender of `bytes` into `buffer`; empty if none is.
@@ -260,18 +257,19 @@ pub fn compose_cookie(bytes: &[u8], judged: &CookieJudged, buffer: Vec<u8>) -> V
 }
 
 /// Writes a reply without records into `buffer`, in place of one that its sender is not to have like this: over TCP (`rcode`
-/// is NOERROR, and the TC bit is set) or with the cookie that it has here (BADCOOKIE).
+/// is NOERROR, and the TC bit is set) or with the cookie that it has here (BADCOOKIE). But for that cookie it is no longer
+/// than the query, so it does not say which server this is.
 #[must_use]
 pub fn compose_short(query: &Query<'_>, rcode: OptRcode, buffer: Vec<u8>) -> Vec<u8> {
-    short(query, rcode, false, buffer)
+    short(query, Owed { nsid: None, ..query.owed }, (rcode, false), buffer)
 }
 
-fn short(query: &Query<'_>, rcode: OptRcode, authoritative: bool, buffer: Vec<u8>) -> Vec<u8> {
+fn short(query: &Query<'_>, owed: Owed<'_>, (rcode, authoritative): (OptRcode, bool), buffer: Vec<u8>) -> Vec<u8> {
     let Some(builder) = start(buffer, UDP_BYTES_MAX) else { return Vec::new() };
     let mut answer = builder.start_error(query.message, rcode.rcode());
     answer.header_mut().set_aa(authoritative);
     answer.header_mut().set_tc(rcode == OptRcode::NOERROR);
-    finish(answer.additional(), query, Ending { rcode, scope: 0, extended: None })
+    finish(answer.additional(), query, Ending { rcode, owed, scope: 0, extended: None })
 }
 
 /// The largest UDP message we take, as EDNS says it.
@@ -284,7 +282,8 @@ pub(super) fn emptied(mut buffer: Vec<u8>) -> Vec<u8> {
 
 fn start(buffer: Vec<u8>, bytes_max: usize) -> Option<MessageBuilder<Buffer>> {
     let mut builder = MessageBuilder::from_target(StaticCompressor::new(emptied(buffer))).ok()?;
-    builder.set_push_limit(bytes_max);
+    // the limit is the first length that is too much
+    builder.set_push_limit(bytes_max.saturating_add(1));
     Some(builder)
 }
 
@@ -299,6 +298,31 @@ fn head(builder: &mut MessageBuilder<Buffer>, message: &Message<[u8]>) {
 
 fn sections(query: &Query<'_>, reply: &Reply<'_>, answer: &mut AnswerBuilder<Buffer>) -> Result<(), PushError> {
     reply.answer.iter().try_for_each(|record| push(answer, query, record))
+}
+
+/// Adds the sets that fit, each whole or not at all (RFC 2181 section 9): who gets a part takes it for the whole.
+fn add_sets(additional: &mut AdditionalBuilder<Buffer>, query: &Query<'_>, records: &[Record<'_>], room: usize) {
+    let is_one = |one: &Record<'_>, next: &Record<'_>| one.owner == next.owner && one.data.rtype() == next.data.rtype();
+    let mut left_out = Vec::new();
+    'again: loop {
+        for (at, set) in records.chunk_by(is_one).enumerate() {
+            if left_out.contains(&at) || additional.as_slice().len() + bytes_min(set) > room {
+                continue;
+            }
+            if set.iter().any(|record| push(additional, query, record).is_err()) {
+                // its owner was longer than it had to be; there is no way back but to the start
+                left_out.push(at);
+                additional.rewind();
+                continue 'again;
+            }
+        }
+        return;
+    }
+}
+
+/// How many octets a set takes at least.
+fn bytes_min(set: &[Record<'_>]) -> usize {
+    set.iter().map(|record| 11 + usize::from(quick::length(&record.data).unwrap_or(0))).sum()
 }
 
 /// How long the OPT record will be.
@@ -348,22 +372,23 @@ fn soa_data(soa: &Soa) -> rdata::Soa<&DnsName> {
     rdata::Soa::new(&soa.mname, &soa.rname, soa.serial, refresh, retry, expire, minimum)
 }
 
-/// What OPT says besides what is owed to the query.
+/// What OPT says.
 #[derive(Clone, Copy)]
-struct Ending {
+struct Ending<'a> {
     rcode: OptRcode,
+    owed: Owed<'a>,
     scope: u8,
     extended: Option<ExtendedErrorCode>,
 }
 
-impl Ending {
-    fn of(reply: &Reply<'_>) -> Self {
-        Self { rcode: reply.rcode.into(), scope: reply.scope, extended: reply.extended }
+impl<'a> Ending<'a> {
+    fn of(query: &Query<'a>, reply: &Reply<'_>) -> Self {
+        Self { rcode: reply.rcode.into(), owed: query.owed, scope: reply.scope, extended: reply.extended }
     }
 }
 
 /// Adds OPT, for which room was kept, if the query has EDNS.
-fn finish(mut additional: AdditionalBuilder<Buffer>, query: &Query<'_>, ending: Ending) -> Vec<u8> {
+fn finish(mut additional: AdditionalBuilder<Buffer>, query: &Query<'_>, ending: Ending<'_>) -> Vec<u8> {
     additional.clear_push_limit();
     if let Some(edns) = &query.edns {
         // a vector has no end to run into
@@ -376,10 +401,10 @@ fn finish(mut additional: AdditionalBuilder<Buffer>, query: &Query<'_>, ending: 
                 let octets = subnet_octets(subnet, scope);
                 option(opt, OptionCode::CLIENT_SUBNET, octets.get(..subnet.bytes()).unwrap_or(&octets))?;
             }
-            if let Some(cookie) = &query.owed.cookie {
+            if let Some(cookie) = &ending.owed.cookie {
                 option(opt, OptionCode::COOKIE, cookie)?;
             }
-            if let Some(nsid) = query.owed.nsid {
+            if let Some(nsid) = ending.owed.nsid {
                 option(opt, OptionCode::NSID, nsid)?;
             }
             match ending.extended {

@@ -338,6 +338,89 @@ fn a_short_answer_is_hardly_longer_than_the_query_and_says_what_to_do() {
     assert_eq!((message.opt_rcode(), message.header().tc()), (OptRcode::BADCOOKIE, false));
 }
 
+/// An answer that had exactly the length that its client takes was cut to nothing. Where the quick way writes it, `compose`
+/// compares it with the general one.
+#[test]
+fn an_answer_that_just_fits_is_whole() {
+    let with_edns = query("a.b.example.", &[(ECS, &[0, 1, 24, 0, 203, 0, 113]), (NSID, &[])]);
+    let bare = [&with_edns[..11], &[0], &with_edns[12..HEADER + 13 + 4]].concat();
+    let owed = Owed { cookie: Some([5; COOKIE_BYTES]), nsid: Some(b"fra-1") };
+    let soa = Soa {
+        mname: Name::vec_from_str("ns.example").unwrap(),
+        rname: Name::vec_from_str("h.example").unwrap(),
+        serial: Serial(1),
+        minimum_s: 30,
+    };
+    let record = |data| Record { owner: None, ttl_s: 30, data };
+    let a = vec![record(Data::A(Ipv4Addr::LOCALHOST)); 29];
+    let many = vec![record(Data::A(Ipv4Addr::LOCALHOST)); 4_100];
+    let minimal = [record(Data::Minimal)];
+    let soa = [record(Data::Soa(&soa))];
+    for bytes in [&with_edns, &bare] {
+        let parsed = parse(bytes).unwrap();
+        let owed = if parsed.edns.is_some() { owed } else { Owed::default() };
+        let asked = Query { owed, ..parsed };
+        for reply in [reply(&a), reply(&minimal), reply(&many[..4_090]), Reply { authority: &soa, ..reply(&[]) }] {
+            let whole = compose(&asked, &reply, usize::MAX, Vec::new());
+            for (room, fits) in [(0, true), (1, true), (-1, false)] {
+                let answer = compose(&asked, &reply, whole.len().saturating_add_signed(room), Vec::new());
+                assert_eq!(answer == whole, fits, "{} {room}", whole.len());
+                assert_eq!(Message::from_slice(&answer).unwrap().header().tc(), !fits);
+            }
+        }
+        assert!(compose(&asked, &reply(&many), TCP_BYTES_MAX, Vec::new()).len() <= TCP_BYTES_MAX);
+    }
+}
+
+/// Twelve of thirty addresses of one name server were sent as if they were all, and none of the next one.
+#[test]
+fn what_is_additional_comes_as_whole_sets_or_not_at_all() {
+    let bytes = query("example.", &[]);
+    let query = parse(&bytes).unwrap();
+    let names: Vec<_> = (0..40).map(|at| Name::vec_from_str(&format!("ns{at}.n{at}.example")).unwrap()).collect();
+    let of = |owner, data| Record { owner: Some(owner), ttl_s: 30, data };
+    let servers: Vec<_> = names.iter().map(|name| Record { owner: None, ttl_s: 30, data: Data::Ns(name) }).collect();
+    let a = |at: usize| of(&names[at], Data::A(Ipv4Addr::LOCALHOST));
+    let aaaa = |at: usize| of(&names[at], Data::Aaaa(std::net::Ipv6Addr::LOCALHOST));
+    let told = |count: usize, additional: &[Record<'_>], room| {
+        let reply = Reply { additional, ..reply(&servers[..count]) };
+        let answer = compose(&query, &reply, room, Vec::new());
+        let message = Message::from_slice(&answer).unwrap();
+        assert!(answer.len() <= room && !message.header().tc() && message.opt().is_some());
+        let records = message.additional().unwrap().map(Result::unwrap).filter(|record| record.rtype() != Rtype::OPT);
+        records.map(|record| (record.owner().to_string(), record.rtype())).collect::<Vec<_>>()
+    };
+    let owned = |at: usize, rtype, count| vec![(names[at].to_string(), rtype); count];
+    let additional = [vec![a(0)], vec![aaaa(0); 30], vec![a(1); 3], vec![aaaa(1); 20], vec![a(2)]].concat();
+    assert_eq!(told(3, &additional, 5_000).len(), 55);
+    let small = [owned(0, Rtype::A, 1), owned(1, Rtype::A, 3), owned(2, Rtype::A, 1)].concat();
+    assert_eq!(told(3, &additional, 512), small);
+
+    // owners that are not compressed, as there are more names than the message's writer remembers
+    let additional: Vec<_> = (0..40).flat_map(|at| vec![a(at); at % 4]).collect();
+    let bare = compose(&query, &reply(&servers), 5_000, Vec::new()).len();
+    for room in bare..bare + 500 {
+        let told = told(40, &additional, room);
+        for (at, name) in names.iter().enumerate() {
+            let count = told.iter().filter(|(owner, _)| *owner == name.to_string()).count();
+            assert!(count == 0 || count == at % 4, "{count} of ns{at} in {room}");
+        }
+    }
+}
+
+/// It said which server it is, in up to some hundred octets, to whoever's address was forged.
+#[test]
+fn a_short_answer_tells_nobody_which_server_it_is() {
+    let bytes = query("a.b.example.", &[(NSID, &[])]);
+    let query = Query { owed: Owed { cookie: None, nsid: Some(&[b'n'; 64]) }, ..parse(&bytes).unwrap() };
+    let answer = compose_short(&query, OptRcode::NOERROR, Vec::new());
+    assert!(Message::from_slice(&answer).unwrap().header().tc() && answer.len() <= bytes.len(), "{}", answer.len());
+    let query = Query { owed: Owed { cookie: Some([5; COOKIE_BYTES]), ..query.owed }, ..query };
+    let answer = compose_short(&query, OptRcode::BADCOOKIE, answer);
+    let opt = Message::from_slice(&answer).unwrap().opt().unwrap().opt().cookie();
+    assert!(opt.is_some() && answer.len() <= bytes.len() + 4 + COOKIE_BYTES);
+}
+
 fn near_query() -> impl Strategy<Value = Vec<u8>> {
     let start = query("a.b.example.", &[(ECS, &[0, 1, 24, 0, 203, 0, 113]), (10, &[1; 8])]);
     let changes = prop::collection::vec((0..start.len(), any::<u8>()), 0..6);

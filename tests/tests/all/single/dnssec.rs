@@ -185,6 +185,9 @@ fn a_validating_resolver_believes_all_answers_of_a_signed_zone_and_no_forged_one
             told.contains("flags: qr rd ra ad") && told.contains(&format!("{ZONE}.")) && told.contains("RRSIG");
         assert!(is_there && !told.contains("ANSWER: 0"), "{rtype}:\n{told}");
     }
+    // addresses of name servers went along without the signatures that must be beside them (RFC 4035 section 3.1.1)
+    let with_address = |extra: &str| dig(dns, &[ZONE, "NS", extra]).contains("192.0.2.53");
+    assert_eq!([with_address("+dnssec"), with_address("+nodnssec")], [false, true]);
     // who wants no signatures gets none, and who can tell NXDOMAIN from the bitmap is told so
     let plain = dig(dns, &[&format!("shop.{ZONE}"), "A", "+nodnssec"]);
     assert!(plain.contains("198.51.100.1") && !plain.contains("RRSIG"), "{plain}");

@@ -31,6 +31,9 @@ name = "a.b.child.many.test"
 values = "deep"
 
 [[zones]]
+name = "child.a.many.test"
+
+[[zones]]
 name = "whole.covered.test"
 
 [[zones.txt]]
@@ -98,7 +101,8 @@ fn whoever_reads_an_exported_zone_finds_under_every_name_what_the_fleet_has_ther
     let zones = Zones::new(&config).unwrap();
     let labels = ["", "www", "shop", "_acme-challenge", "a", "b", "c", "docs", "inner", "ns", "ns1", "child", "nobody"];
     let mut counted = [0; 3];
-    for read in ["many.test", "child.many.test", "whole.covered.test", "demo.test"].map(|apex| Read::new(&config, apex))
+    for read in ["many.test", "child.many.test", "child.a.many.test", "whole.covered.test", "demo.test"]
+        .map(|apex| Read::new(&config, apex))
     {
         let names = labels.iter().flat_map(|first| labels.iter().map(move |second| [*first, *second]));
         let names = names.flat_map(|pair| labels.iter().map(move |third| [pair[0], pair[1], *third]));

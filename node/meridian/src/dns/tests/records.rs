@@ -39,6 +39,9 @@ ttl = "1h"
 [[zones]]
 name = "deep.other.test"
 
+[[zones]]
+name = "far.between.www.deep.other.test"
+
 [[sites]]
 name = "www"
 tenant = "t"
@@ -197,6 +200,50 @@ fn each_of_several_zones_is_the_authority_for_its_own_names() {
     }
     let told = Told::read(&asked(&mut desk, "third.test", Rtype::A, GERMAN_SUBNET));
     assert_eq!(told.rcode, Rcode::REFUSED.into());
+}
+
+/// A resolver that asks name by name on its way down (RFC 9156) was told that there is nothing at `between`, and so nothing
+/// below it (RFC 8020): the zone that begins there was out of reach.
+#[test]
+fn names_between_a_zone_and_one_above_it_exist() {
+    let mut desk = desk_of(&config_with(MORE), plain(None));
+    for (name, rcode, apex) in [
+        ("between.www.deep.other.test", Rcode::NOERROR, "deep.other.test"),
+        ("no.between.www.deep.other.test", Rcode::NXDOMAIN, "deep.other.test"),
+        ("far.between.www.deep.other.test", Rcode::NOERROR, "far.between.www.deep.other.test"),
+    ] {
+        let bytes = asked(&mut desk, name, Rtype::A, GERMAN_SUBNET);
+        let message = Message::from_slice(&bytes).unwrap();
+        let owner = message.authority().unwrap().next().unwrap().unwrap().owner().to_string();
+        assert_eq!(
+            (message.opt_rcode(), owner.as_str(), Told::read(&bytes).answers),
+            (rcode.into(), apex, 0),
+            "{name}"
+        );
+    }
+    let told = Told::read(&asked(&mut desk, "www.deep.other.test", Rtype::A, GERMAN_SUBNET));
+    assert_eq!(told.region(), "eu", "what stands there stays");
+    // nothing of ours is above
+    let told = Told::read(&asked(&mut desk, "test", Rtype::A, GERMAN_SUBNET));
+    assert_eq!(told.rcode, Rcode::REFUSED.into());
+}
+
+/// A part of a name server's addresses was sent as if it were all of them, and none of the next server's.
+#[test]
+fn addresses_of_name_servers_that_do_not_all_fit_are_left_out_and_others_are_not() {
+    let v6: Vec<_> = (1..=45).map(|at| format!("\"2001:db8::{at}\"")).collect();
+    let more = format!(
+        "[[zones]]\nname = \"glue.test\"\n\n[[zones.name_servers]]\nname = \"ns1.glue.test\"\naddresses = [{}, \
+         \"192.0.2.1\", {}]\n\n[[zones.name_servers]]\nname = \"ns2.glue.test\"\naddresses = [\"192.0.2.2\"]\n",
+        v6[..20].join(", "),
+        v6[20..].join(", ")
+    );
+    let mut desk = desk_of(&config_with(&more), plain(None));
+    let bytes = asked(&mut desk, "glue.test", Rtype::NS, GERMAN_SUBNET);
+    let message = Message::from_slice(&bytes).unwrap();
+    let additional = message.additional().unwrap().limit_to_in::<AllRecordData<_, _>>();
+    let addresses: Vec<_> = additional.map(|record| record.unwrap().into_data().to_string()).collect();
+    assert_eq!((addresses, message.header().tc()), (["192.0.2.1", "192.0.2.2"].map(str::to_owned).to_vec(), false));
 }
 
 #[test]
