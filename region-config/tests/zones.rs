@@ -142,6 +142,31 @@ fn addresses_that_no_client_reaches_are_refused() {
     assert_eq!(told(Severity::Error, &fleet, &site("s", "\"www.x.test\"", "")), [""; 0]);
 }
 
+/// A site pinned to `eu` was told the address of a node in `us`, as that was written at a node in `eu` too.
+#[test]
+fn an_address_is_not_on_both_sides_of_a_border() {
+    let rest = "[[zones]]\nname = \"x.test\"\n".to_owned() + &site("s", "\"www.x.test\"", "");
+    let shared = fleet("\"192.0.2.1\", \"192.0.2.2\"", "\"192.0.2.3\", \"192.0.2.2\"");
+    assert_eq!(
+        told(Severity::Error, &shared, &rest),
+        [
+            "f.toml:12:75: node `b`: `addresses` has `192.0.2.2`, which stands already at f.toml:6, in jurisdiction `eu`; \
+             expected another address: clients of a site pinned here would be led there, or the other way"
+        ]
+    );
+    // inside one jurisdiction it may be anycast
+    let inside = shared.replace("jurisdiction = \"us\"", "jurisdiction = \"eu\"");
+    assert_eq!(told(Severity::Error, &inside, &rest), [""; 0]);
+    assert_eq!(
+        told(Severity::Warning, &inside, &rest),
+        [
+            "f.toml:12:75: warning: node `b`: `addresses` has `192.0.2.2`, which stands already at f.toml:6; expected each \
+             address at one node, unless the network leads each client to the nearest (anycast)"
+        ]
+    );
+    assert_eq!(told(Severity::Warning, &addressed(), &rest), [""; 0]);
+}
+
 /// A site for `*` in a fleet with a zone: every name was NXDOMAIN, and nothing was said.
 #[test]
 fn sites_that_dns_does_not_answer_for_are_told() {
