@@ -250,6 +250,27 @@ fn regions_that_lack_a_family_that_others_have_are_told() {
     assert_eq!(said(both, v4, &many), [without_v6(7, "west", "site `s0`, site `s1`, site `s2` and 6 more")]);
 }
 
+/// A name with neither A nor AAAA: the only region of the site had IPv6 alone, and the one to fall back to none.
+#[test]
+fn a_site_has_an_address_of_one_family_at_least() {
+    let zone = "[[zones]]\nname = \"x.test\"\n";
+    let wishes =
+        |allow: &str| format!("steering = {{ allow = \"{allow}\", all_down = \"fallback\", fallback = \"west\" }}");
+    let said = |fleet: &str, hosts: &str, more: &str| {
+        told(Severity::Error, fleet, &(zone.to_owned() + &site("s", hosts, more)))
+    };
+    let mixed = fleet("\"2001:db8::1\"", "\"192.0.2.2\"");
+    let expected = "s.toml:3:1: site `s`: DNS would name no address at all: no region that it allows has an IPv4 address, and \
+                    IPv6 addresses are named only if all its regions have one, which these have not: `west`; expected an \
+                    IPv6 address in these regions, or an IPv4 address in one that it allows";
+    assert_eq!(said(&mixed, "\"www.x.test\"", &wishes("east")), [expected]);
+    assert_eq!(said(&mixed, "\"www.elsewhere.test\"", &wishes("east")), [""; 0]);
+    assert_eq!(said(&mixed, "\"www.x.test\"", "steering = { allow = \"east\" }"), [""; 0]);
+    assert_eq!(said(&mixed, "\"www.x.test\"", ""), [""; 0]);
+    let both = fleet("\"2001:db8::1\"", "\"192.0.2.2\", \"2001:db8::2\"");
+    assert_eq!(said(&both, "\"www.x.test\"", &wishes("east")), [""; 0]);
+}
+
 #[test]
 fn a_zone_has_a_key_once_and_a_region_has_nodes() {
     let keys = "[[zones]]\nname = \"x.test\"\ndnssec_keys = [\"a.pem\", \"b.pem\", \"a.pem\"]\n";

@@ -12,7 +12,7 @@ use crate::{
     dns::TEXTS_MAX,
     fault::{Gatherer, Place},
     host::HostName,
-    written::{Root, ZoneSection},
+    written::{Root, SiteSection, ZoneSection},
 };
 
 /// Keys of one zone: two while one takes over from another, and to spare.
@@ -35,6 +35,7 @@ pub(super) fn check(root: &Root, gatherer: &mut Gatherer) {
     }
     addresses_of_name_servers(root, gatherer);
     hosts_of_name_servers(root, gatherer);
+    families::some_family(root, gatherer);
     if root.dns.is_some() && !root.zones.is_empty() {
         hosts_outside(root, gatherer);
         without_hosts(root, gatherer);
@@ -174,6 +175,11 @@ fn without_hosts(root: &Root, gatherer: &mut Gatherer) {
             gatherer.warning(apex.place, &format!("zone `{}`", apex.value), found, expected);
         }
     }
+}
+
+/// Whether DNS has a name for a site.
+pub(super) fn answers_for(root: &Root, site: &SiteSection) -> bool {
+    site.hosts.iter().any(|host| apexes(root).any(|apex| is_in(&host.value, apex)))
 }
 
 fn apexes(root: &Root) -> impl Iterator<Item = &str> {
