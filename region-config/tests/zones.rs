@@ -284,3 +284,21 @@ fn a_zone_has_a_key_once_and_a_region_has_nodes() {
         ["f.toml:13:1: region `south`: no `nodes`; expected a table with one of `addresses`, `name`, `peer`"]
     );
 }
+
+/// `isue` restricted nobody, and was taken without a word.
+#[test]
+fn a_tag_that_no_ca_knows_is_told() {
+    let said = |caa: &str| {
+        let rest = format!("[[zones]]\nname = \"x.test\"\n[[zones.caa]]\nvalue = \";\"\n{caa}\n");
+        told(Severity::Warning, &addressed(), &(rest + &site("s", "\"www.x.test\"", "")))
+    };
+    let expected = |effect: &str| {
+        format!(
+            "s.toml:5:7: warning: zone `x.test`: `isue` is no CAA tag that CAs know: {effect}; expected one of `issue`, \
+             `issuewild`, `issuemail`, `issuevmc`, `iodef`, `contactemail`, `contactphone`"
+        )
+    };
+    assert_eq!(said("tag = \"isue\""), [expected("it restricts nobody")]);
+    assert_eq!(said("tag = \"isue\"\ncritical = true"), [expected("no CA may issue anything")]);
+    assert_eq!(said("tag = \"IssueWild\""), [""; 0]);
+}
