@@ -125,6 +125,11 @@ pub fn register_figures(shared: &Arc<Shared>) {
         let help = "Whether the config that was offered last is not in force, as there is a fault in it.";
         let refused = f64::from(u8::from(shared.refused.load().is_some()));
         page.single("meridian_config_refused", Kind::Gauge, help, refused);
+        if let Some(mesh) = &shared.mesh {
+            let help = "When the node's own certificate ends, in seconds since the Unix epoch.";
+            let ends = mesh.not_after_unix_s() as f64;
+            page.single("meridian_certificate_not_after_seconds", Kind::Gauge, help, ends);
+        }
         let (fills, waiting) = shared.flights.count();
         let held = shared.flights.budget().held_bytes();
         page.single("meridian_fills", Kind::Gauge, "Fetches under way.", fills as f64);

@@ -8,7 +8,7 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
     sign::CertifiedKey,
 };
-use x509_parser::prelude::{FromDer as _, Validity, X509Certificate};
+use x509_parser::prelude::{ASN1Time, FromDer as _, Validity, X509Certificate};
 
 use super::output::with_causes;
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
     geo::{Base, GeoFault, idle},
     ledger::credentials_fault,
     origin,
-    peers::LoadedIdentity,
+    peers::{ENDING_S, LoadedIdentity},
 };
 
 /// Most sites that are named in a sentence.
@@ -46,10 +46,13 @@ pub(super) fn check(config: &Config) -> Found {
 
 impl Found {
     fn identity(&mut self, config: &Config) {
-        if config.node.identity.is_some()
-            && let Err(fault) = LoadedIdentity::load(config, clock::unix_ms())
-        {
-            self.faults.push(format!("[peer]: {}", with_causes(&fault)));
+        let Some(files) = &config.node.identity else { return };
+        match LoadedIdentity::load(config, clock::unix_ms()) {
+            Ok(identity) => {
+                let ends = ending(&files.certificate, identity.not_after_unix_s);
+                self.warnings.extend(ends.map(|why| format!("[peer]: {why}")));
+            }
+            Err(fault) => self.faults.push(format!("[peer]: {}", with_causes(&fault))),
         }
     }
 
@@ -80,6 +83,7 @@ impl Found {
         match certificate(files) {
             Ok(validity) => {
                 let old = in_its_time(&files.certificate, &validity).err();
+                let old = old.or_else(|| ending(&files.certificate, validity.not_after.timestamp()));
                 self.warnings.extend(old.map(|why| format!("[purge]: {why}")));
             }
             Err(why) => self.faults.push(format!("[purge]: {why}")),
@@ -130,8 +134,12 @@ impl Found {
             more => format!(" and {more} more"),
         };
         let about = format!("{}{more}", names.join(", "));
-        if let Err(why) = valid_certificate(files) {
-            self.warnings.push(format!("{about}: {why}; served without TLS until that is put right"));
+        match valid_certificate(files) {
+            Ok(validity) => {
+                let ends = ending(&files.certificate, validity.not_after.timestamp());
+                self.warnings.extend(ends.map(|why| format!("{about}: {why}")));
+            }
+            Err(why) => self.warnings.push(format!("{about}: {why}; served without TLS until that is put right")),
         }
     }
 }
@@ -218,8 +226,19 @@ fn valid_certificate(files: &CertificateFiles) -> Result<Validity, String> {
     Ok(validity)
 }
 
+/// What is to be said of a certificate that is still good, but not for long.
+fn ending(path: &Path, not_after_s: i64) -> Option<String> {
+    let ends = ASN1Time::from_timestamp(not_after_s).ok()?;
+    let soon = not_after_s.saturating_sub(now_s()) < ENDING_S;
+    soon.then(|| format!("the certificate in `{}` ends on {ends}", path.display()))
+}
+
+fn now_s() -> i64 {
+    i64::try_from(clock::unix_ms() / 1000).unwrap_or(i64::MAX)
+}
+
 fn in_its_time(path: &Path, validity: &Validity) -> Result<(), String> {
-    let now_s = i64::try_from(clock::unix_ms() / 1000).unwrap_or(i64::MAX);
+    let now_s = now_s();
     if now_s > validity.not_after.timestamp() {
         return Err(format!("the certificate in `{}` expired on {}", path.display(), validity.not_after));
     }
@@ -334,6 +353,24 @@ mod tests {
         assert!(secret.contains("origin `secret`: the first line of DIR/empty is no secret"), "{secret}");
         assert!(shown.contains("origin `shown`: the certificate in `DIR/old.crt` expired on "), "{shown}");
         assert!(shown.ends_with("; it may refuse this node"), "{shown}");
+    }
+
+    /// Five days before its end the check had no word for it.
+    #[test]
+    fn a_certificate_that_ends_soon_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let said = |days: i64| {
+            let files = self_signed(dir.path(), "site", days);
+            let [certificate, key] = [&files.certificate, &files.key].map(|path| path.display().to_string());
+            let tls = format!("{SITE}tls = {{ certificate = {certificate:?}, key = {key:?} }}\n");
+            let said = found("[https]\nlisten = \"127.0.0.1:8443\"\n", &tls);
+            assert!(said.faults.is_empty(), "{said:?}");
+            said.warnings.join("\n").replace(&dir.path().display().to_string(), "DIR")
+        };
+        for days in [1, 13] {
+            assert!(said(days).starts_with("site `s`: the certificate in `DIR/site.crt` ends on "), "{days}");
+        }
+        assert_eq!(said(15), "");
     }
 
     /// The check was good, and the node did not start.
