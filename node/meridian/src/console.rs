@@ -119,17 +119,22 @@ pub fn register_figures(shared: &Arc<Shared>) {
     observe.register(collectors::store(shared.objects.clone()));
     observe.register(collectors::origins(Arc::clone(&shared.origins)));
     observe.register(ledgers(Arc::clone(&shared.ledgers)));
+    if let Some(mesh) = &shared.mesh {
+        // it tells other nodes the figures, so it has them too
+        let mesh = Arc::downgrade(mesh);
+        observe.register(Box::new(move |page| {
+            let Some(mesh) = mesh.upgrade() else { return };
+            let help = "When the node's own certificate ends, in seconds since the Unix epoch.";
+            let ends = mesh.not_after_unix_s() as f64;
+            page.single("meridian_certificate_not_after_seconds", Kind::Gauge, help, ends);
+        }));
+    }
     let seen = Arc::downgrade(shared);
     observe.register(Box::new(move |page| {
         let Some(shared) = seen.upgrade() else { return };
         let help = "Whether the config that was offered last is not in force, as there is a fault in it.";
         let refused = f64::from(u8::from(shared.refused.load().is_some()));
         page.single("meridian_config_refused", Kind::Gauge, help, refused);
-        if let Some(mesh) = &shared.mesh {
-            let help = "When the node's own certificate ends, in seconds since the Unix epoch.";
-            let ends = mesh.not_after_unix_s() as f64;
-            page.single("meridian_certificate_not_after_seconds", Kind::Gauge, help, ends);
-        }
         let (fills, waiting) = shared.flights.count();
         let held = shared.flights.budget().held_bytes();
         page.single("meridian_fills", Kind::Gauge, "Fetches under way.", fills as f64);
