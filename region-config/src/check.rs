@@ -12,7 +12,10 @@ mod tenant;
 mod token;
 mod zones;
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use crate::{
     fault::{Gatherer, Place},
@@ -104,7 +107,9 @@ fn unknown<'a>(
         return;
     }
     let text = name.value.to_string();
-    let names: Vec<&str> = names.into_iter().collect();
+    let mut told = BTreeSet::new();
+    // one that stands twice is told elsewhere
+    let names: Vec<&str> = names.into_iter().filter(|name| told.insert(*name)).collect();
     let help = nearest(&text, names.iter().copied()).map(|near| format!("did you mean `{near}`?"));
     let expected = match names.as_slice() {
         [] => format!("a {noun} that is written down: there is none"),

@@ -76,13 +76,15 @@ pub(crate) struct Reader<'a> {
     about: Vec<String>,
     /// The keys since the last named thing.
     path: Vec<String>,
+    /// The keys since the file's root, without places in lists: how the table that one is in is headed.
+    header: Vec<String>,
     /// Keys of the present table that are written, though with a slip: they are not missing as well.
     misspelt: Vec<String>,
 }
 
 impl<'a> Reader<'a> {
     pub(crate) fn new(file: usize, gatherer: &'a mut Gatherer) -> Self {
-        Self { file, gatherer, about: Vec::new(), path: Vec::new(), misspelt: Vec::new() }
+        Self { file, gatherer, about: Vec::new(), path: Vec::new(), header: Vec::new(), misspelt: Vec::new() }
     }
 
     fn place(&self, span: std::ops::Range<usize>) -> Place {
@@ -161,12 +163,22 @@ impl<'a> Reader<'a> {
         Some(At { value: T::read(value, self)?, place: self.place(value.span()) })
     }
 
+    fn enter(&mut self, key: &str) {
+        self.path.push(key.to_owned());
+        self.header.push(key.to_owned());
+    }
+
+    fn leave(&mut self) {
+        self.path.pop();
+        self.header.pop();
+    }
+
     /// A key that may be there.
     pub(crate) fn may<T: Shape>(&mut self, table: &DeTable<'_>, key: &str, _: Place) -> Option<At<T>> {
         let value = table.get(key)?;
-        self.path.push(key.to_owned());
+        self.enter(key);
         let read = self.at(value);
-        self.path.pop();
+        self.leave();
         read
     }
 
@@ -179,9 +191,9 @@ impl<'a> Reader<'a> {
     /// A list that may be there.
     pub(crate) fn many<T: Shape>(&mut self, table: &DeTable<'_>, key: &str, _: Place) -> Vec<At<T>> {
         let Some(value) = table.get(key) else { return Vec::new() };
-        self.path.push(key.to_owned());
+        self.enter(key);
         let list = self.list(value, key);
-        self.path.pop();
+        self.leave();
         list
     }
 
@@ -217,7 +229,8 @@ impl<'a> Reader<'a> {
     fn list<T: Shape>(&mut self, value: &Spanned<DeValue<'_>>, key: &str) -> Vec<At<T>> {
         let Some(list) = value.get_ref().as_array() else {
             if T::TABLE {
-                self.unexpected(value, &format!("a list of tables, each headed `[[{key}]]`"), None);
+                let expected = format!("a list of tables, each headed `[[{}]]`", self.header.join("."));
+                self.unexpected(value, &expected, None);
                 return Vec::new();
             }
             return self.at(value).into_iter().collect();

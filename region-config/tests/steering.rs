@@ -96,6 +96,14 @@ fn regions_must_be_there_and_inside_the_pin() {
     wrong("", "allow = [\"east\", \"east\"]", "region `east` stands already at f.toml:");
 }
 
+/// Of two regions with one name the next message offered the choice between one and the same.
+#[test]
+fn a_name_that_stands_twice_is_offered_once() {
+    let twice = FLEET.replace("\"north\"", "\"east\"");
+    let faults = check(&[("f.toml", &format!("{twice}[sites.steering]\nallow = \"nowhere\"\n"))]).unwrap_err();
+    assert!(faults.to_string().contains("there is no region `nowhere`; expected one of `east`, `west`"), "{faults}");
+}
+
 #[test]
 fn wishes_of_regions_must_say_something() {
     let wish = |text: &str| format!("[[sites.steering.regions]]\nregion = \"east\"\n{text}");
@@ -113,6 +121,11 @@ fn rules_for_clients_must_not_contradict_each_other() {
     wrong("", &pin("country = \"DE\""), "a rule that does not say one thing");
     wrong("", &pin("country = \"DE\"\nonly = \"east\"\nprefer = \"west\""), "a rule that does not say one thing");
     wrong("", &pin("country = \"DE\"\nonly = []"), "a rule that does not say one thing");
+    for doubled in ["only", "prefer"] {
+        let doubled = format!("country = \"DE\"\n{doubled} = [\"east\", \"east\"]");
+        wrong("", &pin(&doubled), "region `east` stands already at f.toml:");
+    }
+    wrong("", "regions = { region = \"east\" }", "each headed `[[sites.steering.regions]]`");
     wrong("pin = \"eu\"", &pin("country = \"DE\"\nonly = \"west\""), "region `west` lies outside the jurisdiction");
     for (whom, name) in [
         ("cidr = \"192.0.2.0/24\"", "192.0.2.0/24"),

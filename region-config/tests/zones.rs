@@ -142,6 +142,31 @@ fn addresses_that_no_client_reaches_are_refused() {
     assert_eq!(told(Severity::Error, &fleet, &site("s", "\"www.x.test\"", "")), [""; 0]);
 }
 
+/// A site pinned to `eu` was told the address of a node in `us`, as that was written at a node in `eu` too.
+#[test]
+fn an_address_is_not_on_both_sides_of_a_border() {
+    let rest = "[[zones]]\nname = \"x.test\"\n".to_owned() + &site("s", "\"www.x.test\"", "");
+    let shared = fleet("\"192.0.2.1\", \"192.0.2.2\"", "\"192.0.2.3\", \"192.0.2.2\"");
+    assert_eq!(
+        told(Severity::Error, &shared, &rest),
+        [
+            "f.toml:12:75: node `b`: `addresses` has `192.0.2.2`, which stands already at f.toml:6, in jurisdiction `eu`; \
+             expected another address: clients of a site pinned here would be led there, or the other way"
+        ]
+    );
+    // inside one jurisdiction it may be anycast
+    let inside = shared.replace("jurisdiction = \"us\"", "jurisdiction = \"eu\"");
+    assert_eq!(told(Severity::Error, &inside, &rest), [""; 0]);
+    assert_eq!(
+        told(Severity::Warning, &inside, &rest),
+        [
+            "f.toml:12:75: warning: node `b`: `addresses` has `192.0.2.2`, which stands already at f.toml:6; expected each \
+             address at one node, unless the network leads each client to the nearest (anycast)"
+        ]
+    );
+    assert_eq!(told(Severity::Warning, &addressed(), &rest), [""; 0]);
+}
+
 /// A site for `*` in a fleet with a zone: every name was NXDOMAIN, and nothing was said.
 #[test]
 fn sites_that_dns_does_not_answer_for_are_told() {
@@ -225,6 +250,27 @@ fn regions_that_lack_a_family_that_others_have_are_told() {
     assert_eq!(said(both, v4, &many), [without_v6(7, "west", "site `s0`, site `s1`, site `s2` and 6 more")]);
 }
 
+/// A name with neither A nor AAAA: the only region of the site had IPv6 alone, and the one to fall back to none.
+#[test]
+fn a_site_has_an_address_of_one_family_at_least() {
+    let zone = "[[zones]]\nname = \"x.test\"\n";
+    let wishes =
+        |allow: &str| format!("steering = {{ allow = \"{allow}\", all_down = \"fallback\", fallback = \"west\" }}");
+    let said = |fleet: &str, hosts: &str, more: &str| {
+        told(Severity::Error, fleet, &(zone.to_owned() + &site("s", hosts, more)))
+    };
+    let mixed = fleet("\"2001:db8::1\"", "\"192.0.2.2\"");
+    let expected = "s.toml:3:1: site `s`: DNS would name no address at all: no region that it allows has an IPv4 address, and \
+                    IPv6 addresses are named only if all its regions have one, which these have not: `west`; expected an \
+                    IPv6 address in these regions, or an IPv4 address in one that it allows";
+    assert_eq!(said(&mixed, "\"www.x.test\"", &wishes("east")), [expected]);
+    assert_eq!(said(&mixed, "\"www.elsewhere.test\"", &wishes("east")), [""; 0]);
+    assert_eq!(said(&mixed, "\"www.x.test\"", "steering = { allow = \"east\" }"), [""; 0]);
+    assert_eq!(said(&mixed, "\"www.x.test\"", ""), [""; 0]);
+    let both = fleet("\"2001:db8::1\"", "\"192.0.2.2\", \"2001:db8::2\"");
+    assert_eq!(said(&both, "\"www.x.test\"", &wishes("east")), [""; 0]);
+}
+
 #[test]
 fn a_zone_has_a_key_once_and_a_region_has_nodes() {
     let keys = "[[zones]]\nname = \"x.test\"\ndnssec_keys = [\"a.pem\", \"b.pem\", \"a.pem\"]\n";
@@ -237,4 +283,22 @@ fn a_zone_has_a_key_once_and_a_region_has_nodes() {
         told(Severity::Error, &(addressed() + region), &site("s", "\"x.test\"", "")),
         ["f.toml:13:1: region `south`: no `nodes`; expected a table with one of `addresses`, `name`, `peer`"]
     );
+}
+
+/// `isue` restricted nobody, and was taken without a word.
+#[test]
+fn a_tag_that_no_ca_knows_is_told() {
+    let said = |caa: &str| {
+        let rest = format!("[[zones]]\nname = \"x.test\"\n[[zones.caa]]\nvalue = \";\"\n{caa}\n");
+        told(Severity::Warning, &addressed(), &(rest + &site("s", "\"www.x.test\"", "")))
+    };
+    let expected = |effect: &str| {
+        format!(
+            "s.toml:5:7: warning: zone `x.test`: `isue` is no CAA tag that CAs know: {effect}; expected one of `issue`, \
+             `issuewild`, `issuemail`, `issuevmc`, `iodef`, `contactemail`, `contactphone`"
+        )
+    };
+    assert_eq!(said("tag = \"isue\""), [expected("it restricts nobody")]);
+    assert_eq!(said("tag = \"isue\"\ncritical = true"), [expected("no CA may issue anything")]);
+    assert_eq!(said("tag = \"IssueWild\""), [""; 0]);
 }

@@ -557,6 +557,8 @@ export interface components {
             finish_s?: number | null;
             /** @description How far it has come. */
             phase: components["schemas"]["DrainPhase"];
+            /** @description The node's process on its machine, `id-start`: while it runs, the node has not ended. */
+            process?: string | null;
             /**
              * Format: int64
              * @description When it was told to go, in ms since the Unix epoch.

@@ -126,6 +126,16 @@ pub fn register_figures(shared: &Arc<Shared>) {
     observe.register(collectors::store(shared.objects.clone()));
     observe.register(collectors::origins(Arc::clone(&shared.origins)));
     observe.register(ledgers(Arc::clone(&shared.ledgers)));
+    if let Some(mesh) = &shared.mesh {
+        // it tells other nodes the figures, so it has them too
+        let mesh = Arc::downgrade(mesh);
+        observe.register(Box::new(move |page| {
+            let Some(mesh) = mesh.upgrade() else { return };
+            let help = "When the node's own certificate ends, in seconds since the Unix epoch.";
+            let ends = mesh.not_after_unix_s() as f64;
+            page.single("meridian_certificate_not_after_seconds", Kind::Gauge, help, ends);
+        }));
+    }
     let seen = Arc::downgrade(shared);
     observe.register(Box::new(move |page| {
         let Some(shared) = seen.upgrade() else { return };

@@ -1,7 +1,7 @@
 //! Jurisdictions, regions, nodes and witnesses.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
 };
 
@@ -58,6 +58,9 @@ fn regions(root: &Root, known: &Known<'_>, gatherer: &mut Gatherer) {
         }
     }
     client_addresses(root, gatherer);
+    if !root.zones.is_empty() {
+        shared_addresses(root, gatherer);
+    }
     mesh_addresses(root, gatherer);
 }
 
@@ -70,6 +73,38 @@ fn client_addresses(root: &Root, gatherer: &mut Gatherer) {
     for server in root.zones.iter().flat_map(|it| &it.value.name_servers) {
         let about = server.value.name.as_ref().map_or_else(String::new, |it| format!("name server `{}`", it.value));
         reachable(&server.value.addresses, &about, gatherer);
+    }
+}
+
+/// DNS takes an address for the place of its node. Across a border that would lead clients of a pinned site out of its pin.
+fn shared_addresses(root: &Root, gatherer: &mut Gatherer) {
+    let mut first = BTreeMap::new();
+    for region in &root.regions {
+        let here = region.value.jurisdiction.as_ref().map(|it| &it.value);
+        for (node, address) in region.value.nodes.iter().flat_map(|it| it.value.addresses.iter().map(move |a| (it, a)))
+        {
+            let Some((place, there)) = first.get(&address.value) else {
+                first.insert(address.value, (address.place, here));
+                continue;
+            };
+            let about = node.value.name.as_ref().map_or_else(String::new, |it| format!("node `{}`", it.value));
+            let found =
+                format!("`addresses` has `{}`, which stands already at {}", address.value, gatherer.name_of(*place));
+            match (here, *there) {
+                (Some(here), Some(there)) if here != there => {
+                    let found = format!("{found}, in jurisdiction `{there}`");
+                    let expected =
+                        "another address: clients of a site pinned here would be led there, or the other way";
+                    gatherer.error(address.place, &about, found, expected);
+                }
+                (Some(_), Some(_)) => {
+                    let expected =
+                        "each address at one node, unless the network leads each client to the nearest (anycast)";
+                    gatherer.warning(address.place, &about, found, expected);
+                }
+                _ => {}
+            }
+        }
     }
 }
 

@@ -207,6 +207,8 @@ fn one_pin(pin: &At<PinSection>, about: &str, nameable: &Nameable<'_>, gatherer:
         let found = "a rule that does not say one thing";
         gatherer.error(pin.place, about, found, "one of `only` and `prefer`, with at least one region in it");
     }
+    unique(only, "region", about, gatherer);
+    unique(prefer, "region", about, gatherer);
     for region in only.iter().chain(prefer) {
         nameable.is_allowed(region, about, gatherer);
     }

@@ -12,17 +12,22 @@ use crate::{
     dns::TEXTS_MAX,
     fault::{Gatherer, Place},
     host::HostName,
-    written::{Root, ZoneSection},
+    shape::listed,
+    written::{Root, SiteSection, ZoneSection},
 };
 
 /// Keys of one zone: two while one takes over from another, and to spare.
 const DNSSEC_KEYS_MAX: usize = 4;
+
+/// Those that are registered (RFC 8659 section 7.2, RFC 9495, CA/Browser Forum).
+const CAA_TAGS: [&str; 7] = ["issue", "issuewild", "issuemail", "issuevmc", "iodef", "contactemail", "contactphone"];
 
 pub(super) fn check(root: &Root, gatherer: &mut Gatherer) {
     unique(root.zones.iter().filter_map(|it| it.value.name.as_ref()), "zone", "", gatherer);
     for section in &root.zones {
         name_servers(&section.value, gatherer);
         texts(&section.value, gatherer);
+        caa(&section.value, gatherer);
         let keys = &section.value.dnssec_keys;
         let about = section.value.name.as_ref().map_or_else(String::new, |it| format!("zone `{}`", it.value));
         // a record is in a zone once (RFC 2181 section 5)
@@ -35,6 +40,7 @@ pub(super) fn check(root: &Root, gatherer: &mut Gatherer) {
     }
     addresses_of_name_servers(root, gatherer);
     hosts_of_name_servers(root, gatherer);
+    families::some_family(root, gatherer);
     if root.dns.is_some() && !root.zones.is_empty() {
         hosts_outside(root, gatherer);
         without_hosts(root, gatherer);
@@ -57,6 +63,20 @@ fn texts(zone: &ZoneSection, gatherer: &mut Gatherer) {
             let found = format!("{} texts under one name", texts.value.values.len());
             gatherer.error(texts.place, &about, found, format!("at most {TEXTS_MAX}"));
         }
+    }
+}
+
+/// A CA passes over what it does not know (RFC 8659 section 4.1): a misspelt tag restricts nobody, or everybody.
+fn caa(zone: &ZoneSection, gatherer: &mut Gatherer) {
+    let about = zone.name.as_ref().map_or_else(String::new, |it| format!("zone `{}`", it.value));
+    for section in &zone.caa {
+        let Some(tag) = section.value.tag.as_ref().filter(|it| !CAA_TAGS.contains(&it.value.0.as_str())) else {
+            continue;
+        };
+        let critical = section.value.critical.as_ref().is_some_and(|it| it.value);
+        let effect = if critical { "no CA may issue anything" } else { "it restricts nobody" };
+        let found = format!("`{}` is no CAA tag that CAs know: {effect}", tag.value.0);
+        gatherer.warning(tag.place, &about, found, listed(&CAA_TAGS));
     }
 }
 
@@ -174,6 +194,11 @@ fn without_hosts(root: &Root, gatherer: &mut Gatherer) {
             gatherer.warning(apex.place, &format!("zone `{}`", apex.value), found, expected);
         }
     }
+}
+
+/// Whether DNS has a name for a site.
+pub(super) fn answers_for(root: &Root, site: &SiteSection) -> bool {
+    site.hosts.iter().any(|host| apexes(root).any(|apex| is_in(&host.value, apex)))
 }
 
 fn apexes(root: &Root) -> impl Iterator<Item = &str> {

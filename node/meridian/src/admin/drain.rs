@@ -10,7 +10,10 @@ use super::{
     model::{DrainOrder, DrainPhase, DrainState},
     problem::{Problem, Refusal},
 };
-use crate::drain::{Phase, Plan, WAIT_S_MAX};
+use crate::{
+    drain::{Phase, Plan, WAIT_S_MAX},
+    observe::process,
+};
 
 /// Tells this node to leave: out of DNS at once, then it waits until no resolver can name it any more, asks the clients
 /// that are left to go, finishes what runs, and ends. It cannot be taken back.
@@ -51,5 +54,6 @@ pub(super) async fn state(State(context): State<Arc<Context>>) -> Json<DrainStat
         since_unix_ms: plan.map(|_| since_unix_ms),
         wait_s: plan.map(|plan| plan.wait.as_secs()),
         finish_s: plan.map(|plan| plan.finish.as_secs()),
+        process: process::name_of(std::process::id()),
     })
 }

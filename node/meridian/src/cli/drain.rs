@@ -14,6 +14,7 @@ use super::{
 use crate::{
     admin::model::{DrainOrder, DrainState},
     clock,
+    observe::process,
 };
 
 /// How often it is looked whether the node is gone.
@@ -54,15 +55,27 @@ fn ask(order: &Order, output: Output) -> Result<Exit, ClientFault> {
         return Ok(Exit::Done);
     }
     output.note(&format!("out of DNS; waiting {wait_s} s for resolvers, then at most {finish_s} s for clients"));
+    // on the node's own machine its end can be seen; it answers nobody for a while before
+    let process = told.process.filter(|name| process::runs(name));
+    let is_gone = || match &process {
+        Some(name) => !process::runs(name),
+        None => client.get("/api/v1/drain").is_err_and(|fault| fault.is_unreachable()),
+    };
     let began = clock::instant();
     let until = began + Duration::from_secs(wait_s + finish_s) + CLOSING;
     while clock::instant() < until {
         std::thread::sleep(LOOK_EVERY);
-        if client.get("/api/v1/drain").is_err_and(|fault| fault.is_unreachable()) {
-            let seconds = clock::instant().duration_since(began).as_secs();
-            output.answer(|| json!({ "gone_after_s": seconds }), || format!("the node is gone after {seconds} s"));
+        if is_gone() {
+            let (seconds, seen) = (clock::instant().duration_since(began).as_secs(), process.is_some());
+            let what = match seen {
+                true => format!("the node is gone after {seconds} s"),
+                false => format!(
+                    "the node answers no more after {seconds} s; whether its process has ended cannot be seen from here"
+                ),
+            };
+            output.answer(|| json!({ "gone_after_s": seconds, "process_ended": seen }), || what);
             return Ok(Exit::Done);
         }
     }
-    Ok(output.complain(Exit::Failure, "the node still answers; see its log", &json!(null)))
+    Ok(output.complain(Exit::Failure, "the node has not ended; see its log", &json!(null)))
 }

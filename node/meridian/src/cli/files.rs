@@ -1,17 +1,14 @@
 //! The files that a configuration names: whether a node could start with them.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs,
-    path::Path,
-};
+use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
 
-use region_config::{CertificateFiles, Config, Zone};
+use region_config::{CertificateFiles, Config, Origin, Site, Zone};
+use rules::residency;
 use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
     sign::CertifiedKey,
 };
-use x509_parser::prelude::{FromDer as _, X509Certificate};
+use x509_parser::prelude::{ASN1Time, FromDer as _, Validity, X509Certificate};
 
 use super::output::with_causes;
 use crate::{
@@ -19,73 +16,142 @@ use crate::{
     dns::{Terms, signed::ZoneKey},
     geo::{Base, GeoFault, idle},
     ledger::credentials_fault,
-    peers::LoadedIdentity,
+    origin,
+    peers::{ENDING_S, LoadedIdentity},
 };
+
+/// Most sites that are named in a sentence.
+const SITES_TOLD: usize = 3;
 
 /// What the files say, a sentence each.
 #[derive(Debug, Default)]
 pub(super) struct Found {
-    /// Everything that is wrong with them; what is of a site names the site.
+    /// Everything in them that keeps a node from starting, or from ever being ready.
     pub(super) faults: Vec<String>,
-    /// What is odd in them beside the configuration, though a node could start with it.
+    /// What is odd in them, though a node could start with it. What one site would lack names the site.
     pub(super) warnings: Vec<String>,
 }
 
 /// Opens the files that a configuration names.
 pub(super) fn check(config: &Config) -> Found {
-    let mut warnings = Vec::new();
-    let mut faults = Vec::new();
-    if config.node.identity.is_some()
-        && let Err(fault) = LoadedIdentity::load(config, clock::unix_ms())
-    {
-        faults.push(format!("[peer]: {}", with_causes(&fault)));
-    }
-    match Base::open(&config.node.geo) {
-        // only where they are asked for
-        Ok(base) if !config.node.dns.is_empty() => warnings = idle(config, &base),
-        Ok(_) => {}
-        Err(fault) => faults.push(format!("[geo]: {}{}", with_causes(&fault), expected_of(&fault))),
-    }
-    if !config.node.dns.is_empty()
-        && let Err(fault) = Terms::load(&config.node.dns_terms)
-    {
-        faults.push(format!("[dns]: {}", with_causes(&fault)));
-    }
-    for zone in config.zones.iter().filter(|_| !config.node.dns.is_empty()) {
-        faults.extend(zone_keys(zone).into_iter().map(|why| format!("zone `{}`: {why}", zone.name)));
-    }
-    for stream in &config.streams {
-        let credentials = [&stream.credentials, &stream.system_credentials].into_iter().flatten();
-        let mut found: Vec<_> = credentials.map(|path| login(path)).collect();
-        found.extend(stream.ca.as_ref().map(|path| chain(path).map(drop)));
-        found.extend(stream.identity.as_ref().map(certificate));
-        for why in found.into_iter().filter_map(Result::err) {
-            faults.push(format!("stream of realm `{}`: {why}", stream.realm));
+    let mut found = Found::default();
+    found.geo(config);
+    found.dns(config);
+    found.identity(config);
+    found.door(config);
+    found.streams(config);
+    found.sites(config);
+    found
+}
+
+impl Found {
+    fn identity(&mut self, config: &Config) {
+        let Some(files) = &config.node.identity else { return };
+        match LoadedIdentity::load(config, clock::unix_ms()) {
+            Ok(identity) => {
+                let ends = ending(&files.certificate, identity.not_after_unix_s);
+                self.warnings.extend(ends.map(|why| format!("[peer]: {why}")));
+            }
+            Err(fault) => self.faults.push(format!("[peer]: {}", with_causes(&fault))),
         }
     }
-    let mut seen = BTreeSet::new();
-    for site in &config.sites {
-        let served = site.tls.as_ref().filter(|_| !config.node.https.is_empty());
-        // sites often share a certificate: once is enough
-        if let Some(files) = served.filter(|files| seen.insert((&files.certificate, &files.key)))
-            && let Err(why) = certificate(files)
-        {
-            faults.push(format!("site `{}`: {why}", site.name));
+
+    fn geo(&mut self, config: &Config) {
+        match Base::open(&config.node.geo) {
+            // only where they are asked for
+            Ok(base) if !config.node.dns.is_empty() => self.warnings.extend(idle(config, &base)),
+            Ok(_) => {}
+            Err(fault) => self.faults.push(format!("[geo]: {}{}", with_causes(&fault), expected_of(&fault))),
         }
-        for (origin, path) in site.origins.iter().filter_map(|origin| Some((origin, origin.ca.as_ref()?))) {
-            if let Err(why) = chain(path) {
-                faults.push(format!("site `{}`: origin `{}`: {why}", site.name, origin.name));
+    }
+
+    fn dns(&mut self, config: &Config) {
+        if config.node.dns.is_empty() {
+            return;
+        }
+        if let Err(fault) = Terms::load(&config.node.dns_terms) {
+            self.faults.push(format!("[dns]: {}", with_causes(&fault)));
+        }
+        for zone in &config.zones {
+            self.faults.extend(zone_keys(zone).into_iter().map(|why| format!("zone `{}`: {why}", zone.name)));
+        }
+    }
+
+    /// Applications would find no listener: a node does not start so. An old certificate is for them to judge.
+    fn door(&mut self, config: &Config) {
+        let Some(files) = config.node.purge.as_ref().and_then(|door| door.tls.as_ref()) else { return };
+        match certificate(files) {
+            Ok(validity) => {
+                let old = in_its_time(&files.certificate, &validity).err();
+                let old = old.or_else(|| ending(&files.certificate, validity.not_after.timestamp()));
+                self.warnings.extend(old.map(|why| format!("[purge]: {why}")));
+            }
+            Err(why) => self.faults.push(format!("[purge]: {why}")),
+        }
+    }
+
+    /// A node starts without them, but it hears no purge, and so is not ready.
+    fn streams(&mut self, config: &Config) {
+        for stream in &config.streams {
+            let credentials = [&stream.credentials, &stream.system_credentials].into_iter().flatten();
+            let mut found: Vec<_> = credentials.map(|path| login(path)).collect();
+            found.extend(stream.ca.as_ref().map(|path| chain(path).map(drop)));
+            found.extend(stream.identity.as_ref().map(|files| valid_certificate(files).map(drop)));
+            for why in found.into_iter().filter_map(Result::err) {
+                self.faults.push(format!("stream of realm `{}`: {why}", stream.realm));
             }
         }
-        for origin in &site.origins {
-            let identity = origin.identity.as_ref().map_or(Ok(()), certificate);
-            let secret = origin.secret.as_ref().map_or(Ok(()), |secret| read(&secret.file).map(drop));
-            for why in [identity, secret].into_iter().filter_map(Result::err) {
-                faults.push(format!("site `{}`: origin `{}`: {why}", site.name, origin.name));
+    }
+
+    /// What is wrong with one site's files is no reason not to serve the others: a node starts without them. Files of
+    /// sites that are pinned elsewhere it does not open, and need not have.
+    fn sites(&mut self, config: &Config) {
+        let region = config.regions.iter().find(|region| region.name == config.node.region);
+        let here = |site: &&Arc<Site>| region.is_some_and(|it| residency::permit(site, &it.jurisdiction).is_ok());
+        let sites: Vec<&Arc<Site>> = config.sites.iter().filter(here).collect();
+        let mut served: BTreeMap<_, Vec<&Site>> = BTreeMap::new();
+        for site in sites.iter().filter(|_| !config.node.https.is_empty()) {
+            let Some(files) = &site.tls else { continue };
+            served.entry((&files.certificate, &files.key)).or_default().push(site);
+        }
+        for site in sites {
+            let of_it = site.tls.as_ref().and_then(|files| served.remove(&(&files.certificate, &files.key)));
+            // sites often share a certificate: once is enough
+            if let (Some(files), Some(sharing)) = (&site.tls, of_it) {
+                self.site_certificate(files, &sharing);
+            }
+            for origin in &site.origins {
+                let about = format!("site `{}`: origin `{}`", site.name, origin.name);
+                self.warnings.extend(origin_files(origin).into_iter().map(|why| format!("{about}: {why}")));
             }
         }
     }
-    Found { faults, warnings }
+
+    fn site_certificate(&mut self, files: &CertificateFiles, sharing: &[&Site]) {
+        let names: Vec<String> = sharing.iter().take(SITES_TOLD).map(|site| format!("site `{}`", site.name)).collect();
+        let more = match sharing.len().saturating_sub(SITES_TOLD) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let about = format!("{}{more}", names.join(", "));
+        match valid_certificate(files) {
+            Ok(validity) => {
+                let ends = ending(&files.certificate, validity.not_after.timestamp());
+                self.warnings.extend(ends.map(|why| format!("{about}: {why}")));
+            }
+            Err(why) => self.warnings.push(format!("{about}: {why}; served without TLS until that is put right")),
+        }
+    }
+}
+
+/// What is wrong with an origin's files, by the code that requests to it meet.
+fn origin_files(origin: &Origin) -> Vec<String> {
+    let unusable = origin::file_faults(origin);
+    if !unusable.is_empty() {
+        return unusable.into_iter().map(|why| format!("{why}; requests to it fail until that is put right")).collect();
+    }
+    let old = origin.identity.as_ref().and_then(|files| valid_certificate(files).err());
+    old.map(|why| format!("{why}; it may refuse this node")).into_iter().collect()
 }
 
 /// What a file should be that cannot be used, where the fault itself does not say.
@@ -122,16 +188,17 @@ fn login(path: &Path) -> Result<(), String> {
     }
 }
 
-fn certificate(files: &CertificateFiles) -> Result<(), String> {
+/// A certificate that can be used with its key: how long it is valid.
+fn certificate(files: &CertificateFiles) -> Result<Validity, String> {
     let chain = chain(&files.certificate)?;
-    in_its_time(&files.certificate, chain.first())?;
+    let validity = validity(&files.certificate, chain.first())?;
     let pem = read(&files.key)?;
     let key_path = files.key.display();
     let key =
         PrivateKeyDer::from_pem_slice(&pem).map_err(|error| format!("`{key_path}` holds no private key: {error}"))?;
     let provider = rustls::crypto::aws_lc_rs::default_provider();
     match CertifiedKey::from_der(chain, key, &provider) {
-        Ok(_) => Ok(()),
+        Ok(_) => Ok(validity),
         Err(error) => Err(format!("`{key_path}` does not fit `{}`: {error}", files.certificate.display())),
     }
 }
@@ -146,11 +213,32 @@ fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     }
 }
 
-fn in_its_time(path: &Path, leaf: Option<&CertificateDer<'_>>) -> Result<(), String> {
+fn validity(path: &Path, leaf: Option<&CertificateDer<'_>>) -> Result<Validity, String> {
     let parsed = leaf.and_then(|leaf| X509Certificate::from_der(leaf).ok());
-    let Some((_, parsed)) = parsed else { return Err(format!("`{}` holds no certificate", path.display())) };
-    let now_s = i64::try_from(clock::unix_ms() / 1000).unwrap_or(i64::MAX);
-    let validity = parsed.validity();
+    let (_, parsed) = parsed.ok_or_else(|| format!("`{}` holds no certificate", path.display()))?;
+    Ok(parsed.validity().clone())
+}
+
+/// A certificate that can be used with its key, now.
+fn valid_certificate(files: &CertificateFiles) -> Result<Validity, String> {
+    let validity = certificate(files)?;
+    in_its_time(&files.certificate, &validity)?;
+    Ok(validity)
+}
+
+/// What is to be said of a certificate that is still good, but not for long.
+fn ending(path: &Path, not_after_s: i64) -> Option<String> {
+    let ends = ASN1Time::from_timestamp(not_after_s).ok()?;
+    let soon = not_after_s.saturating_sub(now_s()) < ENDING_S;
+    soon.then(|| format!("the certificate in `{}` ends on {ends}", path.display()))
+}
+
+fn now_s() -> i64 {
+    i64::try_from(clock::unix_ms() / 1000).unwrap_or(i64::MAX)
+}
+
+fn in_its_time(path: &Path, validity: &Validity) -> Result<(), String> {
+    let now_s = now_s();
     if now_s > validity.not_after.timestamp() {
         return Err(format!("the certificate in `{}` expired on {}", path.display(), validity.not_after));
     }
@@ -193,10 +281,10 @@ mod tests {
             self_signed(dir.path(), "other", 1),
             self_signed(dir.path(), "old", -1),
         );
-        assert_eq!(certificate(&good), Ok(()));
+        assert!(valid_certificate(&good).is_ok());
         let told = |certificate_file: &Path, key: &Path| {
             let files = CertificateFiles { certificate: certificate_file.to_owned(), key: key.to_owned() };
-            certificate(&files).unwrap_err().replace(&dir.path().display().to_string(), "DIR")
+            valid_certificate(&files).unwrap_err().replace(&dir.path().display().to_string(), "DIR")
         };
         assert!(told(&good.certificate, &other.key).starts_with("`DIR/other.key` does not fit `DIR/good.crt`"));
         assert!(told(&good.key, &good.key).contains("holds no certificate"));
@@ -219,6 +307,90 @@ mod tests {
 
     const DNS: &str = "[dns]\nlisten = \"127.0.0.1:5300\"\n";
     const SITE: &str = "[[sites]]\nname = \"s\"\nhosts = \"a.test\"\norigin = \"http://127.0.0.1:3000\"\n";
+
+    /// An old certificate of one site kept every node from starting: the check comes before each start and reload, and
+    /// called it a fault.
+    #[test]
+    fn what_one_site_would_lack_keeps_no_node_from_starting() {
+        let dir = tempfile::tempdir().unwrap();
+        let old = self_signed(dir.path(), "old", -1);
+        fs::write(dir.path().join("empty"), "\n").unwrap();
+        let at = |file: &str| dir.path().join(file).display().to_string();
+        let tls = |files: &CertificateFiles| {
+            let [certificate, key] = [&files.certificate, &files.key].map(|path| path.display().to_string());
+            format!("tls = {{ certificate = {certificate:?}, key = {key:?} }}\n")
+        };
+        let site = |name: &str, more: &str| format!("[[sites]]\nname = \"{name}\"\nhosts = \"{name}.test\"\n{more}");
+        let origin = "origin = \"http://127.0.0.1:3000\"\n";
+        let mut sites: String =
+            ["a", "b", "c", "d", "e"].map(|name| site(name, &format!("{origin}{}", tls(&old)))).concat();
+        let none = CertificateFiles { certificate: at("none").into(), key: at("none").into() };
+        let elsewhere = format!("pin = \"us\"\n{origin}{}", tls(&none));
+        sites += &site("elsewhere", &elsewhere);
+        sites += &site("f", "");
+        let (ca, empty, old) = (at("none"), at("empty"), tls(&old).replacen("tls", "identity", 1));
+        for (name, more) in [
+            ("ca", format!("ca = {ca:?}\n")),
+            ("secret", format!("secret = {{ header = \"x-secret\", file = {empty:?} }}\n")),
+            ("shown", old),
+        ] {
+            sites += &format!("[[sites.origins]]\nname = \"{name}\"\nurl = \"https://127.0.0.1:3000\"\n{more}");
+        }
+        let us = "[[jurisdictions]]\nname = \"us\"\ncountries = [\"US\"]\n[[regions]]\nname = \"west\"\n\
+                  latitude = 1\nlongitude = 2\njurisdiction = \"us\"\n\
+                  nodes = [{ name = \"n2\", peer = \"127.0.0.1:7401\", addresses = \"192.0.2.2\" }]\n";
+        let https = "[https]\nlisten = \"127.0.0.1:8443\"\n";
+        let said = found(https, &format!("{us}{sites}"));
+        assert_eq!(said.faults, [""; 0]);
+        let told: Vec<_> = said.warnings.iter().map(|it| it.replace(&at(""), "DIR/")).collect();
+        let [tls, ca, secret, shown] = told.as_slice() else { panic!("{told:?}") };
+        assert!(
+            tls.starts_with("site `a`, site `b`, site `c` and 2 more: the certificate in `DIR/old.crt` expired on ")
+        );
+        assert!(tls.ends_with("; served without TLS until that is put right"), "{tls}");
+        assert!(ca.starts_with("site `f`: origin `ca`: reading the CA certificates in DIR/none: "), "{ca}");
+        assert!(ca.ends_with("; requests to it fail until that is put right"), "{ca}");
+        assert!(secret.contains("origin `secret`: the first line of DIR/empty is no secret"), "{secret}");
+        assert!(shown.contains("origin `shown`: the certificate in `DIR/old.crt` expired on "), "{shown}");
+        assert!(shown.ends_with("; it may refuse this node"), "{shown}");
+    }
+
+    /// Five days before its end the check had no word for it.
+    #[test]
+    fn a_certificate_that_ends_soon_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let said = |days: i64| {
+            let files = self_signed(dir.path(), "site", days);
+            let [certificate, key] = [&files.certificate, &files.key].map(|path| path.display().to_string());
+            let tls = format!("{SITE}tls = {{ certificate = {certificate:?}, key = {key:?} }}\n");
+            let said = found("[https]\nlisten = \"127.0.0.1:8443\"\n", &tls);
+            assert!(said.faults.is_empty(), "{said:?}");
+            said.warnings.join("\n").replace(&dir.path().display().to_string(), "DIR")
+        };
+        for days in [1, 13] {
+            assert!(said(days).starts_with("site `s`: the certificate in `DIR/site.crt` ends on "), "{days}");
+        }
+        assert_eq!(said(15), "");
+    }
+
+    /// The check was good, and the node did not start.
+    #[test]
+    fn the_certificate_of_the_purge_listener_is_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        let [old, none] = [self_signed(dir.path(), "old", -1).certificate, dir.path().join("none")];
+        let said = |certificate: &Path| {
+            let [certificate, key] = [certificate, &dir.path().join("old.key")].map(|it| it.display().to_string());
+            let tls = format!("tls = {{ certificate = {certificate:?}, key = {key:?} }}");
+            found(&format!("[purge]\nlisten = \"127.0.0.1:9181\"\n{tls}\n"), SITE)
+        };
+        let none = said(&none);
+        assert!(matches!(none.faults.as_slice(), [it] if it.starts_with("[purge]: `")), "{none:?}");
+        let old = said(&old);
+        assert!(
+            matches!(old.warnings.as_slice(), [it] if it.contains("expired on")) && old.faults.is_empty(),
+            "{old:?}"
+        );
+    }
 
     /// The check was good, and the node did not start.
     #[test]

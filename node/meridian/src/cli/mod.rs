@@ -50,7 +50,8 @@ Examples:
   meridian check --config /etc/meridian           everything that is wrong, with file and line
   meridian check --config /etc/meridian --json    the same for programs
 
-Exit code 0 if the node could start with it, 3 if not.";
+Exit code 0 if the node could start with it and be ready, 3 if not. What one site alone would lack (its TLS, an origin) is
+a warning.";
 
 const SCHEMA_EXAMPLES: &str = "\
 Examples:

@@ -219,6 +219,14 @@ impl Tls {
     }
 }
 
+/// What is wrong with the operator's TLS files for an origin, if anything.
+pub(super) fn file_fault(origin: &Origin) -> Option<String> {
+    match Tls::new(origin) {
+        Ok(tls) => tls.connector.err().map(|fault| fault.to_string()),
+        Err(fault) => Some(fault.to_string()),
+    }
+}
+
 /// The CA certificates to trust: those of the file, or the public ones.
 fn roots(ca: Option<&Path>) -> Result<RootCertStore, AuthorityFault> {
     let mut roots = RootCertStore::empty();

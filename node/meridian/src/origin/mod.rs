@@ -213,6 +213,13 @@ impl Origins {
     }
 }
 
+/// What is wrong with the files that are named for an origin: with any of it, its requests fail.
+pub(crate) fn file_faults(origin: &Origin) -> Vec<String> {
+    let tls = if origin.tls { connect::file_fault(origin) } else { None };
+    let secret = secret::Secret::load(origin.secret.as_ref());
+    tls.into_iter().chain(secret.fault().map(str::to_owned)).collect()
+}
+
 /// Makes the origins of a configuration, taking over from `before` what is unchanged.
 fn build(config: &Config, surroundings: &Surroundings, before: &Sites) -> Result<Sites, OriginFault> {
     let mut sites = Sites::new();

@@ -3,7 +3,10 @@
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
-    sync::{Arc, atomic::AtomicU64},
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -62,6 +65,8 @@ pub struct Mesh {
     dialers: ArcSwap<Dialers>,
     /// Certificate and key, to sign with.
     pub(super) certified: ArcSwap<CertifiedKey>,
+    /// When that certificate ends, in seconds since the Unix epoch.
+    not_after_unix_s: AtomicI64,
     answers: RwLock<BTreeMap<Kind, Arc<dyn Answer>>>,
     /// Where connections live, whoever wants them: a thread of the edge ends before the connections of others do.
     home: Option<Handle>,
@@ -136,6 +141,7 @@ impl Mesh {
             endpoint,
             dialers: ArcSwap::from_pointee(dialers),
             certified: ArcSwap::new(Arc::clone(&identity.certified)),
+            not_after_unix_s: AtomicI64::new(identity.not_after_unix_s),
             answers: RwLock::default(),
             home: Handle::try_current().ok(),
             links: RwLock::default(),
@@ -150,6 +156,12 @@ impl Mesh {
     #[must_use]
     pub fn identity(&self) -> &PeerIdentity {
         &self.identity
+    }
+
+    /// When the certificate in use ends, in seconds since the Unix epoch.
+    #[must_use]
+    pub fn not_after_unix_s(&self) -> i64 {
+        self.not_after_unix_s.load(Relaxed)
     }
 
     /// Names what answers the streams of a kind. Streams of a kind without an answer are refused.
@@ -238,6 +250,7 @@ impl Mesh {
         self.dialers.store(Arc::new(Dialers::new(identity, &self.members)?));
         self.endpoint.set_server_config(Some(server));
         self.certified.store(Arc::clone(&identity.certified));
+        self.not_after_unix_s.store(identity.not_after_unix_s, Relaxed);
         Ok(())
     }
 

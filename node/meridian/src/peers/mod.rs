@@ -29,6 +29,7 @@ pub use frame::{Kind, read_frame, write_frame};
 pub use health::Health;
 pub use identity::{LoadedIdentity, PeerIdentity};
 pub use mesh::{Answer, CALL_BYTES_MAX, Mesh, Stream};
+pub(crate) use reload::ENDING_S;
 #[cfg(test)]
 pub(crate) use seal::sealer_of;
 pub use seal::{SKEW_MS, SealFault, Sealed, SealedBy, Sealer, ended};

@@ -457,6 +457,9 @@ async fn a_renewed_certificate_is_taken_up_without_a_restart() {
     let mut ground = Ground::new(4);
     let (eu, us) = (ground.start(0, "ca"), ground.start(2, "ca"));
     let files = eu.mesh.config.load().node.identity.clone().unwrap();
+    let before = eu.mesh.not_after_unix_s();
+    // its end is told in whole seconds
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
     let renewed = ground.dir.path().join("renewed");
     let (region, jurisdiction) = (RegionId::parse("eu").unwrap(), JurisdictionId::parse("eu").unwrap());
     let issued = ca::issue(&ground.dir.path().join("ca"), &node("eu-0"), &region, &jurisdiction, &renewed).unwrap();
@@ -465,6 +468,7 @@ async fn a_renewed_certificate_is_taken_up_without_a_restart() {
     assert!(half.is_err(), "a certificate without its key must not be taken up");
     std::fs::rename(&issued.key, &files.key).unwrap();
     reload::take_up(&eu.mesh).unwrap();
+    assert!(eu.mesh.not_after_unix_s() > before);
     eu.mesh.link(&node("us-0")).unwrap().close(b"test");
     us.mesh.link(&node("eu-0")).unwrap().close(b"test");
     let answer = us.mesh.call(&node("eu-0"), Kind::Ledger, b"hello", 3 * S).await.unwrap();

@@ -35,4 +35,7 @@ pub struct DrainState {
     pub wait_s: Option<u64>,
     /// How long the clients that are left may take to go, in s.
     pub finish_s: Option<u64>,
+    /// The node's process on its machine, `id-start`: while it runs, the node has not ended.
+    #[serde(default)]
+    pub process: Option<String>,
 }
