@@ -85,7 +85,7 @@ mod tests {
         let http = "[http]\nlisten = \"127.0.0.1:8080\"\n";
         let started = config(http, &["a", "b"]);
         assert_eq!(due(&started, &started), [""; 0]);
-        assert_eq!(due(&started, &config(&format!("{http}[limits]\nuri = \"4KiB\"\n"), &["a", "b"])), [""; 0]);
+        assert_eq!(due(&started, &config(&format!("{http}[limits]\ntarget_size = \"4KiB\"\n"), &["a", "b"])), [""; 0]);
         let moved = config("[http]\nlisten = \"127.0.0.1:8081\"\n[cache]\nmemory = \"7MiB\"\n", &["a", "b"]);
         assert_eq!(
             due(&started, &moved),
