@@ -16,6 +16,7 @@ use super::{
     counters::Event,
     led::{Lack, led, service, sorted},
     plan,
+    rates::Sender,
     roster::Roster,
     signed::{Denied, KeyFault, Signer},
     zones::{Authority, Found, Held, Zones},
@@ -191,10 +192,13 @@ impl View {
         Ok(view)
     }
 
-    /// Signs what can be known before anybody asks: each zone's own records, and of each site in a signed zone what is
+    /// Signs what can be known before anybody asks, if that was not done today: each zone's own records, and of each site in a signed zone what is
     /// answered for each region, with all nodes in it, for quiet and for restless times. What is beyond
     /// [`PUBLISHED_MAX`] is signed when it is asked for.
-    fn publish(&self, now_unix_s: u64) {
+    pub(super) fn publish(&self, now_unix_s: u64) {
+        if self.zones.authorities().all(|authority| authority.signer.is_none()) {
+            return;
+        }
         for authority in self.zones.authorities() {
             let Some(signer) = &authority.signer else { continue };
             let owner = authority.apex.as_slice();
@@ -285,7 +289,7 @@ impl View {
     }
 
     fn in_zone(&self, place: &Place<'_>, asked: &Asked<'_>, buffer: Vec<u8>) -> (Vec<u8>, Event) {
-        let Found { authority, at_apex, held } = place.found;
+        let Found { authority, at_apex, held, .. } = place.found;
         let rtype = asked.query.rtype;
         match (rtype, held) {
             (_, None) if !at_apex => place.negative(asked, Rcode::NXDOMAIN, buffer),
@@ -334,7 +338,7 @@ impl View {
             return negative(above, asked, Rcode::NOERROR, Denied::Types(&[Rtype::NS]), buffer);
         }
         let reply = Reply { authoritative: true, answer: &answer, ..Reply::error(Rcode::NOERROR, None) };
-        (written(above, asked, &reply, None, buffer), Event::Zone)
+        (written(above, asked, &reply, (Event::Zone, None), buffer), Event::Zone)
     }
 
     fn site(&self, place: &Place<'_>, asked: &Asked<'_>, site: &SiteView, buffer: Vec<u8>) -> (Vec<u8>, Event) {
@@ -356,7 +360,7 @@ impl View {
     }
 
     /// The types that a name in a signed zone has.
-    fn types(&self, asked: &Asked<'_>, Found { authority, at_apex, held }: Found<'_>) -> Vec<Rtype> {
+    fn types(&self, asked: &Asked<'_>, Found { authority, at_apex, held, .. }: Found<'_>) -> Vec<Rtype> {
         let mut types = Vec::new();
         if at_apex {
             types.extend([Rtype::NS, Rtype::SOA, Rtype::DNSKEY, Rtype::CDS, Rtype::CDNSKEY]);
@@ -398,9 +402,9 @@ impl Place<'_> {
         self.found.authority.signer.is_some() && asked.query.wants_dnssec()
     }
 
-    /// Writes a reply, with signatures where there are some and they are wanted.
-    pub(super) fn written(&self, asked: &Asked<'_>, reply: &Reply<'_>, buffer: Vec<u8>) -> Vec<u8> {
-        written(self.found.authority, asked, reply, None, buffer)
+    /// Writes a reply that is counted as `event`, with signatures where there are some and they are wanted.
+    pub(super) fn written(&self, asked: &Asked<'_>, reply: &Reply<'_>, event: Event, buffer: Vec<u8>) -> Vec<u8> {
+        written(self.found.authority, asked, reply, (event, None), buffer)
     }
 
     /// What stands in the zone, the same for all clients.
@@ -412,7 +416,7 @@ impl Place<'_> {
         buffer: Vec<u8>,
     ) -> (Vec<u8>, Event) {
         let reply = Reply { authoritative: true, answer, additional, ..Reply::error(Rcode::NOERROR, None) };
-        (self.written(asked, &reply, buffer), Event::Zone)
+        (self.written(asked, &reply, Event::Zone, buffer), Event::Zone)
     }
 
     /// Records with this data, if there is any.
@@ -467,13 +471,13 @@ fn publish_region(
 }
 
 /// A query, and what its answer depends on.
-#[derive(Debug)]
 pub(super) struct Asked<'a> {
     pub(super) query: &'a Query<'a>,
     /// From [`View::find`].
     pub(super) found: Option<Found<'a>>,
     /// The client's subnet, or else the resolver.
     pub(super) client: IpAddr,
+    pub(super) sender: Sender<'a>,
     pub(super) standing: &'a Standing,
     /// How long the answer may be, in bytes.
     pub(super) bytes_max: usize,
@@ -484,11 +488,11 @@ fn written(
     authority: &Authority,
     asked: &Asked<'_>,
     reply: &Reply<'_>,
-    denied: Option<Denied<'_>>,
+    outcome: (Event, Option<Denied<'_>>),
     buffer: Vec<u8>,
 ) -> Vec<u8> {
     match authority.signer.as_ref().filter(|_| asked.query.wants_dnssec()) {
-        Some(signer) => signer.compose(asked, reply, denied, buffer),
+        Some(signer) => signer.compose(asked, reply, outcome, buffer),
         None => compose(asked.query, reply, asked.bytes_max, buffer),
     }
 }
@@ -505,7 +509,7 @@ fn negative(
     let soa = [Record { owner: Some(&authority.apex), ttl_s: authority.negative_ttl_s(), data: soa }];
     let reply = Reply { authoritative: true, authority: &soa, ..Reply::error(rcode, None) };
     let event = if rcode == Rcode::NXDOMAIN { Event::NoName } else { Event::NoData };
-    (written(authority, asked, &reply, Some(denied), buffer), event)
+    (written(authority, asked, &reply, (event, Some(denied)), buffer), event)
 }
 
 /// Data that was composed before, of one type.
