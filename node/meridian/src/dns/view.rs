@@ -334,8 +334,7 @@ impl View {
         let data = authority.signer.iter().flat_map(|signer| signer.about_keys(Rtype::DS));
         let answer: Vec<_> = data.map(|data| Record { owner: None, ttl_s: above.ttl_s, data }).collect();
         if answer.is_empty() {
-            // not signed: no keys, and the zone begins here
-            return negative(above, asked, Rcode::NOERROR, Denied::Types(&[Rtype::NS]), buffer);
+            return negative(above, asked, Rcode::NOERROR, Denied::Delegated, buffer);
         }
         let reply = Reply { authoritative: true, answer: &answer, ..Reply::error(Rcode::NOERROR, None) };
         (written(above, asked, &reply, (Event::Zone, None), buffer), Event::Zone)

@@ -20,7 +20,7 @@ use arc_swap::ArcSwap;
 use region_config::Zone;
 use wire::dns::{
     Data, DnsName, ExtendedErrorCode, Rcode, Record, Reply, Rtype, TCP_BYTES_MAX, compose, compose_truncated,
-    sign::{Set, Signing, nsec, rrsig_head},
+    sign::{Set, Signing, nsec, nsec_delegated, rrsig_head},
 };
 
 pub use self::key::{KeyFault, KeyFaultKind, ZoneKey};
@@ -70,6 +70,8 @@ struct OnDemand {
 pub(super) enum Denied<'a> {
     /// It does not exist.
     Name,
+    /// Another zone begins there, which is not signed.
+    Delegated,
     /// It exists, and has these types.
     Types(&'a [Rtype]),
 }
@@ -124,7 +126,7 @@ impl Signer {
         (event, denied): (Event, Option<Denied<'_>>),
         buffer: Vec<u8>,
     ) -> Vec<u8> {
-        let denial = denied.map(|denied| denial(asked, denied));
+        let denial = denied.map(|denied| self.denial(asked, denied));
         let asking = Asking { asked, event, now_unix_s: clock::unix_ms() / 1_000 };
         let Some(signed) = self.signed(&asking, reply, denial.as_deref()) else {
             return unsigned(asked, buffer);
@@ -138,6 +140,23 @@ impl Signer {
             asked.bytes_max,
             buffer,
         )
+    }
+
+    /// NSEC's data for the name that was asked for. The type that was asked for is not among its types, whatever is said
+    /// here.
+    fn denial(&self, asked: &Asked<'_>, denied: Denied<'_>) -> Vec<u8> {
+        let own = [Rtype::RRSIG, Rtype::NSEC];
+        let types: &[Rtype] = match denied {
+            Denied::Name => &[Rtype::NXNAME],
+            Denied::Delegated => &[Rtype::NS],
+            Denied::Types(types) => types,
+        };
+        let all = types.iter().copied().filter(|rtype| *rtype != asked.query.rtype).chain(own);
+        let owner = asked.query.name.as_slice();
+        match denied {
+            Denied::Delegated => nsec_delegated(owner, &self.zone, all),
+            Denied::Name | Denied::Types(_) => nsec(owner, &self.zone, all),
+        }
     }
 
     fn signed(&self, asking: &Asking<'_>, reply: &Reply<'_>, denial: Option<&[u8]>) -> Option<Signed> {
@@ -265,17 +284,6 @@ pub(super) async fn renew(view: Arc<ArcSwap<View>>, tasks: Tasks) {
 /// Until when signatures that are made now hold, in seconds since the Unix epoch.
 pub(super) fn until_unix_s(now_unix_s: u64) -> u64 {
     (now_unix_s / DAY_S + DAYS_AFTER) * DAY_S
-}
-
-/// NSEC's data for the name that was asked for. The type that was asked for is not among its types, whatever is said here.
-fn denial(asked: &Asked<'_>, denied: Denied<'_>) -> Vec<u8> {
-    let own = [Rtype::RRSIG, Rtype::NSEC];
-    let types: &[Rtype] = match denied {
-        Denied::Name => &[Rtype::NXNAME],
-        Denied::Types(types) => types,
-    };
-    let all = types.iter().copied().filter(|rtype| *rtype != asked.query.rtype).chain(own);
-    nsec(asked.query.name.as_slice(), all)
 }
 
 /// For how long a denial may be kept: as long as the SOA beside it (RFC 9077 section 3).
