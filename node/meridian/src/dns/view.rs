@@ -292,6 +292,9 @@ impl View {
         let Found { authority, at_apex, held, .. } = place.found;
         let rtype = asked.query.rtype;
         match (rtype, held) {
+            (Rtype::NSEC | Rtype::RRSIG, _) if held.is_some() || at_apex || place.signs(asked) => {
+                place.own_signature(asked, buffer)
+            }
             (_, None) if !at_apex => place.negative(asked, Rcode::NXDOMAIN, buffer),
             // of a zone's keys the zone above speaks (RFC 4035 section 3.1.4.1)
             (Rtype::DS, _) if at_apex => self.delegated(place, asked, buffer),
@@ -431,6 +434,15 @@ impl Place<'_> {
             return self.negative(asked, Rcode::NOERROR, buffer);
         }
         self.positive(asked, &answer, &[], buffer)
+    }
+
+    /// What DNSSEC says of the name itself, also of one that does not exist.
+    fn own_signature(&self, asked: &Asked<'_>, buffer: Vec<u8>) -> (Vec<u8>, Event) {
+        let Found { authority, at_apex, held, .. } = self.found;
+        let Some(signer) = &authority.signer else { return self.negative(asked, Rcode::NOERROR, buffer) };
+        let types = self.view.types(asked, self.found);
+        let known = if held.is_none() && !at_apex { Denied::Name } else { Denied::Types(&types) };
+        (signer.compose_own(asked, (known, authority.negative_ttl_s()), buffer), Event::Zone)
     }
 
     /// The name or the record does not exist, for all clients.

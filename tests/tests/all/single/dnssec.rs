@@ -172,6 +172,9 @@ fn a_validating_resolver_believes_all_answers_of_a_signed_zone_and_no_forged_one
         // there is no such name
         ("no.such", "A", "NXNAME"),
         ("nor.this", "AAAA", "NXNAME"),
+        // what says so is itself there
+        ("shop", "NSEC", "NSEC"),
+        ("not.this", "NSEC", "NXNAME"),
     ] {
         let name = format!("{name}.{ZONE}");
         for subnet in ["+nosubnet", "+subnet=91.0.0.0/24", "+subnet=2601::/48"] {
@@ -183,6 +186,9 @@ fn a_validating_resolver_believes_all_answers_of_a_signed_zone_and_no_forged_one
             assert!(believed && told.contains(answer), "{name} {rtype} {subnet}:\n{told}");
         }
     }
+    // there are no signatures over signatures
+    let told = dig(resolver_address, &[&format!("shop.{ZONE}"), "RRSIG"]);
+    assert!(told.contains("status: NOERROR") && told.contains("ANSWER: 1"), "{told}");
     for rtype in ["SOA", "NS", "DNSKEY", "CDS", "CDNSKEY", "CAA"] {
         let told = dig(resolver_address, &[ZONE, rtype]);
         let is_there =

@@ -14,7 +14,7 @@ mod budget;
 mod kept;
 mod key;
 
-use std::{sync::Arc, time::Duration};
+use std::{iter, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use region_config::Zone;
@@ -140,6 +140,25 @@ impl Signer {
             asked.bytes_max,
             buffer,
         )
+    }
+
+    /// Writes the answer to who asks for NSEC or RRSIG itself into `buffer`: each name has an NSEC, and that a signature. A
+    /// denial would deny itself (RFC 4035 section 5.4). Of signatures, one is enough (RFC 8482 section 7).
+    pub(super) fn compose_own(&self, asked: &Asked<'_>, (held, ttl_s): (Denied<'_>, u32), buffer: Vec<u8>) -> Vec<u8> {
+        let nsec = self.denial(asked, held);
+        let Some(data) = Data::composed(Rtype::NSEC, &nsec) else { return unsigned(asked, buffer) };
+        let nsec = Record { owner: None, ttl_s, data };
+        let set = Set { owner: asked.query.name.as_slice(), ttl_s, data: &[data] };
+        let is_wanted = asked.query.rtype == Rtype::RRSIG || asked.query.wants_dnssec();
+        let asking = Asking { asked, event: Event::Zone, now_unix_s: clock::unix_ms() / 1_000 };
+        let signatures = match is_wanted.then(|| self.signatures(&set, &asking)) {
+            Some(None) => return unsigned(asked, buffer),
+            made => made.flatten(),
+        };
+        let signatures = signatures.iter().flat_map(|signatures| signature_records(&nsec, signatures));
+        let answer: Vec<_> = iter::once(nsec).filter(|_| asked.query.rtype == Rtype::NSEC).chain(signatures).collect();
+        let reply = Reply { authoritative: true, answer: &answer, ..Reply::error(Rcode::NOERROR, None) };
+        compose(asked.query, &reply, asked.bytes_max, buffer)
     }
 
     /// NSEC's data for the name that was asked for. The type that was asked for is not among its types, whatever is said

@@ -1,6 +1,8 @@
 //! Signed zones: who may have how much signed, and what is signed already.
 
-use domain::rdata::Rrsig;
+use std::collections::BTreeSet;
+
+use domain::rdata::{Nsec, Rrsig};
 
 use super::{
     protocol::{Odd, desk_of, plain},
@@ -14,12 +16,12 @@ const DO: u8 = 0x80;
 const DO_FROM_END: usize = 4;
 const DAY_S: u64 = 86_400;
 
-/// The config with its zone signed, and the folder of the key.
-fn signed() -> (Config, tempfile::TempDir) {
+/// The config and more, with its first zone signed, and the folder of the key.
+fn signed(more: &str) -> (Config, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("zone.pem");
     crate::dns::signed::ZoneKey::make(&path).unwrap();
-    let mut config = config();
+    let mut config = config_with(more);
     config.zones[0].dnssec_keys = vec![path];
     (config, dir)
 }
@@ -64,7 +66,7 @@ fn denials(desk: &mut Desk, peer: IpAddr, count: u32) -> usize {
 /// One block, forged or not, had all signed that a node signs, also what it was not sent then.
 #[test]
 fn a_flood_from_one_block_leaves_signatures_to_others() {
-    let (config, _dir) = signed();
+    let (config, _dir) = signed("");
     let over_udp = desk_of(&config, plain(Some(1_000)));
     let over_tcp = desk_of(&config, plain(Some(1_000))).without_rates();
     let unlimited = desk_of(&config, plain(None));
@@ -82,7 +84,7 @@ fn a_flood_from_one_block_leaves_signatures_to_others() {
 
 #[test]
 fn what_is_not_sent_is_not_signed() {
-    let (config, _dir) = signed();
+    let (config, _dir) = signed("");
     let mut desk = desk_of(&config, plain(Some(60)));
     let began = clock::instant();
     let mut ask = |name: String| usize::from(!asked(&mut desk, sender(0), &name, Rtype::A).is_empty());
@@ -98,7 +100,7 @@ fn what_is_not_sent_is_not_signed() {
 /// A flood for random names pushed the signatures of sites out, or left none to be made, and sites got SERVFAIL.
 #[test]
 fn a_flood_from_everywhere_for_names_that_do_not_exist_leaves_what_sites_need_alone() {
-    let (config, _dir) = signed();
+    let (config, _dir) = signed("");
     let mut desk = desk_of(&config, plain(Some(1_000))).without_rates();
     let mut fresh = 0..50_000u32;
     let mut is_spent = |desk: &mut Desk| {
@@ -120,9 +122,66 @@ fn a_flood_from_everywhere_for_names_that_do_not_exist_leaves_what_sites_need_al
     }
 }
 
+/// A zone without keys below the signed one.
+const PLAIN: &str = "[[zones]]\nname = \"plain.demo.test\"\n\n[[zones.name_servers]]\nname = \"ns1.plain.demo.test\"\naddresses = [\"192.0.2.54\"]\n";
+
+/// The NSEC of an answer and its section: the next name and the types.
+fn nsec(answer: &[u8]) -> Option<(&'static str, String, Vec<Rtype>)> {
+    let message = Message::from_slice(answer).unwrap();
+    let sections = [("answer", message.answer().unwrap()), ("authority", message.authority().unwrap())];
+    sections.into_iter().find_map(|(section, records)| {
+        let mut records = records.map(|record| record.unwrap());
+        records.find_map(|record| {
+            let data = record.to_record::<Nsec<_, _>>().unwrap()?.into_data();
+            Some((section, data.next_name().to_string(), data.types().iter().collect()))
+        })
+    })
+}
+
+/// They were denied, by an NSEC and a signature that said that there are both: no validator believed that.
+#[test]
+fn whoever_asks_for_nsec_or_rrsig_itself_gets_it() {
+    let (config, _dir) = signed(PLAIN);
+    let mut desk = desk_of(&config, plain(None));
+    let own = [Rtype::RRSIG, Rtype::NSEC];
+    for (name, types) in [
+        ("shop.demo.test", &[Rtype::A][..]),
+        ("x.demo.test", &[]),
+        ("a.b.apps.demo.test", &[Rtype::A]),
+        ("no.such.demo.test", &[Rtype::NXNAME]),
+        ("demo.test", &[Rtype::NS, Rtype::SOA, Rtype::DNSKEY, Rtype::CDS, Rtype::CDNSKEY]),
+    ] {
+        let answer = desk.answer(&wants(name, Rtype::NSEC), sender(0), Vec::new());
+        let (section, next, told) = nsec(&answer).unwrap();
+        let expected: BTreeSet<_> = types.iter().chain(&own).copied().collect();
+        assert_eq!((section, next, BTreeSet::from_iter(told)), ("answer", format!("\\000.{name}"), expected), "{name}");
+        assert_eq!(signatures(&answer).iter().map(|(covered, _)| *covered).collect::<Vec<_>>(), [Rtype::NSEC]);
+        let answer = desk.answer(&wants(name, Rtype::RRSIG), sender(0), Vec::new());
+        assert_eq!((nsec(&answer), signatures(&answer).len()), (None, 1), "{name}");
+        assert_eq!(Message::from_slice(&answer).unwrap().header_counts().ancount(), 1);
+    }
+    // who wants no signatures may ask for one all the same
+    let mut plainly = |name, rtype: Rtype| {
+        let answer = desk.answer(&Odd::new(name, rtype.to_int(), &[]).bytes(), sender(0), Vec::new());
+        (Message::from_slice(&answer).unwrap().header().rcode(), nsec(&answer).is_some(), signatures(&answer).len())
+    };
+    assert_eq!(plainly("shop.demo.test", Rtype::NSEC), (Rcode::NOERROR, true, 0));
+    assert_eq!(plainly("shop.demo.test", Rtype::RRSIG), (Rcode::NOERROR, false, 1));
+    assert_eq!(plainly("no.such.demo.test", Rtype::NSEC), (Rcode::NXDOMAIN, false, 0));
+    assert_eq!(plainly("plain.demo.test", Rtype::NSEC), (Rcode::NOERROR, false, 0), "not signed");
+}
+
+#[test]
+fn the_zone_above_denies_the_keys_of_one_that_has_none_and_speaks_of_no_name_in_it() {
+    let (config, _dir) = signed(PLAIN);
+    let answer = desk_of(&config, plain(None)).answer(&wants("plain.demo.test", Rtype::DS), sender(0), Vec::new());
+    let types = vec![Rtype::NS, Rtype::RRSIG, Rtype::NSEC];
+    assert_eq!(nsec(&answer).unwrap(), ("authority", "plain\\000.demo.test".to_owned(), types));
+}
+
 #[test]
 fn what_was_published_yesterday_is_given_out_until_it_is_made_anew() {
-    let (config, _dir) = signed();
+    let (config, _dir) = signed("");
     let view = Arc::new(ArcSwap::from_pointee(View::compile(&config, &geo::Base::embedded().unwrap()).unwrap()));
     let fleet = Arc::new(ArcSwap::from_pointee(fleet([RegionState::Up; 2])));
     let mut desk = Desk::new(Arc::clone(&view), fleet, plain(None));
