@@ -143,7 +143,7 @@ impl Signer {
     }
 
     /// Writes the answer to who asks for NSEC or RRSIG itself into `buffer`: each name has an NSEC, and that a signature. A
-    /// denial would deny itself (RFC 4035 section 5.4). Of signatures, one is enough (RFC 8482 section 7).
+    /// denial would deny itself (RFC 4035 section 5.4). Of signatures, one is enough (RFC 8482).
     pub(super) fn compose_own(&self, asked: &Asked<'_>, (held, ttl_s): (Denied<'_>, u32), buffer: Vec<u8>) -> Vec<u8> {
         let nsec = self.denial(asked, held);
         let Some(data) = Data::composed(Rtype::NSEC, &nsec) else { return unsigned(asked, buffer) };
