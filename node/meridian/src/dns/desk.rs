@@ -17,7 +17,7 @@ use super::{
     Front,
     batch::MESSAGES,
     counters::{Counters, Event, Tally},
-    rates::{Leave, Rates, excess},
+    rates::{Leave, Rates, Sender, excess},
     terms::Terms,
     view::{Asked, View},
     zones::Found,
@@ -212,34 +212,36 @@ impl<'a> Moment<'a> {
         let asks_who = query.edns.as_ref().is_some_and(|edns| edns.nsid);
         query.owed =
             Owed { cookie: judged.map(|judged| judged.reply), nsid: terms.nsid.as_deref().filter(|_| asks_who) };
+        let proven = judged.is_some_and(|judged| judged.proven);
+        let rates = self.rates.as_deref().filter(|_| !proven);
         let asked = Asked {
             query,
             found,
             client,
+            sender: Sender::new(peer, rates, terms.answers_per_second, self.now_ms),
             standing: self.standing,
             bytes_max: if self.rates.is_some() { query.udp_bytes() } else { TCP_BYTES_MAX },
         };
         let (answer, event) = self.view.answer(&asked, buffer);
+        let excess = if asked.sender.was_refused() { u32::MAX } else { excess(query_bytes, answer.len()) };
         if query.subnet().is_some() {
             self.tally.note(Event::Subnet);
         }
-        let proven = judged.is_some_and(|judged| judged.proven);
         if proven {
             self.tally.note(Event::Proven);
         }
-        let answer =
-            match if proven { Leave::Whole } else { self.count(peer, event, excess(query_bytes, answer.len())) } {
-                Leave::Whole => {
-                    self.tally.note(event);
-                    answer
-                }
-                Leave::Short => {
-                    self.tally.note(Event::Limited);
-                    let rcode = if judged.is_some() { OptRcode::BADCOOKIE } else { OptRcode::NOERROR };
-                    compose_short(query, rcode, answer)
-                }
-                Leave::Nothing => self.withhold(answer),
-            };
+        let answer = match if proven { Leave::Whole } else { self.count(peer, event, excess) } {
+            Leave::Whole => {
+                self.tally.note(event);
+                answer
+            }
+            Leave::Short => {
+                self.tally.note(Event::Limited);
+                let rcode = if judged.is_some() { OptRcode::BADCOOKIE } else { OptRcode::NOERROR };
+                compose_short(query, rcode, answer)
+            }
+            Leave::Nothing => self.withhold(answer),
+        };
         // TC is the seventh bit of the third octet (RFC 1035 section 4.1.1)
         if answer.get(2).is_some_and(|flags| flags & 0x02 != 0) {
             self.tally.note(Event::Truncated);

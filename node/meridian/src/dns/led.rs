@@ -79,7 +79,7 @@ impl<A: Copy> Led<A> {
             record.data = data(address);
             count += 1;
         }
-        (tailored(place, asked, &records[..count], self.scope, buffer), self.event)
+        (tailored(place, asked, &records[..count], (self.scope, self.event), buffer), self.event)
     }
 }
 
@@ -110,7 +110,7 @@ pub(super) fn service(
     };
     match (both, Data::composed(Rtype::HTTPS, hints.as_slice())) {
         (Some((scope, ttl_s, event)), Some(data)) => {
-            (tailored(place, asked, &[Record { owner: None, ttl_s, data }], scope, buffer), event)
+            (tailored(place, asked, &[Record { owner: None, ttl_s, data }], (scope, event), buffer), event)
         }
         _ => Lack::NoData.answer(place, asked, buffer),
     }
@@ -129,7 +129,13 @@ impl<A> Led<A> {
 }
 
 /// An answer for the clients within `scope`.
-fn tailored(place: &Place<'_>, asked: &Asked<'_>, answer: &[Record<'_>], scope: u8, buffer: Vec<u8>) -> Vec<u8> {
+fn tailored(
+    place: &Place<'_>,
+    asked: &Asked<'_>,
+    answer: &[Record<'_>],
+    (scope, event): (u8, Event),
+    buffer: Vec<u8>,
+) -> Vec<u8> {
     let reply = Reply { authoritative: true, answer, scope, ..Reply::error(Rcode::NOERROR, None) };
-    place.written(asked, &reply, buffer)
+    place.written(asked, &reply, event, buffer)
 }

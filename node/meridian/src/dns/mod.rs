@@ -106,6 +106,7 @@ impl Server {
             tracing::info!(%address, "answering DNS");
             addresses.push(address);
         }
+        tasks.spawn_until_stopped("dns signatures", signed::renew(Arc::clone(&front.view), tasks.clone()));
         Ok(Self { addresses, front })
     }
 

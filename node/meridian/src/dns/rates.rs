@@ -7,11 +7,13 @@
 //! one and a half times its question.
 
 use std::{
+    cell::Cell,
     hash::{Hash, Hasher},
     net::IpAddr,
 };
 
 use siphasher::sip::SipHasher13;
+use wire::dns::UDP_BYTES_MAX;
 
 use super::counters::Event;
 use crate::chance;
@@ -27,6 +29,9 @@ const RATE_MAX: u32 = 1_000_000;
 
 /// Bytes beyond what questions pay for that a block gets in a second, for each kind of answer.
 const EXCESS_PER_SECOND: u32 = 64_000;
+/// The most that one answer has of them.
+#[allow(clippy::cast_possible_truncation, reason = "it fits")]
+const LONGEST: u32 = UDP_BYTES_MAX as u32;
 
 /// The bytes of an answer that its question does not pay for, which is what is beyond one and a half times the question.
 pub(super) fn excess(question: usize, answer: usize) -> u32 {
@@ -114,10 +119,7 @@ pub(super) struct Rates {
 
 impl Rates {
     pub(super) fn new() -> Self {
-        let mut key = [0; 16];
-        // without chance the table works all the same
-        let _ = chance::fill(&mut key);
-        Self { sets: vec![Set::default(); SETS].into(), hasher: SipHasher13::new_with_key(&key) }
+        Self { sets: vec![Set::default(); SETS].into(), hasher: drawn_hasher() }
     }
 
     /// Counts an answer to `peer`, if there is to be one, and says what becomes of it; `excess` is as [`excess`] has it, `now_ms`
@@ -146,19 +148,27 @@ impl Rates {
         if bucket.held_back % 2 == 1 { Leave::Short } else { Leave::Nothing }
     }
 
+    /// Whether an answer to `peer` of any length would be sent whole now.
+    fn has_room(&self, peer: IpAddr, event: Event, per_second: u32, now_ms: u32) -> bool {
+        let Some(kind) = Kind::of(event) else { return true };
+        let per_second = per_second.min(RATE_MAX);
+        let (tag, at) = place(self.hash(peer, kind));
+        let bucket = self.sets.get(at).and_then(|Set(set)| set.iter().find(|bucket| bucket.tag == tag));
+        bucket.is_none_or(|bucket| {
+            bucket.level_at(now_ms, per_second) + ANSWER <= per_second * ANSWER
+                && bucket.excess_at(now_ms) + LONGEST <= EXCESS_PER_SECOND
+        })
+    }
+
     fn hash(&self, peer: IpAddr, kind: Kind) -> u64 {
         let mut hasher = self.hasher;
-        match peer {
-            IpAddr::V4(v4) => (4u8, v4.to_bits() >> 8, kind).hash(&mut hasher),
-            IpAddr::V6(v6) => (6u8, v6.to_bits() >> 72, kind).hash(&mut hasher),
-        }
+        (block(peer), kind).hash(&mut hasher);
         hasher.finish()
     }
 
     /// The bucket for a hash; if it has none, that of its set which is emptiest becomes it.
     fn bucket(&mut self, hash: u64, per_second: u32, now_ms: u32) -> Option<&mut Bucket> {
-        #[allow(clippy::cast_possible_truncation, reason = "both halves are used")]
-        let (tag, at) = ((hash >> 32) as u32, hash as usize % SETS);
+        let (tag, at) = place(hash);
         let Set(set) = self.sets.get_mut(at)?;
         let way = set.iter().position(|bucket| bucket.tag == tag);
         let emptiest = || (0..WAYS).min_by_key(|way| set.get(*way).map(|bucket| bucket.level_at(now_ms, per_second)));
@@ -168,6 +178,60 @@ impl Rates {
             *bucket = Bucket { tag, at_ms: now_ms, ..Bucket::default() };
         }
         Some(bucket)
+    }
+}
+
+/// The tag of the bucket for a hash, and which set it is in.
+#[allow(clippy::cast_possible_truncation, reason = "both halves are used")]
+fn place(hash: u64) -> (u32, usize) {
+    ((hash >> 32) as u32, hash as usize % SETS)
+}
+
+/// The block of addresses that a sender is counted with (/24, /56), and its family.
+pub(super) fn block(peer: IpAddr) -> (u8, u64) {
+    match peer {
+        IpAddr::V4(v4) => (4, u64::from(v4.to_bits() >> 8)),
+        // 56 bits are left
+        #[allow(clippy::cast_possible_truncation, reason = "they fit")]
+        IpAddr::V6(v6) => (6, (v6.to_bits() >> 72) as u64),
+    }
+}
+
+/// A hash that nobody outside can foretell.
+pub(super) fn drawn_hasher() -> SipHasher13 {
+    let mut key = [0; 16];
+    // without chance a table works all the same
+    let _ = chance::fill(&mut key);
+    SipHasher13::new_with_key(&key)
+}
+
+/// Who asks, and whether more may be spent on the answer than it takes to write it.
+pub(super) struct Sender<'a> {
+    /// Its address; over UDP it may be forged.
+    pub(super) peer: IpAddr,
+    counted: Option<(&'a Rates, u32, u32)>,
+    refused: Cell<bool>,
+}
+
+impl<'a> Sender<'a> {
+    /// A sender whose answers are counted, `per_second` at `now_ms` as in [`Rates::count`]; none for one that is not.
+    pub(super) fn new(peer: IpAddr, rates: Option<&'a Rates>, per_second: Option<u32>, now_ms: u32) -> Self {
+        let counted = rates.zip(per_second).map(|(rates, per_second)| (rates, per_second, now_ms));
+        Self { peer, counted, refused: Cell::new(false) }
+    }
+
+    /// Whether an answer that is counted as `event` would be sent whole, whatever its length. If not, no more than a short
+    /// one is to be made, and remembered to have been: [`Sender::was_refused`].
+    pub(super) fn has_room(&self, event: Event) -> bool {
+        let room =
+            self.counted.is_none_or(|(rates, per_second, now)| rates.has_room(self.peer, event, per_second, now));
+        self.refused.set(self.refused.get() || !room);
+        room
+    }
+
+    /// Whether its answer is not what it would be if its sender had room.
+    pub(super) fn was_refused(&self) -> bool {
+        self.refused.get()
     }
 }
 
@@ -220,6 +284,25 @@ mod tests {
         assert_eq!(long(300, start.wrapping_add(500)), 50);
         let small = rates.count(VICTIM, Event::NoName, 0, 1_000, start.wrapping_add(500));
         assert_eq!(small, Leave::Whole, "what its question pays for has nothing to do with it");
+    }
+
+    /// What is costly to make was made first and then held back.
+    #[test]
+    fn whoever_has_room_for_an_answer_gets_it_whole_however_long_it_is() {
+        let mut rates = Rates::new();
+        for (event, excess, per_second) in [(Event::NoName, LONGEST, 1_000), (Event::Normal, 0, 10)] {
+            let mut whole = 0;
+            for now_ms in 0..500 {
+                let sender = Sender::new(VICTIM, Some(&rates), Some(per_second), now_ms);
+                let has_room = sender.has_room(event);
+                assert_eq!(sender.was_refused(), !has_room);
+                let leave = rates.count(VICTIM, event, excess, per_second, now_ms);
+                assert_eq!(leave == Leave::Whole, has_room, "{event:?} at {now_ms}");
+                whole += u32::from(has_room);
+            }
+            assert!((14..80).contains(&whole), "{event:?}: {whole}");
+        }
+        assert!(Sender::new(VICTIM, None, Some(1), 500).has_room(Event::NoName), "who comes over TCP");
     }
 
     #[test]

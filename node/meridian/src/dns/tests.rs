@@ -32,6 +32,7 @@ mod flood;
 mod fuzz;
 mod protocol;
 mod records;
+mod signed;
 mod tcp;
 
 const REGIONS: &str = r#"

@@ -16,6 +16,7 @@ use super::{
     counters::Event,
     led::{Lack, led, service, sorted},
     plan,
+    rates::Sender,
     roster::Roster,
     signed::{Denied, KeyFault, Signer},
     zones::{Authority, Found, Held, Zones},
@@ -201,10 +202,13 @@ impl View {
         Ok(view)
     }
 
-    /// Signs what can be known before anybody asks: each zone's own records, and of each site in a signed zone what is
+    /// Signs what can be known before anybody asks, if that was not done today: each zone's own records, and of each site in a signed zone what is
     /// answered for each region, with all nodes in it, for quiet and for restless times. What is beyond
     /// [`PUBLISHED_MAX`] is signed when it is asked for.
-    fn publish(&self, now_unix_s: u64) {
+    pub(super) fn publish(&self, now_unix_s: u64) {
+        if self.zones.authorities().all(|authority| authority.signer.is_none()) {
+            return;
+        }
         for authority in self.zones.authorities() {
             let Some(signer) = &authority.signer else { continue };
             let owner = authority.apex.as_slice();
@@ -296,9 +300,12 @@ impl View {
     }
 
     fn in_zone(&self, place: &Place<'_>, asked: &Asked<'_>, buffer: Vec<u8>) -> (Vec<u8>, Event) {
-        let Found { authority, at_apex, held } = place.found;
+        let Found { authority, at_apex, held, .. } = place.found;
         let rtype = asked.query.rtype;
         match (rtype, held) {
+            (Rtype::NSEC | Rtype::RRSIG, _) if held.is_some() || at_apex || place.signs(asked) => {
+                place.own_signature(asked, buffer)
+            }
             (_, None) if !at_apex => place.negative(asked, Rcode::NXDOMAIN, buffer),
             // of a zone's keys the zone above speaks (RFC 4035 section 3.1.4.1)
             (Rtype::DS, _) if at_apex => self.delegated(place, asked, buffer),
@@ -341,11 +348,10 @@ impl View {
         let data = authority.signer.iter().flat_map(|signer| signer.about_keys(Rtype::DS));
         let answer: Vec<_> = data.map(|data| Record { owner: None, ttl_s: above.ttl_s, data }).collect();
         if answer.is_empty() {
-            // not signed: no keys, and the zone begins here
-            return negative(above, asked, Rcode::NOERROR, Denied::Types(&[Rtype::NS]), buffer);
+            return negative(above, asked, Rcode::NOERROR, Denied::Delegated, buffer);
         }
         let reply = Reply { authoritative: true, answer: &answer, ..Reply::error(Rcode::NOERROR, None) };
-        (written(above, asked, &reply, None, buffer), Event::Zone)
+        (written(above, asked, &reply, (Event::Zone, None), buffer), Event::Zone)
     }
 
     fn site(&self, place: &Place<'_>, asked: &Asked<'_>, site: &SiteView, buffer: Vec<u8>) -> (Vec<u8>, Event) {
@@ -367,7 +373,7 @@ impl View {
     }
 
     /// The types that a name in a signed zone has.
-    fn types(&self, asked: &Asked<'_>, Found { authority, at_apex, held }: Found<'_>) -> Vec<Rtype> {
+    fn types(&self, asked: &Asked<'_>, Found { authority, at_apex, held, .. }: Found<'_>) -> Vec<Rtype> {
         let mut types = Vec::new();
         if at_apex {
             types.extend([Rtype::NS, Rtype::SOA, Rtype::DNSKEY, Rtype::CDS, Rtype::CDNSKEY]);
@@ -409,9 +415,9 @@ impl Place<'_> {
         self.found.authority.signer.is_some() && asked.query.wants_dnssec()
     }
 
-    /// Writes a reply, with signatures where there are some and they are wanted.
-    pub(super) fn written(&self, asked: &Asked<'_>, reply: &Reply<'_>, buffer: Vec<u8>) -> Vec<u8> {
-        written(self.found.authority, asked, reply, None, buffer)
+    /// Writes a reply that is counted as `event`, with signatures where there are some and they are wanted.
+    pub(super) fn written(&self, asked: &Asked<'_>, reply: &Reply<'_>, event: Event, buffer: Vec<u8>) -> Vec<u8> {
+        written(self.found.authority, asked, reply, (event, None), buffer)
     }
 
     /// What stands in the zone, the same for all clients.
@@ -423,7 +429,7 @@ impl Place<'_> {
         buffer: Vec<u8>,
     ) -> (Vec<u8>, Event) {
         let reply = Reply { authoritative: true, answer, additional, ..Reply::error(Rcode::NOERROR, None) };
-        (self.written(asked, &reply, buffer), Event::Zone)
+        (self.written(asked, &reply, Event::Zone, buffer), Event::Zone)
     }
 
     /// Records with this data, if there is any.
@@ -439,6 +445,15 @@ impl Place<'_> {
             return self.negative(asked, Rcode::NOERROR, buffer);
         }
         self.positive(asked, &answer, &[], buffer)
+    }
+
+    /// What DNSSEC says of the name itself, also of one that does not exist.
+    fn own_signature(&self, asked: &Asked<'_>, buffer: Vec<u8>) -> (Vec<u8>, Event) {
+        let Found { authority, at_apex, held, .. } = self.found;
+        let Some(signer) = &authority.signer else { return self.negative(asked, Rcode::NOERROR, buffer) };
+        let types = self.view.types(asked, self.found);
+        let known = if held.is_none() && !at_apex { Denied::Name } else { Denied::Types(&types) };
+        (signer.compose_own(asked, (known, authority.negative_ttl_s()), buffer), Event::Zone)
     }
 
     /// The name or the record does not exist, for all clients.
@@ -478,13 +493,13 @@ fn publish_region(
 }
 
 /// A query, and what its answer depends on.
-#[derive(Debug)]
 pub(super) struct Asked<'a> {
     pub(super) query: &'a Query<'a>,
     /// From [`View::find`].
     pub(super) found: Option<Found<'a>>,
     /// The client's subnet, or else the resolver.
     pub(super) client: IpAddr,
+    pub(super) sender: Sender<'a>,
     pub(super) standing: &'a Standing,
     /// How long the answer may be, in bytes.
     pub(super) bytes_max: usize,
@@ -495,11 +510,11 @@ fn written(
     authority: &Authority,
     asked: &Asked<'_>,
     reply: &Reply<'_>,
-    denied: Option<Denied<'_>>,
+    outcome: (Event, Option<Denied<'_>>),
     buffer: Vec<u8>,
 ) -> Vec<u8> {
     match authority.signer.as_ref().filter(|_| asked.query.wants_dnssec()) {
-        Some(signer) => signer.compose(asked, reply, denied, buffer),
+        Some(signer) => signer.compose(asked, reply, outcome, buffer),
         None => compose(asked.query, reply, asked.bytes_max, buffer),
     }
 }
@@ -516,7 +531,7 @@ fn negative(
     let soa = [Record { owner: Some(&authority.apex), ttl_s: authority.negative_ttl_s(), data: soa }];
     let reply = Reply { authoritative: true, authority: &soa, ..Reply::error(rcode, None) };
     let event = if rcode == Rcode::NXDOMAIN { Event::NoName } else { Event::NoData };
-    (written(authority, asked, &reply, Some(denied), buffer), event)
+    (written(authority, asked, &reply, (event, Some(denied)), buffer), event)
 }
 
 /// Data that was composed before, of one type.

@@ -83,6 +83,8 @@ pub(super) struct Zones {
 pub(super) struct Found<'a> {
     pub(super) authority: &'a Authority,
     pub(super) at_apex: bool,
+    /// Whether the config has the name itself, and not just a pattern that covers it.
+    pub(super) is_listed: bool,
     pub(super) held: Option<&'a Held>,
 }
 
@@ -121,9 +123,10 @@ impl Zones {
     /// `name` is in wire format and lower case.
     pub(super) fn find(&self, name: &[u8]) -> Option<Found<'_>> {
         let fits = |suffix: &&[u8]| suffix.len() <= self.longest;
-        let (zone, held) = match self.names.get(name) {
+        let exact = self.names.get(name);
+        let (zone, held) = match exact {
             Some((held, zone)) if *held != Held::Empty => (*zone, Some(held)),
-            exact => {
+            _ => {
                 let zone = *suffixes(name).filter(fits).find_map(|suffix| self.apexes.get(suffix))?;
                 // a name that is only on the way to others still matches a pattern above it
                 let pattern = suffixes(name).skip(1).filter(fits).find_map(|suffix| self.below.get(suffix));
@@ -131,7 +134,8 @@ impl Zones {
             }
         };
         let authority = self.authorities.get(zone)?;
-        Some(Found { authority, at_apex: authority.apex.as_slice().len() == name.len(), held })
+        let at_apex = authority.apex.as_slice().len() == name.len();
+        Some(Found { authority, at_apex, is_listed: at_apex || exact.is_some(), held })
     }
 
     /// The same for a name as text, in lower case.

@@ -23,7 +23,7 @@ const KEY_FLAGS: u16 = 257;
 const KEY_PROTOCOL: u8 = 3;
 /// Octets of the longest name (RFC 1035 section 2.3.4) and label.
 const NAME_OCTETS: usize = 255;
-const LABEL_OCTETS: u8 = 63;
+const LABEL_OCTETS: usize = 63;
 
 /// Records with the same owner, type and TTL: what one signature is over.
 #[derive(Debug, Clone, Copy)]
@@ -135,10 +135,21 @@ pub fn ds(dnskey: &[u8], digest: &[u8; 32]) -> Vec<u8> {
 }
 
 /// NSEC's data that says of one name alone which types it has, and nothing of others: the next name is the one right behind
-/// it (RFC 9824 section 3). `owner` is in wire format, lower case. Empty if it is no name.
+/// it (RFC 9824 section 3). `owner` is in wire format, lower case, and in the zone. Empty if it is no name.
 #[must_use]
-pub fn nsec(owner: &[u8], types: impl IntoIterator<Item = Rtype>) -> Vec<u8> {
-    Name::from_octets(successor(owner)).map_or_else(|_| Vec::new(), |next| nsec_between(&next, types))
+pub fn nsec(owner: &[u8], zone: &DnsName, types: impl IntoIterator<Item = Rtype>) -> Vec<u8> {
+    nsec_before(successor(owner, zone.as_slice()), types)
+}
+
+/// The same for a name where another zone begins: the next name is the one right behind all that is below it, since of names
+/// in there this zone says nothing (RFC 9824 section 3.4).
+#[must_use]
+pub fn nsec_delegated(owner: &[u8], zone: &DnsName, types: impl IntoIterator<Item = Rtype>) -> Vec<u8> {
+    nsec_before(successor_behind(owner, zone.as_slice()), types)
+}
+
+fn nsec_before(next: Vec<u8>, types: impl IntoIterator<Item = Rtype>) -> Vec<u8> {
+    Name::from_octets(next).map_or_else(|_| Vec::new(), |next| nsec_between(&next, types))
 }
 
 /// NSEC's data of a name with these types, behind which `next` is the next that exists (RFC 4034 section 4.1).
@@ -154,32 +165,45 @@ pub fn nsec_between(next: &DnsName, types: impl IntoIterator<Item = Rtype>) -> V
     bytes
 }
 
-/// The name right behind another in canonical order, within the lengths that names may have (RFC 4471 section 3.1.2).
-fn successor(name: &[u8]) -> Vec<u8> {
-    let Some((&length, rest)) = name.split_first() else { return Vec::new() };
-    if name.len() + 2 <= NAME_OCTETS {
-        return [&[1, 0], name].concat();
+/// The name right behind another in canonical order, within the lengths that names may have (RFC 4471 section 3.1.2); the
+/// zone's own if there is none behind it in the zone.
+fn successor(name: &[u8], zone: &[u8]) -> Vec<u8> {
+    if name.len() + 2 <= NAME_OCTETS { [&[1, 0], name].concat() } else { successor_behind(name, zone) }
+}
+
+/// The name right behind all that are below another, likewise.
+fn successor_behind(name: &[u8], zone: &[u8]) -> Vec<u8> {
+    match split(name, zone) {
+        Some((label, above)) if name.len() < NAME_OCTETS && label.len() < LABEL_OCTETS => {
+            [&labelled(&[label, &[0]].concat()), above].concat()
+        }
+        _ => grown(name, zone),
     }
-    let (label, above) = rest.split_at(usize::from(length).min(rest.len()));
-    if name.len() < NAME_OCTETS && length < LABEL_OCTETS {
-        return [&[length + 1], label, &[0], above].concat();
-    }
-    grown(name)
 }
 
 /// A name behind all below another, of no greater length: the last octet that can grow does, and what stands behind it goes.
-fn grown(name: &[u8]) -> Vec<u8> {
-    let Some((&length, rest)) = name.split_first() else { return Vec::new() };
-    let (label, above) = rest.split_at(usize::from(length).min(rest.len()));
+fn grown(name: &[u8], zone: &[u8]) -> Vec<u8> {
+    let Some((label, above)) = split(name, zone) else { return zone.to_vec() };
     let grows = label.iter().rposition(|octet| *octet < u8::MAX);
-    match grows.and_then(|at| Some((label.get(..at)?, label.get(at)?, u8::try_from(at + 1).ok()?))) {
-        Some((before, octet, length)) => {
+    match grows.and_then(|at| Some((label.get(..at)?, label.get(at)?))) {
+        Some((before, octet)) => {
             // upper case has its place among lower case
             let next = if *octet == b'A' - 1 { b'Z' + 1 } else { octet + 1 };
-            [&[length], before, &[next], above].concat()
+            [&labelled(&[before, &[next]].concat()), above].concat()
         }
-        None => grown(above),
+        None => grown(above, zone),
     }
+}
+
+/// A name's first label and the name above; none if it is the zone's own, as what is above that is in another zone.
+fn split<'a>(name: &'a [u8], zone: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
+    let (&length, rest) = name.split_first().filter(|(length, _)| **length > 0 && name.len() > zone.len())?;
+    rest.split_at_checked(usize::from(length))
+}
+
+/// A label with its length before it; it has at most 63 octets.
+fn labelled(label: &[u8]) -> Vec<u8> {
+    u8::try_from(label.len()).map_or_else(|_| Vec::new(), |length| [&[length], label].concat())
 }
 
 fn composed(data: &impl ComposeRecordData, bytes: &mut Vec<u8>) {
@@ -246,21 +270,64 @@ mod tests {
         assert_eq!(key_tag(&dnskey(&EXAMPLE_KEY)), 55_648);
     }
 
+    fn label(octet: u8, length: u8) -> Vec<u8> {
+        [vec![length], vec![octet; usize::from(length)]].concat()
+    }
+
+    /// A name whose labels are all of one octet.
+    fn long(octet: u8, lengths: [u8; 4], above: &DnsName) -> Vec<u8> {
+        [lengths.map(|length| label(octet, length)).concat(), above.as_slice().to_vec()].concat()
+    }
+
     #[test]
     fn the_successor_of_a_name_stands_right_behind_it() {
-        let label = |octet: u8, length: u8| [vec![length], vec![octet; usize::from(length)]].concat();
+        let (root, zone) = (name("."), name("example"));
         let of = |labels: &[Vec<u8>]| [labels.concat(), vec![0]].concat();
         let long = |first: Vec<u8>| of(&[first, label(b'b', 63), label(b'c', 63), label(b'd', 63)]);
-        assert_eq!(successor(name("a.example").as_slice()), name("\\000.a.example").as_slice());
-        assert_eq!(successor(name(".").as_slice()), name("\\000.").as_slice());
+        for (from, to) in [("a.example", "\\000.a.example"), ("example", "\\000.example")] {
+            assert_eq!(successor(name(from).as_slice(), zone.as_slice()), name(to).as_slice());
+        }
+        assert_eq!(successor(root.as_slice(), root.as_slice()), name("\\000.").as_slice());
         for first in
             [label(b'a', 58), label(b'a', 59), label(b'a', 60), label(b'a', 61), label(255, 61), label(b'@', 61)]
         {
             let long = long(first);
-            let next = successor(&long);
+            let next = successor(&long, root.as_slice());
             let [long, next] = [long, next].map(|octets| Name::from_octets(octets).unwrap());
             assert!(next > long, "{long} {next}");
         }
+    }
+
+    /// It was one outside of the zone: `examplf.com`.
+    #[test]
+    fn behind_the_last_name_that_a_zone_can_have_stands_the_zone_itself() {
+        let zone = name("example.com");
+        let last = long(255, [63, 63, 63, 49], &zone);
+        assert_eq!(last.len(), NAME_OCTETS);
+        assert_eq!(successor(&last, zone.as_slice()), zone.as_slice());
+        let before = long(254, [63, 63, 63, 49], &zone);
+        let next = Name::from_octets(successor(&before, zone.as_slice())).unwrap();
+        assert!(next > Name::from_octets(before).unwrap() && next.ends_with(&zone));
+        // a zone in which no other name has room
+        let zone = Name::from_octets(long(b'z', [63, 63, 63, 49], &zone)).unwrap();
+        assert_eq!(successor(zone.as_slice(), zone.as_slice()), zone.as_slice());
+    }
+
+    /// It was one of the zone that begins there: `\\000.plain.example.com`.
+    #[test]
+    fn behind_a_delegation_stands_what_is_behind_all_names_below_it() {
+        let zone = name("example.com");
+        let of = |owner: &[u8]| {
+            let data = nsec_delegated(owner, &zone, [Rtype::NS]);
+            Name::from_octets(data.get(..data.len() - 3).unwrap().to_vec()).unwrap()
+        };
+        assert_eq!(of(name("plain.example.com").as_slice()), name("plain\\000.example.com"));
+        assert_eq!(of(name("b.a.example.com").as_slice()), name("b\\000.a.example.com"));
+        let full = [label(b'x', 63), zone.as_slice().to_vec()].concat();
+        let next = [vec![63], vec![b'x'; 62], vec![b'y'], zone.as_slice().to_vec()].concat();
+        assert_eq!(of(&full).as_slice(), next);
+        let last = [label(255, 63), zone.as_slice().to_vec()].concat();
+        assert_eq!(of(&last), zone);
     }
 
     #[test]
@@ -276,7 +343,7 @@ mod tests {
     #[test]
     fn an_nsec_names_its_types_and_no_other_name() {
         let owner = name("a.example");
-        let data = nsec(owner.as_slice(), [Rtype::RRSIG, Rtype::NSEC, Rtype::NXNAME]);
+        let data = nsec(owner.as_slice(), &name("example"), [Rtype::RRSIG, Rtype::NSEC, Rtype::NXNAME]);
         let next = name("\\000.a.example");
         let bitmap = [0, 17, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x80];
         assert_eq!(data, [next.as_slice(), &bitmap].concat());

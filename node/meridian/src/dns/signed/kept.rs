@@ -1,13 +1,18 @@
-//! Signatures that were made, by what they are over; as many as there is room for, those that were asked for last.
+//! Signatures that were made, by what they are over: all that were made before anybody asked, and of the others as many as
+//! there is room for, those that were asked for last.
 
 use std::{collections::HashMap, mem, sync::Arc};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 /// Parts of the store, each with a lock of its own.
 const SHARDS: usize = 16;
-/// Signatures in one generation of a shard. Two generations of all shards, some 250 bytes each: at most 16 MiB a zone.
-const GENERATION: usize = 2048;
+/// Signatures in one generation of a shard. Two generations of all shards, some 250 bytes each: at most 8 MiB.
+const GENERATION: usize = 1024;
+
+/// For how many days signatures are given out before they must be made anew. A resolver keeps an answer for a day at most,
+/// so they still hold then.
+const DAYS_GIVEN: u64 = 5;
 
 /// Signatures over one set, by one key or several.
 #[derive(Debug)]
@@ -16,6 +21,27 @@ pub(super) struct Signatures {
     pub(super) day: u64,
     /// RRSIG's data, one for each key.
     pub(super) data: Vec<Vec<u8>>,
+}
+
+impl Signatures {
+    /// Whether they are given out on a day without being made anew.
+    pub(super) fn are_given(&self, day: u64) -> bool {
+        (self.day..self.day + DAYS_GIVEN).contains(&day)
+    }
+}
+
+/// Signatures by the hash of what they are over, which nothing pushes out. Whoever puts them knows how many there are.
+#[derive(Debug, Default)]
+pub(super) struct Published(RwLock<HashMap<[u8; 32], Arc<Signatures>>>);
+
+impl Published {
+    pub(super) fn get(&self, hash: &[u8; 32]) -> Option<Arc<Signatures>> {
+        self.0.read().get(hash).map(Arc::clone)
+    }
+
+    pub(super) fn put(&self, hash: [u8; 32], signatures: Arc<Signatures>) {
+        self.0.write().insert(hash, signatures);
+    }
 }
 
 /// Signatures by the hash of what they are over.
