@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use region_config::{NodeId, RegionId};
 
-use super::{Fleet, NodeState, RegionState};
+use super::{Fleet, Layout, NodeState, RegionState};
 
 /// Regions and nodes that a book has entries of, at most.
 pub const ENTRIES_MAX: usize = 512;
@@ -224,7 +224,20 @@ impl Book {
         sum.finalize().as_bytes().first_chunk().map_or(1, |head| u64::from_be_bytes(*head).max(1))
     }
 
-    /// Lays what is forced over what was observed.
+    /// What is forced now, in the order of `layout`.
+    #[must_use]
+    pub fn orders(&self, layout: &Layout) -> Orders {
+        if self.in_force().next().is_none() {
+            return Orders::default();
+        }
+        let node = |node: &NodeId| self.force(&Target::Node(node.clone()));
+        let of = |(region, nodes): &(RegionId, Vec<NodeId>)| {
+            (self.force(&Target::Region(region.clone())), nodes.iter().map(node).collect())
+        };
+        Orders { regions: layout.regions.iter().map(of).collect() }
+    }
+
+    /// Lays what is forced over what was observed, which [`super::judge`] has judged with the same orders.
     ///
     /// A region all of whose nodes are forced down or to drain is so itself, unless it is forced otherwise.
     pub fn apply(&self, fleet: &mut Fleet) {
@@ -260,6 +273,34 @@ impl Book {
 
     fn force(&self, target: &Target) -> Option<Force> {
         self.entries.get(target).and_then(|forced| forced.force)
+    }
+}
+
+/// What is forced, in the order of a [`Layout`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Orders {
+    /// Of each region and of its nodes; empty if nothing is forced at all.
+    regions: Vec<(Option<Force>, Vec<Option<Force>>)>,
+}
+
+impl Orders {
+    /// Whether the region with this index is forced down, as a region.
+    #[must_use]
+    pub fn region_is_down(&self, region: usize) -> bool {
+        self.regions.get(region).is_some_and(|(force, _)| *force == Some(Force::Down))
+    }
+
+    /// What a node is forced to be, by the indices of its region and in that.
+    #[must_use]
+    pub fn node(&self, region: usize, index: usize) -> Option<Force> {
+        self.regions.get(region)?.1.get(index).copied().flatten()
+    }
+
+    /// Whether all nodes of a region are forced down or to drain.
+    #[must_use]
+    pub fn all_out(&self, region: usize) -> bool {
+        let out = |force: &Option<Force>| matches!(force, Some(Force::Down | Force::Drain));
+        self.regions.get(region).is_some_and(|(_, nodes)| !nodes.is_empty() && nodes.iter().all(out))
     }
 }
 
