@@ -119,7 +119,7 @@ fn refusal(fault: &OrderFault, order: &ForceOrder) -> Refusal {
         OrderFault::Order(ForceFault::NotForced) => {
             Problem::new(StatusCode::CONFLICT, "not-forced", "Nothing is forced there", fault.to_string())
         }
-        OrderFault::Order(ForceFault::Full | ForceFault::Version) => nonsense,
+        OrderFault::Order(ForceFault::Full | ForceFault::Late) => nonsense,
         OrderFault::Disk { .. } => {
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not-kept", "The order could not be kept", fault.to_string())
         }

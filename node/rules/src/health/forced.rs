@@ -21,6 +21,11 @@ pub const WHY_CHARS_MAX: usize = 200;
 pub const WHO_CHARS_MAX: usize = 64;
 /// No order is as late as this: above it, numbers would not survive JSON.
 const VERSION_MAX: u64 = 1 << 53;
+/// No order is later than our clock by more than this, in ms: 366 days ...
+const AHEAD_MS_MAX: u64 = 366 * 24 * 3600 * 1000;
+/// ... and a clock that stands before 2026 (in ms since the Unix epoch) was never set: orders of others are believed all the
+/// same.
+const CLOCKS_FROM_MS: u64 = 1_767_225_600_000;
 
 /// What is forced.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -111,9 +116,9 @@ pub enum ForceFault {
     /// The book is full of what is in force.
     #[error("at most {ENTRIES_MAX} regions and nodes can be forced")]
     Full,
-    /// The version is beyond all that a clock could say.
-    #[error("the version is too high to be true")]
-    Version,
+    /// Its time or its version is beyond all that a clock could say.
+    #[error("it is later than this node's clock by more than a year")]
+    Late,
 }
 
 /// All that operators said: one entry for each region and node that they said anything of.
@@ -148,19 +153,23 @@ impl Book {
             unix_ms,
             version: unix_ms.max(known + 1),
         };
-        self.merge(target, forced.clone())?;
+        self.merge(target, forced.clone(), unix_ms)?;
         Ok(forced)
     }
 
-    /// Takes an entry from disk or from another node. True if it is later than what was known, and kept.
+    /// Takes an entry from disk or from another node, at `now_unix_ms` by our clock. True if it is later than what was known,
+    /// and kept.
+    ///
+    /// An entry that is far ahead of all clocks is refused: its place in the order could never be exceeded.
     ///
     /// # Errors
     /// [`ForceFault`] if it cannot be one; then nothing has changed.
-    pub fn merge(&mut self, target: Target, forced: Forced) -> Result<bool, ForceFault> {
+    pub fn merge(&mut self, target: Target, forced: Forced, now_unix_ms: u64) -> Result<bool, ForceFault> {
         check(&forced.why, WHY_CHARS_MAX).ok_or(ForceFault::Why)?;
         check(&forced.who, WHO_CHARS_MAX).ok_or(ForceFault::Who)?;
-        if forced.version >= VERSION_MAX {
-            return Err(ForceFault::Version);
+        let latest = now_unix_ms.max(CLOCKS_FROM_MS).saturating_add(AHEAD_MS_MAX).min(VERSION_MAX - 1);
+        if forced.version > latest || forced.unix_ms > latest {
+            return Err(ForceFault::Late);
         }
         match self.entries.get(&target) {
             Some(known) if rank(known) >= rank(&forced) => return Ok(false),
