@@ -6,7 +6,7 @@ use axum::{Json, extract::State};
 use http::StatusCode;
 use region_config::{AllDown, Config, NodeId, REGIONS_MAX, Region, RegionId, RegionMask, Site};
 use rules::{
-    health::{Fleet, Force, ForceFault, RegionState, Target, WHO_CHARS_MAX, WHY_CHARS_MAX},
+    health::{Book, Fleet, Force, ForceFault, RegionState, Target, WHO_CHARS_MAX, WHY_CHARS_MAX},
     steering::{Policy, Wishes, what_if::addressed},
 };
 
@@ -36,7 +36,7 @@ pub(super) async fn force(
     Body(order): Body<ForceOrder>,
 ) -> Result<Json<ForceAnswer>, Refusal> {
     let config = context.config.load_full();
-    let target = target(&config, &order)?;
+    let target = target(&config, &context.health.forced(), &order)?;
     let who = order.who.as_deref().unwrap_or(OPERATOR);
     let forced = context.health.force(target.clone(), wanted(order.state), (who, &order.why)).await;
     let forced = forced.map_err(|fault| refusal(&fault, &order))?;
@@ -86,7 +86,11 @@ fn wanted(state: ForcedState) -> Option<Force> {
     }
 }
 
-fn target(config: &Config, order: &ForceOrder) -> Result<Target, Refusal> {
+/// What an order is for: a region or node of the config; to take it back, also what is forced of one that has left it.
+fn target(config: &Config, book: &Book, order: &ForceOrder) -> Result<Target, Refusal> {
+    if let Some(gone) = in_book(book, order) {
+        return Ok(gone);
+    }
     match (&order.region, &order.node) {
         (Some(name), None) => {
             let known: Vec<&RegionId> = config.regions.iter().map(|region| &region.name).collect();
@@ -101,6 +105,16 @@ fn target(config: &Config, order: &ForceOrder) -> Result<Target, Refusal> {
         }
         _ => Err(Problem::unprocessable("an order is for one region or one node").expected("`region` or `node`")),
     }
+}
+
+/// What an order takes back, if anything was ever said of it.
+fn in_book(book: &Book, order: &ForceOrder) -> Option<Target> {
+    let target = match (order.state, &order.region, &order.node) {
+        (ForcedState::Released, Some(name), None) => Target::Region(RegionId::parse(name).ok()?),
+        (ForcedState::Released, None, Some(name)) => Target::Node(NodeId::parse(name).ok()?),
+        _ => return None,
+    };
+    book.entries().any(|(known, _)| *known == target).then_some(target)
 }
 
 fn unknown<T: AsRef<str>>(what: &str, name: &str, known: &[T]) -> Refusal {
@@ -119,7 +133,7 @@ fn refusal(fault: &OrderFault, order: &ForceOrder) -> Refusal {
         OrderFault::Order(ForceFault::NotForced) => {
             Problem::new(StatusCode::CONFLICT, "not-forced", "Nothing is forced there", fault.to_string())
         }
-        OrderFault::Order(ForceFault::Full | ForceFault::Version) => nonsense,
+        OrderFault::Order(ForceFault::Full | ForceFault::Late) => nonsense,
         OrderFault::Disk { .. } => {
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not-kept", "The order could not be kept", fault.to_string())
         }

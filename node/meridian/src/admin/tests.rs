@@ -11,6 +11,7 @@ use region_config::{
     Config, JurisdictionId, KeyRules, Node, NodeId, PathPattern, Policy, QueryNames, QueryRules, Region, RegionId,
     Route,
 };
+use rules::health::{Force, Target};
 use serde_json::{Value, json};
 use tower::Service;
 
@@ -366,6 +367,23 @@ async fn a_region_is_forced_with_who_and_why_and_that_is_kept() {
     assert_eq!(node.get("/api/v1/fleet").await.1["regions"][1]["state"], "up");
     let (_, all) = node.get("/api/v1/forced").await;
     assert_eq!((&all["forced"][0]["state"], &all["forced"][0]["who"]), (&json!("released"), &json!("(admin)")));
+}
+
+/// What left the config could not be taken back any more: there was no such region or node.
+#[tokio::test]
+async fn what_is_forced_of_a_name_that_left_the_config_can_be_released_and_not_forced_anew() {
+    let node = node().await;
+    let (region, member) = (RegionId::parse("gone").unwrap(), NodeId::parse("gone-1").unwrap());
+    for (target, key, name) in [(Target::Region(region), "region", "gone"), (Target::Node(member), "node", "gone-1")] {
+        let told = ("ada", "fibre cut");
+        node.context.health.force(target, Some(Force::Down), told).await.unwrap();
+        let order = |state: &str| json!({key: name, "state": state, "why": "a"}).to_string();
+        let mut answers = Vec::new();
+        for state in ["drain", "released", "released", "up"] {
+            answers.push(node.post("/api/v1/forced", order(state)).await.0.as_u16());
+        }
+        assert_eq!(answers, [404, 200, 409, 404], "{name}");
+    }
 }
 
 #[tokio::test]

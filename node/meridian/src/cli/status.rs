@@ -43,7 +43,8 @@ fn text(status: &Status, fleet: &Fleet, sites: &Sites) -> String {
         text += &format!("warning: {}\n", printable(warning));
     }
     if fleet.minority {
-        text += "warning: this node sees fewer than half of the regions, and keeps the last verdicts\n";
+        text += "warning: this node sees fewer than half of the regions, and keeps the last verdicts: look at its network; if most \
+            other regions are dead or do not run yet, force those down (meridian force down --region)\n";
     }
     for line in forced(fleet) {
         text += &line;

@@ -11,6 +11,7 @@
 //! Any node of the mesh is believed here: a forced state orders regions that are legal anyway, and makes none legal.
 
 use std::{
+    collections::BTreeSet,
     fs::File,
     io::{self, Write as _},
     path::{Path, PathBuf},
@@ -26,6 +27,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 use super::{Answer, CALL_BYTES_MAX, Kind, Mesh, PeerError, PeerIdentity, Stream, read_frame, write_frame};
+use crate::clock;
 
 /// The file in a node's state folder.
 const FILE: &str = "forced.json";
@@ -60,6 +62,9 @@ pub(super) struct Forcing {
     writing: tokio::sync::Mutex<()>,
     /// Told of each change.
     changed: Arc<Notify>,
+    /// Of what the last entry that another node told was refused, which operators were told once; at most
+    /// [`ENTRIES_MAX`].
+    refused: Mutex<BTreeSet<Target>>,
 }
 
 impl Forcing {
@@ -67,7 +72,8 @@ impl Forcing {
     pub(super) fn open(dir: &Path, changed: Arc<Notify>) -> Arc<Self> {
         let dir = (!dir.as_os_str().is_empty()).then(|| dir.to_owned());
         let book = dir.as_deref().map(load).unwrap_or_default();
-        Arc::new(Self { dir, book: Mutex::new(Arc::new(book)), writing: tokio::sync::Mutex::new(()), changed })
+        let (book, writing) = (Mutex::new(Arc::new(book)), tokio::sync::Mutex::new(()));
+        Arc::new(Self { dir, book, writing, changed, refused: Mutex::default() })
     }
 
     /// All that is forced, as it stands.
@@ -92,16 +98,19 @@ impl Forcing {
         Ok(forced)
     }
 
-    /// Takes another node's book; what cannot be an entry is left out.
-    async fn merge(&self, entries: Vec<(Target, Forced)>) -> Result<(), OrderFault> {
+    /// Takes the book of another node, `from`; what cannot be an entry is left out.
+    async fn merge(&self, from: &NodeId, entries: Vec<(Target, Forced)>) -> Result<(), OrderFault> {
         let _writing = self.writing.lock().await;
         let mut book = Book::clone(&self.book());
         let mut news = Vec::new();
         for (target, forced) in entries {
-            match book.merge(target.clone(), forced.clone()) {
-                Ok(true) => news.push((target, forced)),
+            match book.merge(target.clone(), forced.clone(), clock::unix_ms()) {
+                Ok(true) => {
+                    self.refused.lock().remove(&target);
+                    news.push((target, forced));
+                }
                 Ok(false) => {}
-                Err(fault) => tracing::debug!(%fault, "a forced state that another node told"),
+                Err(fault) => _ = self.refuse(from, target, &fault),
             }
         }
         if !news.is_empty() {
@@ -111,6 +120,19 @@ impl Forcing {
             tell(target, forced);
         }
         Ok(())
+    }
+
+    /// Says to operators that an entry was refused, unless they were told of its target before: it is told again with each
+    /// exchange. True if it was said.
+    fn refuse(&self, from: &NodeId, target: Target, fault: &ForceFault) -> bool {
+        let mut refused = self.refused.lock();
+        if refused.contains(&target) || refused.len() >= ENTRIES_MAX {
+            tracing::debug!(%from, %fault, "a forced state that another node told is refused");
+            return false;
+        }
+        let (kind, name) = words(&target);
+        tracing::warn!(kind, name, %from, %fault, "a forced state that another node told is refused");
+        refused.insert(target)
     }
 
     /// To disk, then into force.
@@ -136,7 +158,7 @@ impl Forcing {
         };
         match decode(&answer) {
             Some(entries) => {
-                if let Err(fault) = self.merge(entries).await {
+                if let Err(fault) = self.merge(node, entries).await {
                     tracing::error!(%fault, "what another node forces is not in force here");
                 }
             }
@@ -144,11 +166,11 @@ impl Forcing {
         }
     }
 
-    async fn receive(&self, (mut send, mut recv): Stream) -> Result<(), PeerError> {
+    async fn receive(&self, from: &NodeId, (mut send, mut recv): Stream) -> Result<(), PeerError> {
         let text = read_frame(&mut recv, TEXT_BYTES_MAX).await?;
         let entries =
             decode(&text).ok_or(PeerError::Malformed { why: "a book of forced states that cannot be read" })?;
-        if let Err(fault) = self.merge(entries).await {
+        if let Err(fault) = self.merge(from, entries).await {
             tracing::error!(%fault, "what another node forces is not in force here");
         }
         write_frame(&mut send, &encode(&self.book())).await?;
@@ -159,7 +181,7 @@ impl Forcing {
 impl Answer for Forcing {
     fn answer(self: Arc<Self>, peer: PeerIdentity, stream: Stream) -> BoxFuture<'static, ()> {
         Box::pin(async move {
-            if let Ok(Err(fault)) = tokio::time::timeout(PATIENCE, self.receive(stream)).await {
+            if let Ok(Err(fault)) = tokio::time::timeout(PATIENCE, self.receive(&peer.node, stream)).await {
                 tracing::debug!(%peer, %fault, "what is forced");
             }
         })
@@ -168,13 +190,17 @@ impl Answer for Forcing {
 
 /// Says to operators what was ordered.
 fn tell(target: &Target, forced: &Forced) {
-    let (kind, name) = match target {
-        Target::Region(name) => ("region", name.as_str()),
-        Target::Node(name) => ("node", name.as_str()),
-    };
+    let (kind, name) = words(target);
     let (force, who, why, by) =
         (forced.force.map_or("released", Force::as_str), &forced.who, &forced.why, &forced.node);
     tracing::warn!(kind, name, force, who, why, taken_by = %by, "forced by an operator");
+}
+
+fn words(target: &Target) -> (&'static str, &str) {
+    match target {
+        Target::Region(name) => ("region", name.as_str()),
+        Target::Node(name) => ("node", name.as_str()),
+    }
 }
 
 /// A book as it is written.
@@ -268,7 +294,7 @@ fn load(dir: &Path) -> Book {
         return book;
     };
     for (target, forced) in entries {
-        if let Err(fault) = book.merge(target, forced) {
+        if let Err(fault) = book.merge(target, forced, clock::unix_ms()) {
             tracing::warn!(file = %path.display(), %fault, "an entry is left out");
         }
     }
@@ -339,6 +365,32 @@ mod tests {
         assert_eq!(forcing.book().digest(), 0);
         assert!(state.path().join("forced.bad").exists());
         order(&forcing, region("a"), Some(Force::Up)).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_another_node_tells_too_late_is_refused_and_told_once() {
+        let state = tempfile::tempdir().unwrap();
+        let forcing = Forcing::open(state.path(), Arc::default());
+        let told = |unix_ms| {
+            let forced = Forced {
+                force: Some(Force::Down),
+                who: "ops".into(),
+                why: "a".into(),
+                node: node("n"),
+                unix_ms,
+                version: unix_ms,
+            };
+            vec![(region("a"), forced)]
+        };
+        for _ in 0..3 {
+            forcing.merge(&node("m"), told((1 << 53) - 1)).await.unwrap();
+        }
+        assert_eq!(forcing.book().digest(), 0);
+        assert!(!forcing.refuse(&node("m"), region("a"), &ForceFault::Late), "it was said");
+        assert!(forcing.refuse(&node("m"), region("b"), &ForceFault::Late));
+        forcing.merge(&node("m"), told(clock::unix_ms())).await.unwrap();
+        assert_eq!(forcing.book().in_force().count(), 1);
+        assert!(forcing.refuse(&node("m"), region("a"), &ForceFault::Late), "one was taken since");
     }
 
     #[test]

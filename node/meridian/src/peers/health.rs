@@ -8,7 +8,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use region_config::{Config, NodeId};
+use region_config::{Config, NodeId, RegionId};
 use rules::health::{
     Book, Fleet, Force, Forced, NodeState, NodeView, Readiness, RegionState, RegionView, Report, Settings, Target,
     Verdicts, WHOLE_PERCENT,
@@ -33,6 +33,8 @@ const PROBE_GAP: Duration = Duration::from_millis(20);
 const JUDGE_EVERY: Duration = Duration::from_millis(100);
 /// The pause before gossip is started again after it ended.
 const RESTART: Duration = Duration::from_secs(1);
+/// For how long a node that starts may see too few regions before that is worth a word: it has seen nobody yet.
+const PATIENCE_MS: u64 = 10_000;
 /// How often nodes that force something else are asked again.
 const DIFFERING_EVERY: Duration = Duration::from_secs(1);
 
@@ -72,6 +74,17 @@ struct Meshed {
     demands: Mutex<BTreeMap<NodeId, String>>,
     /// Told when a node forces something else than this one.
     differing: Notify,
+    doubt: Mutex<Doubt>,
+}
+
+/// What operators were told of this node seeing too few regions to judge any.
+#[derive(Debug, Default)]
+struct Doubt {
+    /// Since when it does (monotonic, in ms).
+    since_ms: Option<u64>,
+    /// Whether it has ever seen enough.
+    was_sure: bool,
+    told: bool,
 }
 
 /// The identity of a report, without what it says.
@@ -102,7 +115,7 @@ impl Health {
         };
         mesh.register(Kind::Forced, Arc::<Forcing>::clone(&forcing));
         let mut verdicts = Verdicts::new(config, Settings::default());
-        let fleet = verdicts.poll(clock::monotonic_ms(), clock::unix_ms());
+        let fleet = verdicts.poll(&forcing.book(), clock::monotonic_ms(), clock::unix_ms());
         let meshed = Meshed {
             post: Post::open(&mesh),
             mesh,
@@ -116,6 +129,7 @@ impl Health {
             demand: Mutex::default(),
             demands: Mutex::default(),
             differing: Notify::new(),
+            doubt: Mutex::default(),
         };
         let standing = Standing::new(fleet, forcing);
         let health = Arc::new(Self { standing, config: ArcSwap::from_pointee(config.clone()), meshed: Some(meshed) });
@@ -141,7 +155,8 @@ impl Health {
         self.standing.fleet.load_full()
     }
 
-    /// The fleet as it was observed, without what is forced.
+    /// The fleet as it was observed, without what is forced laid over it. That nodes are forced out counts in the verdicts
+    /// on their regions here too.
     #[must_use]
     pub fn observed(&self) -> Arc<Fleet> {
         self.standing.observed.load_full()
@@ -161,9 +176,11 @@ impl Health {
     pub async fn force(&self, target: Target, force: Option<Force>, told: (&str, &str)) -> Result<Forced, OrderFault> {
         let node = self.config.load().node.name.clone();
         let forced = self.standing.forcing.order(target, force, told, &node, clock::unix_ms()).await?;
-        let observed = self.observed();
-        let verdicts = self.meshed.as_ref().map(|meshed| &meshed.verdicts);
-        self.standing.publish(Fleet::clone(&observed), verdicts);
+        match &self.meshed {
+            // orders count in verdicts too
+            Some(meshed) => _ = meshed.judge(&self.standing),
+            None => self.standing.publish(Fleet::clone(&self.observed()), &self.forced(), None),
+        }
         Ok(forced)
     }
 
@@ -229,7 +246,7 @@ impl Health {
                 self.set_probers();
                 meshed.changed.notify_one();
             }
-            None => self.standing.publish(all_up(config), None),
+            None => self.standing.publish(all_up(config), &self.forced(), None),
         }
     }
 
@@ -268,13 +285,13 @@ impl Standing {
         Self { observed: ArcSwap::from_pointee(observed), fleet, forcing }
     }
 
-    /// Puts what was observed in the place of what was observed before. `verdicts` say which regions have just come back;
-    /// where there is nobody to watch, none has.
-    fn publish(&self, observed: Fleet, verdicts: Option<&Mutex<Verdicts>>) {
+    /// Puts what was observed in the place of what was observed before, with what `book` forces. `verdicts` say which
+    /// regions have just come back; where there is nobody to watch, none has.
+    fn publish(&self, observed: Fleet, book: &Book, verdicts: Option<&mut Verdicts>) {
         let mut now = observed.clone();
-        self.forcing.book().apply(&mut now);
+        book.apply(&mut now);
         if let Some(verdicts) = verdicts {
-            verdicts.lock().settle(&mut now, clock::monotonic_ms());
+            verdicts.settle(&mut now, book, clock::monotonic_ms());
         }
         if observed != **self.observed.load() {
             self.observed.store(Arc::new(observed));
@@ -437,11 +454,19 @@ impl Meshed {
         }
     }
 
-    /// Judges anew and publishes; gives what this node has to say.
+    /// Judges anew and publishes, one at a time and by one book; gives what this node has to say.
     fn judge(&self, standing: &Standing) -> Report {
-        let now = self.verdicts.lock().poll(clock::monotonic_ms(), clock::unix_ms());
-        standing.publish(now, Some(&self.verdicts));
-        self.verdicts.lock().report()
+        let mut verdicts = self.verdicts.lock();
+        let (book, now_ms) = (standing.forcing.book(), clock::monotonic_ms());
+        let observed = verdicts.poll(&book, now_ms, clock::unix_ms());
+        let news = self.doubt.lock().handle(observed.minority, now_ms);
+        match news {
+            Some(true) => tell_minority(&verdicts.unheard(&book)),
+            Some(false) => tracing::info!("this node sees at least half of the regions"),
+            None => {}
+        }
+        standing.publish(observed, &book, Some(&mut verdicts));
+        verdicts.report()
     }
 
     /// Exchanges what is forced with nodes that force something else, for good.
@@ -474,14 +499,29 @@ fn state_of(fleet: &Fleet, node: &NodeId) -> Option<NodeState> {
     nodes.find(|view| view.name == *node).map(|view| view.state)
 }
 
+impl Doubt {
+    /// Takes whether this node sees too few regions. What operators should be told: that it begins, or that it is over.
+    fn handle(&mut self, minority: bool, now_ms: u64) -> Option<bool> {
+        if !minority {
+            (self.since_ms, self.was_sure) = (None, true);
+            return std::mem::take(&mut self.told).then_some(false);
+        }
+        let since_ms = *self.since_ms.get_or_insert(now_ms);
+        let due = self.was_sure || now_ms.saturating_sub(since_ms) >= PATIENCE_MS;
+        (due && !std::mem::replace(&mut self.told, due)).then_some(true)
+    }
+}
+
+/// Says to operators that verdicts are frozen, and what to do about it.
+fn tell_minority(unheard: &[RegionId]) {
+    let names: Vec<&str> = unheard.iter().map(RegionId::as_str).collect();
+    let told = "this node sees fewer than half of the regions: verdicts are frozen. Look at its network; if most other regions \
+        are dead or do not run yet, force those down (`meridian force down --region`)";
+    tracing::warn!(never_heard_of = %names.join(", "), "{told}");
+}
+
 /// Says to operators what changed.
 fn tell(before: &Fleet, now: &Fleet) {
-    if now.minority && !before.minority {
-        tracing::warn!("this node sees fewer than half of the regions: verdicts are frozen");
-    }
-    if before.minority && !now.minority {
-        tracing::info!("this node sees at least half of the regions");
-    }
     for now in &now.regions {
         let Some(before) = before.regions.iter().find(|region| region.name == now.name) else { continue };
         if before.state != now.state {
@@ -515,4 +555,19 @@ fn all_up(config: &Config) -> Fleet {
         votes: Vec::new(),
     };
     Fleet { epoch: 0, minority: false, regions: config.regions.iter().map(region).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_starts_is_not_in_doubt_for_the_first_seconds_and_is_told_once() {
+        let mut doubt = Doubt::default();
+        assert_eq!([0, 9_999, 10_000, 10_100].map(|ms| doubt.handle(true, ms)), [None, None, Some(true), None]);
+        assert_eq!([0, 1].map(|ms| doubt.handle(false, 20_000 + ms)), [Some(false), None]);
+        assert_eq!([0, 1].map(|ms| doubt.handle(true, 30_000 + ms)), [Some(true), None], "it has seen them before");
+        let mut starts = Doubt::default();
+        assert_eq!([(true, 0), (false, 3_000)].map(|(minority, ms)| starts.handle(minority, ms)), [None, None]);
+    }
 }

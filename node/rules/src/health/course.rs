@@ -1,6 +1,6 @@
 //! One region's verdict over time: quick to fall, slow to rise, and damped when it flaps.
 
-use super::{RegionState, Settings};
+use super::{Ground, RegionState, Settings};
 
 /// The verdict of one region and what it takes to change it.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,11 +41,12 @@ impl Course {
         self.suppressed
     }
 
-    /// Takes what the votes say now. True if the verdict changed.
+    /// Takes what should be said now, and what that rests on. True if the verdict changed.
     ///
     /// Down and draining count at once; degraded must settle; anything better must hold without a break, and waits for
-    /// the penalty of a flapping region to decay. No opinion changes nothing.
-    pub fn handle_judgement(&mut self, judged: RegionState, now_ms: u64, settings: &Settings) -> bool {
+    /// the penalty of a flapping region to decay, to which what is meant adds nothing. No opinion changes nothing.
+    pub fn handle_judgement(&mut self, judged: (RegionState, Ground), now_ms: u64, settings: &Settings) -> bool {
+        let (judged, ground) = judged;
         self.decay(now_ms, settings);
         if judged == self.state || judged == RegionState::Unknown {
             self.pending_since_ms = None;
@@ -60,7 +61,7 @@ impl Course {
             _ => waited_ms >= settings.hold_ms && !self.suppressed,
         };
         if due {
-            self.change(judged, now_ms, settings);
+            self.change(judged, ground, now_ms, settings);
         }
         due
     }
@@ -70,11 +71,10 @@ impl Course {
         self.pending_since_ms = None;
     }
 
-    fn change(&mut self, state: RegionState, now_ms: u64, settings: &Settings) {
+    fn change(&mut self, state: RegionState, ground: Ground, now_ms: u64, settings: &Settings) {
         // states are in the order of their worth
         let falls = state > self.state;
-        // what a region says of itself is meant
-        if falls && !self.falling && state != RegionState::Draining {
+        if falls && !self.falling && ground == Ground::Observed {
             self.penalty += settings.flap_penalty;
             self.penalty_at_ms = now_ms;
             self.suppressed |= self.penalty > settings.suppress_above;
@@ -97,17 +97,22 @@ impl Course {
 mod tests {
     use super::*;
 
+    /// What votes say, or a region's own word.
+    fn told(state: RegionState) -> (RegionState, Ground) {
+        (state, if state == RegionState::Draining { Ground::Word } else { Ground::Observed })
+    }
+
     #[test]
     fn a_region_falls_at_once_and_rises_after_a_hold_without_a_break() {
         let settings = Settings::default();
         let mut course = Course::new(RegionState::Up);
-        assert!(course.handle_judgement(RegionState::Down, 0, &settings));
-        assert!(!course.handle_judgement(RegionState::Up, 1000, &settings));
+        assert!(course.handle_judgement(told(RegionState::Down), 0, &settings));
+        assert!(!course.handle_judgement(told(RegionState::Up), 1000, &settings));
         assert!(course.pending());
-        assert!(!course.handle_judgement(RegionState::Down, 3000, &settings));
-        assert!(!course.handle_judgement(RegionState::Degraded, 3500, &settings));
-        assert!(!course.handle_judgement(RegionState::Up, 6499, &settings));
-        assert!(course.handle_judgement(RegionState::Up, 6500, &settings));
+        assert!(!course.handle_judgement(told(RegionState::Down), 3000, &settings));
+        assert!(!course.handle_judgement(told(RegionState::Degraded), 3500, &settings));
+        assert!(!course.handle_judgement(told(RegionState::Up), 6499, &settings));
+        assert!(course.handle_judgement(told(RegionState::Up), 6500, &settings));
         assert_eq!(course.state(), RegionState::Up);
     }
 
@@ -115,16 +120,16 @@ mod tests {
     fn a_short_dip_is_not_called_degraded() {
         let settings = Settings::default();
         let mut course = Course::new(RegionState::Up);
-        assert!(!course.handle_judgement(RegionState::Degraded, 0, &settings));
-        assert!(!course.handle_judgement(RegionState::Up, 1999, &settings));
-        assert!(!course.handle_judgement(RegionState::Degraded, 2000, &settings));
-        assert!(course.handle_judgement(RegionState::Degraded, 4000, &settings));
+        assert!(!course.handle_judgement(told(RegionState::Degraded), 0, &settings));
+        assert!(!course.handle_judgement(told(RegionState::Up), 1999, &settings));
+        assert!(!course.handle_judgement(told(RegionState::Degraded), 2000, &settings));
+        assert!(course.handle_judgement(told(RegionState::Degraded), 4000, &settings));
     }
 
     #[test]
     fn no_opinion_changes_nothing() {
         let mut course = Course::new(RegionState::Degraded);
-        assert!(!course.handle_judgement(RegionState::Unknown, 1_000_000, &Settings::default()));
+        assert!(!course.handle_judgement(told(RegionState::Unknown), 1_000_000, &Settings::default()));
         assert_eq!(course.state(), RegionState::Degraded);
     }
 
@@ -134,14 +139,14 @@ mod tests {
         let mut course = Course::new(RegionState::Up);
         let mut now = 0;
         for flap in 1..=2 {
-            assert!(course.handle_judgement(RegionState::Down, now, &settings));
+            assert!(course.handle_judgement(told(RegionState::Down), now, &settings));
             assert_eq!(course.suppressed(), flap == 2);
-            course.handle_judgement(RegionState::Up, now, &settings);
+            course.handle_judgement(told(RegionState::Up), now, &settings);
             now += settings.hold_ms;
-            assert_eq!(course.handle_judgement(RegionState::Up, now, &settings), flap != 2);
+            assert_eq!(course.handle_judgement(told(RegionState::Up), now, &settings), flap != 2);
         }
         let before = now;
-        while !course.handle_judgement(RegionState::Up, now, &settings) {
+        while !course.handle_judgement(told(RegionState::Up), now, &settings) {
             now += 1000;
         }
         // 1,970 halves nearly twice in two minutes: below 500 just before
@@ -152,13 +157,13 @@ mod tests {
     #[test]
     fn no_flapping_makes_more_than_two_changes_a_minute_over_any_two_of_them() {
         let settings = Settings::default();
-        for worse in [RegionState::Down, RegionState::Degraded] {
+        for worse in [RegionState::Down, RegionState::Degraded, RegionState::Draining] {
             for (up_ms, down_ms) in (3..40).flat_map(|up| (3..40).map(move |down| (up * 500, down * 500))) {
                 let mut course = Course::new(RegionState::Up);
                 let judged = |now: u64| if now % (up_ms + down_ms) < up_ms { RegionState::Up } else { worse };
                 let changes: Vec<u64> = (0..1_200_000)
                     .step_by(500)
-                    .filter(|now| course.handle_judgement(judged(*now), *now, &settings))
+                    .filter(|now| course.handle_judgement((judged(*now), Ground::Observed), *now, &settings))
                     .collect();
                 let within = |ms: u64, most: usize| {
                     let count = |at: &u64| changes.iter().filter(|other| (*at..at + ms).contains(*other)).count();
@@ -174,11 +179,11 @@ mod tests {
     fn a_region_that_was_never_up_has_not_fallen() {
         let settings = Settings::default();
         let mut course = Course::new(RegionState::Unknown);
-        assert!(course.handle_judgement(RegionState::Degraded, 0, &settings));
-        assert!(course.handle_judgement(RegionState::Down, 100, &settings));
-        course.handle_judgement(RegionState::Up, 200, &settings);
-        assert!(course.handle_judgement(RegionState::Up, 200 + settings.hold_ms, &settings));
-        assert!(course.handle_judgement(RegionState::Down, 5_000, &settings));
+        assert!(course.handle_judgement(told(RegionState::Degraded), 0, &settings));
+        assert!(course.handle_judgement(told(RegionState::Down), 100, &settings));
+        course.handle_judgement(told(RegionState::Up), 200, &settings);
+        assert!(course.handle_judgement(told(RegionState::Up), 200 + settings.hold_ms, &settings));
+        assert!(course.handle_judgement(told(RegionState::Down), 5_000, &settings));
         assert!(!course.suppressed(), "it fell once");
     }
 
@@ -187,16 +192,16 @@ mod tests {
         let settings = Settings::default();
         let mut course = Course::new(RegionState::Up);
         for now in [0, 2_000] {
-            course.handle_judgement(RegionState::Degraded, now, &settings);
+            course.handle_judgement(told(RegionState::Degraded), now, &settings);
         }
-        assert!(course.handle_judgement(RegionState::Down, 2_100, &settings) && !course.suppressed());
+        assert!(course.handle_judgement(told(RegionState::Down), 2_100, &settings) && !course.suppressed());
         let mut course = Course::new(RegionState::Up);
         for restart in 0..5u64 {
             let at = restart * 10_000;
-            assert!(course.handle_judgement(RegionState::Draining, at, &settings));
-            assert!(course.handle_judgement(RegionState::Down, at + 1_000, &settings));
-            course.handle_judgement(RegionState::Up, at + 2_000, &settings);
-            assert!(course.handle_judgement(RegionState::Up, at + 5_000, &settings) && !course.suppressed());
+            assert!(course.handle_judgement(told(RegionState::Draining), at, &settings));
+            assert!(course.handle_judgement(told(RegionState::Down), at + 1_000, &settings));
+            course.handle_judgement(told(RegionState::Up), at + 2_000, &settings);
+            assert!(course.handle_judgement(told(RegionState::Up), at + 5_000, &settings) && !course.suppressed());
         }
     }
 }

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use region_config::{NodeId, RegionId};
 
-use super::{Fleet, NodeState, RegionState};
+use super::{Fleet, Layout, NodeState, RegionState};
 
 /// Regions and nodes that a book has entries of, at most.
 pub const ENTRIES_MAX: usize = 512;
@@ -21,6 +21,10 @@ pub const WHY_CHARS_MAX: usize = 200;
 pub const WHO_CHARS_MAX: usize = 64;
 /// No order is as late as this: above it, numbers would not survive JSON.
 const VERSION_MAX: u64 = 1 << 53;
+/// No order is later than our clock by more than this, in ms: 366 days ...
+const AHEAD_MS_MAX: u64 = 366 * 24 * 3600 * 1000;
+/// ... but a clock that stands before 2026 (in ms since the Unix epoch) was never set, and says nothing about others.
+const CLOCKS_FROM_MS: u64 = 1_767_225_600_000;
 
 /// What is forced.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -111,9 +115,9 @@ pub enum ForceFault {
     /// The book is full of what is in force.
     #[error("at most {ENTRIES_MAX} regions and nodes can be forced")]
     Full,
-    /// The version is beyond all that a clock could say.
-    #[error("the version is too high to be true")]
-    Version,
+    /// Its time or its version is beyond all that a clock could say.
+    #[error("it is later than this node's clock by more than a year")]
+    Late,
 }
 
 /// All that operators said: one entry for each region and node that they said anything of.
@@ -148,19 +152,25 @@ impl Book {
             unix_ms,
             version: unix_ms.max(known + 1),
         };
-        self.merge(target, forced.clone())?;
+        self.merge(target, forced.clone(), unix_ms)?;
         Ok(forced)
     }
 
-    /// Takes an entry from disk or from another node. True if it is later than what was known, and kept.
+    /// Takes an entry from disk or from another node, at `now_unix_ms` by our clock. True if it is later than what was known,
+    /// and kept.
+    ///
+    /// An entry that is far ahead of all clocks is refused: its place in the order could never be exceeded.
     ///
     /// # Errors
     /// [`ForceFault`] if it cannot be one; then nothing has changed.
-    pub fn merge(&mut self, target: Target, forced: Forced) -> Result<bool, ForceFault> {
+    pub fn merge(&mut self, target: Target, forced: Forced, now_unix_ms: u64) -> Result<bool, ForceFault> {
         check(&forced.why, WHY_CHARS_MAX).ok_or(ForceFault::Why)?;
         check(&forced.who, WHO_CHARS_MAX).ok_or(ForceFault::Who)?;
-        if forced.version >= VERSION_MAX {
-            return Err(ForceFault::Version);
+        let was_set = now_unix_ms >= CLOCKS_FROM_MS;
+        let ahead_ms = if was_set { AHEAD_MS_MAX } else { VERSION_MAX };
+        let latest = now_unix_ms.saturating_add(ahead_ms).min(VERSION_MAX - 1);
+        if forced.version > latest || forced.unix_ms > latest {
+            return Err(ForceFault::Late);
         }
         match self.entries.get(&target) {
             Some(known) if rank(known) >= rank(&forced) => return Ok(false),
@@ -224,7 +234,20 @@ impl Book {
         sum.finalize().as_bytes().first_chunk().map_or(1, |head| u64::from_be_bytes(*head).max(1))
     }
 
-    /// Lays what is forced over what was observed.
+    /// What is forced now, in the order of `layout`.
+    #[must_use]
+    pub fn orders(&self, layout: &Layout) -> Orders {
+        if self.in_force().next().is_none() {
+            return Orders::default();
+        }
+        let node = |node: &NodeId| self.force(&Target::Node(node.clone()));
+        let of = |(region, nodes): &(RegionId, Vec<NodeId>)| {
+            (self.force(&Target::Region(region.clone())), nodes.iter().map(node).collect())
+        };
+        Orders { regions: layout.regions.iter().map(of).collect() }
+    }
+
+    /// Lays what is forced over what was observed, which [`super::judge`] has judged with the same orders.
     ///
     /// A region all of whose nodes are forced down or to drain is so itself, unless it is forced otherwise.
     pub fn apply(&self, fleet: &mut Fleet) {
@@ -260,6 +283,34 @@ impl Book {
 
     fn force(&self, target: &Target) -> Option<Force> {
         self.entries.get(target).and_then(|forced| forced.force)
+    }
+}
+
+/// What is forced, in the order of a [`Layout`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Orders {
+    /// Of each region and of its nodes; empty if nothing is forced at all.
+    regions: Vec<(Option<Force>, Vec<Option<Force>>)>,
+}
+
+impl Orders {
+    /// Whether the region with this index is forced down, as a region.
+    #[must_use]
+    pub fn region_is_down(&self, region: usize) -> bool {
+        self.regions.get(region).is_some_and(|(force, _)| *force == Some(Force::Down))
+    }
+
+    /// What a node is forced to be, by the indices of its region and in that.
+    #[must_use]
+    pub fn node(&self, region: usize, index: usize) -> Option<Force> {
+        self.regions.get(region)?.1.get(index).copied().flatten()
+    }
+
+    /// Whether all nodes of a region are forced down or to drain.
+    #[must_use]
+    pub fn all_out(&self, region: usize) -> bool {
+        let out = |force: &Option<Force>| matches!(force, Some(Force::Down | Force::Drain));
+        self.regions.get(region).is_some_and(|(_, nodes)| !nodes.is_empty() && nodes.iter().all(out))
     }
 }
 

@@ -1,9 +1,9 @@
 //! Health of nodes and regions: what was observed, and the verdict that all nodes with the same view reach.
 //!
 //! Five steps, each pure: [`Probed`] turns answers and silences of one node into a [`NodeState`]; [`judge`] turns the
-//! reports of all regions into what should be said of a region; [`Verdicts`] holds that against flapping and against the
-//! view of a minority, and gives the [`Fleet`]; the [`Book`] lays over it what operators force; [`Verdicts::settle`] says what
-//! part of their clients regions get that have just come back.
+//! reports of all regions, and what operators force, into what should be said of a region; [`Verdicts`] holds that against
+//! flapping and against the view of a minority, and gives the [`Fleet`]; the [`Book`] lays over it what operators force;
+//! [`Verdicts::settle`] says what part of their clients regions get that have just come back.
 
 mod course;
 mod forced;
@@ -17,8 +17,8 @@ use std::collections::BTreeMap;
 use region_config::{NodeId, RegionId};
 
 pub use course::Course;
-pub use forced::{Book, ENTRIES_MAX, Force, ForceFault, Forced, Target, WHO_CHARS_MAX, WHY_CHARS_MAX};
-pub use judge::{Judgement, Layout, judge, minority};
+pub use forced::{Book, ENTRIES_MAX, Force, ForceFault, Forced, Orders, Target, WHO_CHARS_MAX, WHY_CHARS_MAX};
+pub use judge::{Ground, Judgement, Layout, judge, minority, votes_needed};
 pub use probed::Probed;
 pub use returning::{Returns, WHOLE_PERCENT, part_of, part_percent};
 pub use verdicts::Verdicts;
@@ -218,7 +218,8 @@ pub struct RegionView {
 pub struct Fleet {
     /// Counts the changes of any verdict, on this node.
     pub epoch: u64,
-    /// Whether this node sees fewer than half of the regions, and therefore keeps the last verdicts.
+    /// Whether this node sees fewer than half of the regions, and therefore keeps the last verdicts. Those that are forced
+    /// down do not count.
     pub minority: bool,
     /// One per region, in the order of the config.
     pub regions: Vec<RegionView>,

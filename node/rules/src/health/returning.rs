@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use region_config::RegionId;
 
-use super::{Layout, RegionState, Report, Settings};
+use super::{Layout, Orders, RegionState, Report, Settings, votes_needed};
 
 /// What a region gets of its clients when it is back, in percent.
 const FROM_PERCENT: u8 = 10;
@@ -109,17 +109,17 @@ impl Returns {
 /// of the layout.
 ///
 /// One vote per observer region, the median of its nodes; then the median of the votes; of two in the middle the larger
-/// part counts. Less than all needs two votes (one if there are only two regions): what a single observer says moves
-/// nobody. The target's own region has no vote: of itself it has not been away.
+/// part counts. Less than all needs as many votes as [`votes_needed`]: what a single observer says moves nobody. The
+/// target's own region has no vote: of itself it has not been away.
 #[must_use]
-pub fn part_of(layout: &Layout, reports: &[Vec<Option<&Report>>], target: usize) -> u8 {
+pub fn part_of(layout: &Layout, reports: &[Vec<Option<&Report>>], orders: &Orders, target: usize) -> u8 {
     let Some((name, _)) = layout.regions.get(target) else { return WHOLE_PERCENT };
     let others = reports.iter().enumerate().filter(|(region, _)| *region != target);
     let vote = |reports: &Vec<Option<&Report>>| {
         median(reports.iter().flatten().filter_map(|report| report.returns.part(name)).collect())
     };
     let votes: Vec<u8> = others.filter_map(|(_, reports)| vote(reports)).collect();
-    let needed = if layout.regions.len() <= 2 { 1 } else { 2 };
+    let needed = votes_needed(reports, orders, target);
     let less = votes.iter().filter(|part| **part < WHOLE_PERCENT).count();
     if less < needed { WHOLE_PERCENT } else { median(votes).unwrap_or(WHOLE_PERCENT) }
 }
@@ -216,7 +216,7 @@ mod tests {
         };
         let reports: Vec<Vec<Report>> = said.iter().map(|nodes| nodes.iter().map(report).collect()).collect();
         let reports: Vec<Vec<Option<&Report>>> = reports.iter().map(|nodes| nodes.iter().map(Some).collect()).collect();
-        part_of(&layout(said.len()), &reports, 0)
+        part_of(&layout(said.len()), &reports, &Orders::default(), 0)
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! The machine that a node runs: its own probes and everybody's reports in, the fleet's health out.
 
-use region_config::{Config, NodeId};
+use region_config::{Config, NodeId, RegionId};
 
 use super::{
-    Course, Fleet, Layout, NodeState, NodeView, Probed, Readiness, RegionState, RegionView, Report, Returns, Settings,
-    judge, minority,
+    Book, Course, Fleet, Layout, NodeState, NodeView, Probed, Readiness, RegionState, RegionView, Report, Returns,
+    Settings, judge, minority,
     returning::{Memory, WHOLE_PERCENT, part_of},
 };
 
@@ -36,6 +36,8 @@ struct Watched {
 struct Member {
     probed: Probed,
     said: Option<(Report, u64)>,
+    /// Whether it was ever heard of.
+    known: bool,
 }
 
 impl Verdicts {
@@ -83,7 +85,10 @@ impl Verdicts {
     /// A node answered a probe. True if its state changed. Unknown nodes change nothing.
     pub fn handle_answer(&mut self, node: &NodeId, rtt_us: u32) -> bool {
         let settings = self.settings.clone();
-        self.other_mut(node).is_some_and(|member| member.probed.handle_answer(rtt_us, &settings))
+        self.other_mut(node).is_some_and(|member| {
+            member.known = true;
+            member.probed.handle_answer(rtt_us, &settings)
+        })
     }
 
     /// A node did not answer a probe, which we noticed `late_ms` later than we should. True if its state changed. Unknown nodes change nothing.
@@ -95,7 +100,7 @@ impl Verdicts {
     /// A node said something new, heard at `now_ms`.
     pub fn handle_report(&mut self, node: &NodeId, report: Report, now_ms: u64) {
         if let Some(member) = self.other_mut(node) {
-            member.said = Some((report, now_ms));
+            (member.said, member.known) = (Some((report, now_ms)), true);
         }
     }
 
@@ -104,7 +109,7 @@ impl Verdicts {
     pub fn handle_rereading(&mut self, node: &NodeId, report: Report, heard_ms: u64) {
         if let Some(member) = self.other_mut(node) {
             let at_ms = member.said.as_ref().map_or(heard_ms, |(_, at_ms)| *at_ms);
-            member.said = Some((report, at_ms));
+            (member.said, member.known) = (Some((report, at_ms)), true);
         }
     }
 
@@ -143,18 +148,32 @@ impl Verdicts {
         member.map_or(NodeState::Unknown, |member| member.probed.state())
     }
 
-    /// Judges all regions anew. `now_ms` is monotonic; `now_unix_ms` only goes into [`RegionView::since_unix_ms`].
-    pub fn poll(&mut self, now_ms: u64, now_unix_ms: u64) -> Fleet {
+    /// The regions of which nothing was ever heard, but for those that are forced down: they may not run yet.
+    #[must_use]
+    pub fn unheard(&self, book: &Book) -> Vec<RegionId> {
+        let orders = book.orders(&self.layout);
+        let regions = self.regions.iter().zip(&self.layout.regions).enumerate();
+        let unheard = regions.filter(|(index, (watched, _))| {
+            *index != self.here.0 && !orders.region_is_down(*index) && !watched.nodes.iter().any(|member| member.known)
+        });
+        unheard.map(|(_, (_, (name, _)))| name.clone()).collect()
+    }
+
+    /// Judges all regions anew, knowing what is forced, which is not laid over it yet. `now_ms` is monotonic; `now_unix_ms`
+    /// only goes into [`RegionView::since_unix_ms`].
+    pub fn poll(&mut self, book: &Book, now_ms: u64, now_unix_ms: u64) -> Fleet {
         let own = self.report();
         let reports = self.fresh(&own, now_ms);
-        let frozen = minority(&reports);
+        let orders = book.orders(&self.layout);
+        let frozen = minority(&reports, &orders);
         let ours = wants_clients(self.readiness);
-        let judgements: Vec<_> = (0..self.regions.len()).map(|region| judge(&self.layout, &reports, region)).collect();
+        let judge = |region| judge(&self.layout, &reports, &orders, region);
+        let judgements: Vec<_> = (0..self.regions.len()).map(judge).collect();
         let mut views = Vec::with_capacity(self.regions.len());
         for ((watched, (name, names)), judgement) in self.regions.iter_mut().zip(&self.layout.regions).zip(judgements) {
             if frozen {
                 watched.course.freeze();
-            } else if watched.course.handle_judgement(judgement.state, now_ms, &self.settings) {
+            } else if watched.course.handle_judgement((judgement.state, judgement.ground), now_ms, &self.settings) {
                 watched.since_unix_ms = now_unix_ms;
                 self.epoch += 1;
             }
@@ -180,9 +199,9 @@ impl Verdicts {
         Fleet { epoch: self.epoch, minority: frozen, regions: views }
     }
 
-    /// Says in a fleet that was polled, with what is forced laid over it, which regions have changed lately, and what part of
+    /// Says in a fleet that was polled, with what is forced by `book` laid over it, which regions have changed lately, and what part of
     /// their clients those get that came back. What this node has to say of that is then in its [`Verdicts::report`].
-    pub fn settle(&mut self, fleet: &mut Fleet, now_ms: u64) {
+    pub fn settle(&mut self, fleet: &mut Fleet, book: &Book, now_ms: u64) {
         let began_ms = *self.began_ms.get_or_insert(now_ms);
         self.returns.new_here = now_ms.saturating_sub(began_ms) < self.settings.return_ms + self.settings.warm_ms;
         self.returns.parts.clear();
@@ -197,13 +216,14 @@ impl Verdicts {
         }
         let own = self.report();
         let (reports, minority) = (self.fresh(&own, now_ms), fleet.minority);
+        let orders = book.orders(&self.layout);
         for (index, (name, _)) in self.layout.regions.iter().enumerate() {
             let Some(view) = fleet.regions.iter_mut().find(|view| view.name == *name) else { continue };
             view.part_percent = if minority {
                 // nobody else is heard: what this node has seen itself goes on
                 own.returns.parts.get(name).copied().unwrap_or(WHOLE_PERCENT)
             } else {
-                part_of(&self.layout, &reports, index)
+                part_of(&self.layout, &reports, &orders, index)
             };
         }
     }

@@ -5,17 +5,20 @@ mod world;
 
 use std::collections::BTreeMap;
 
+use region_config::RegionId;
 use rules::{
     health::{
+        Force,
         RegionState::{self, Down, Up},
-        part_percent,
+        Target, part_percent,
     },
     steering::Outcome,
 };
-use world::{NODES, Net, Place, REGIONS, World, places, settings};
+use world::{NODES, Net, Place, REGIONS, World, name, places, settings};
 
 /// A little longer than it takes until a region that was left has all of its clients again.
 const RETURN_MS: u64 = 66_000;
+const WRITTEN: &str = include_str!("../../../../docs/partitions.md");
 const SEEDS: std::ops::Range<u64> = 1..5;
 /// What is promised of a region that dies.
 const LEFT_MS: u64 = 5_000;
@@ -268,9 +271,8 @@ fn shapes() -> Vec<Shape> {
 
 #[test]
 fn every_partition_has_the_outcome_that_is_written_down() {
-    let written = include_str!("../../../../docs/partitions.md");
     for Shape { name, net, seen } in shapes() {
-        assert!(written.contains(&format!("| **{name}** |")), "`{name}` is not in docs/partitions.md");
+        assert!(WRITTEN.contains(&format!("| **{name}** |")), "`{name}` is not in docs/partitions.md");
         for seed in SEEDS.take(2) {
             let mut world = World::new(seed, 1);
             world.net = net;
@@ -328,6 +330,106 @@ fn two_regions_that_are_cut_from_each_other_each_stand_alone() {
         let (near, far) = (at.0, 1 - at.0);
         assert_eq!((world.answer(at, far, 0b011).0, world.answer(at, near, 0b011).0), (near, near));
     }
+}
+
+/// Row "two regions of three die": the second death is seen by one observer, who is a minority then.
+#[test]
+fn the_second_of_three_regions_that_die_stays_named_until_it_is_back_or_one_is_forced_down() {
+    assert!(WRITTEN.contains("| **two regions of three die** |"));
+    for (seed, forced) in SEEDS.zip([None, Some(1), Some(2), Some(2)]) {
+        let mut world = World::new(seed, 1);
+        places().filter(|at| at.0 == 2).for_each(|at| world.kill(at));
+        world.until("the first is left", LEFT_MS, |world| world.states((0, 0)) == [Up, Up, Down]);
+        places().filter(|at| at.0 == 1).for_each(|at| world.kill(at));
+        world.run(LEFT_MS);
+        world.watch(20_000, |world| {
+            for at in places().filter(|at| at.0 == 0) {
+                assert_eq!((world.states(at), world.minority(at)), ([Up, Up, Down], true), "{at:?}");
+                assert_eq!(world.answers(at), [0, 1, 0, 0, 1, 2], "{at:?}");
+                assert!(!world.purges(at, None) && world.purges(at, Some(0)));
+            }
+        });
+        let survivors = |world: &World, near: usize| (0..2).all(|index| world.answer((0, index), near, 0b111).0 == 0);
+        match forced {
+            // whichever of the dead ones it is: what is left is judged as a fleet of two
+            Some(region) => {
+                world.force(named(region), Some(Force::Down));
+                let ms = world.until("both are left", 1_000, |world| survivors(world, 1) && survivors(world, 2));
+                println!("seed {seed}: both are left {ms} ms after region {region} was forced down");
+                assert_eq!((world.states((0, 0)), world.minority((0, 0))), ([Up, Down, Down], false));
+            }
+            None => {
+                places().filter(|at| at.0 == 1).for_each(|at| world.start(at));
+                world.until("it is back", 15_000, |world| {
+                    world.states((0, 0)) == [Up, Up, Down] && !world.minority((0, 0))
+                });
+            }
+        }
+    }
+}
+
+/// Row "a region is forced down": what is left falls apart as two regions do.
+#[test]
+fn without_a_region_that_is_forced_down_the_others_are_a_fleet_of_their_own() {
+    assert!(WRITTEN.contains("| **a region is forced down** |"));
+    for seed in SEEDS {
+        // it runs and is heard, or it does not
+        for runs in [true, false] {
+            let mut world = World::new(seed, 1);
+            if !runs {
+                places().filter(|at| at.0 == 2).for_each(|at| world.kill(at));
+            }
+            world.force(named(2), Some(Force::Down));
+            world.run(LEFT_MS);
+            world.watch(10_000, |world| {
+                for at in places().filter(|at| runs || at.0 != 2) {
+                    assert_eq!((world.states(at), world.minority(at)), ([Up, Up, Down], false), "{runs} {at:?}");
+                    assert_eq!(world.answers(at), [0, 1, 0, 0, 1, 2], "{runs} {at:?}");
+                }
+            });
+            // who is cut from the other one leads all clients to itself
+            world.net = Net::cut(|a, b| a.0 == b.0);
+            world.run(LEFT_MS);
+            world.watch(10_000, |world| {
+                for (at, here) in [((0, 0), 0), ((1, 1), 1)] {
+                    assert!(!world.minority(at));
+                    assert_eq!(world.answers(at), [here, here, here, 0, 1, 2], "{runs} {at:?}");
+                }
+            });
+            world.net = Net::WHOLE;
+            let back = |world: &World| places().filter(|at| at.0 != 2).all(|at| world.answers(at)[..3] == [0, 1, 0]);
+            world.until("all as before", RETURN_MS + 15_000, back);
+        }
+        // while it is heard, it is an observer: one link of three moves nobody
+        let mut world = World::new(seed, 1);
+        world.force(named(2), Some(Force::Down));
+        world.net = Net::cut(|a, b| !matches!((a.0, b.0), (0, 1) | (1, 0)));
+        world.watch(20_000, |world| {
+            assert!(places().all(|at| world.answers(at) == [0, 1, 0, 0, 1, 2]), "{}", world.trace.join("\n"));
+        });
+    }
+}
+
+/// Row "a node is forced out, the other one dies".
+#[test]
+fn a_region_of_a_node_that_is_forced_out_and_a_dead_one_is_left() {
+    assert!(WRITTEN.contains("| **a node is forced out, the other one of its region dies** |"));
+    for (seed, force) in SEEDS.zip([Force::Down, Force::Drain].into_iter().cycle()) {
+        let mut world = World::new(seed, 1);
+        world.force(Target::Node(name((1, 0))), Some(force));
+        world.watch(5_000, |world| assert!(places().all(|at| world.answers(at) == HOME)));
+        world.kill((1, 1));
+        let left = |world: &World| places().filter(|at| *at != (1, 1)).all(|at| world.answer(at, 1, 0b111).0 != 1);
+        let ms = world.until("it is left", LEFT_MS, left);
+        println!("seed {seed}: left {ms} ms after its last node died, the other one is forced to {}", force.as_str());
+        world.watch(20_000, |world| assert!(left(world)));
+        world.start((1, 1));
+        world.until("it is back", RETURN_MS + 15_000, |world| places().all(|at| world.answers(at) == HOME));
+    }
+}
+
+fn named(region: usize) -> Target {
+    Target::Region(RegionId::parse(&format!("r{region}")).unwrap())
 }
 
 #[test]

@@ -14,7 +14,10 @@ use region_config::{
     Config, JurisdictionId, Limits, Node, NodeConfig, NodeId, RealmId, Region, RegionId, RegionMask, WitnessSet,
 };
 use rules::{
-    health::{Fleet, NodeState, Readiness, RegionState, RegionView, Report, Settings, Verdicts, WHOLE_PERCENT},
+    health::{
+        Book, Fleet, Force, NodeState, Readiness, RegionState, RegionView, Report, Settings, Target, Verdicts,
+        WHOLE_PERCENT,
+    },
     purge::{self, Electorate},
     steering::{Base, BaseBuilder, Location, Map, Outcome, Point, Standing, Wishes, decide},
 };
@@ -82,6 +85,8 @@ pub(crate) struct World {
     pub(crate) witnesses: Vec<Place>,
     pub(crate) loss_percent: u64,
     pub(crate) net: Net,
+    /// What is forced, as all know it at once.
+    book: Book,
     pub(crate) now_ms: u64,
     nodes: BTreeMap<Place, Sim>,
     events: BTreeMap<(u64, u64), (Place, Event)>,
@@ -115,6 +120,7 @@ impl World {
             witnesses: Vec::new(),
             loss_percent,
             net: Net::WHOLE,
+            book: Book::default(),
             now_ms: 0,
             nodes: BTreeMap::new(),
             events: BTreeMap::new(),
@@ -147,7 +153,8 @@ impl World {
     pub(crate) fn start(&mut self, place: Place) {
         let mut verdicts = Verdicts::new(&config(self.shape, place, &[]), settings());
         verdicts.handle_readiness(Readiness::Ready);
-        let fleet = verdicts.poll(self.now_ms, self.now_ms);
+        let mut fleet = verdicts.poll(&self.book, self.now_ms, self.now_ms);
+        self.book.apply(&mut fleet);
         let others = self.places().filter(|other| *other != place);
         let next_probe_ms = others.map(|other| (other, self.now_ms + self.draw(PROBE_EVERY_MS))).collect();
         let generation = self.now_ms + 1;
@@ -170,6 +177,11 @@ impl World {
 
     pub(crate) fn drain(&mut self, place: Place) {
         self.nodes.get_mut(&place).unwrap().verdicts.handle_readiness(Readiness::Draining);
+    }
+
+    /// Forces a region or a node, or takes that back.
+    pub(crate) fn force(&mut self, target: Target, force: Option<Force>) {
+        self.book.order(target, force, ("ops", "a test"), &name((0, 0)), self.now_ms).unwrap();
     }
 
     pub(crate) fn run(&mut self, ms: u64) {
@@ -296,8 +308,9 @@ impl World {
     fn judge(&mut self, place: Place) {
         let now_ms = self.now_ms;
         let node = self.nodes.get_mut(&place).unwrap();
-        let mut fleet = node.verdicts.poll(now_ms, 0);
-        node.verdicts.settle(&mut fleet, now_ms);
+        let mut fleet = node.verdicts.poll(&self.book, now_ms, 0);
+        self.book.apply(&mut fleet);
+        node.verdicts.settle(&mut fleet, &self.book, now_ms);
         let seen = |fleet: &Fleet| {
             let region = |region: &RegionView| match region.part_percent {
                 WHOLE_PERCENT => region.state.as_str().to_owned(),

@@ -106,21 +106,37 @@ async fn a_forced_state_stands_above_the_observers_and_below_the_law() {
     })
     .await;
     assert_eq!(fleet.node("eu-central-1").get(FREE, "/o/100/still").await.status, 200);
+    // with the other one dead, nothing of the region is left that should have clients; it stayed named for good
+    fleet.nodes.iter_mut().find(|node| node.name == "eu-central-2").unwrap().kill();
+    until_some("the region of the two is left", FIRST, async || {
+        for server in fleet.nodes.iter().filter(|node| node.name != "eu-central-2") {
+            let steered = fleet.steered(server, FREE, GERMAN).await?;
+            if steered.regions.is_empty() || steered.regions.contains(&EU) {
+                return Err(format!("{}: {steered:?}", server.name));
+            }
+        }
+        Ok(())
+    })
+    .await;
     order(&fleet, fleet.node("eu-central-1"), &["release", "--node", "eu-central-1", "--why", "disk is in"]);
 
     // the observers are wrong, says the operator
     fleet.kill_region(EU);
     let left: Vec<String> = fleet.nodes.iter().filter(|node| node.region != EU).map(|node| node.name.clone()).collect();
     let left: Vec<&str> = left.iter().map(String::as_str).collect();
-    until_some("the dead region is left", FIRST, async || {
+    let seen = async |at: &str| -> serde_json::Value {
+        serde_json::from_str(&fleet.node(at).admin("/api/v1/fleet").await.text()).unwrap()
+    };
+    until_some("the dead region is down and left", FIRST, async || {
+        let region = &seen(left[0]).await["regions"][0];
         let steered = fleet.steered(fleet.node(left[0]), FREE, GERMAN).await?;
-        if steered.regions.contains(&EU) { Err(format!("{steered:?}")) } else { Ok(()) }
+        let is_left = region["observed"] == "down" && !steered.regions.contains(&EU);
+        if is_left { Ok(()) } else { Err(format!("{region} {steered:?}")) }
     })
     .await;
     order(&fleet, fleet.node(left[0]), &["up", "--region", EU, "--why", "the probes are wrong"]);
     led_to(&fleet, &left, EU, US, SPREAD).await;
-    let seen = fleet.node(left[0]).admin("/api/v1/fleet").await.text();
-    let seen: serde_json::Value = serde_json::from_str(&seen).unwrap();
+    let seen = seen(left[0]).await;
     assert_eq!((&seen["regions"][0]["state"], &seen["regions"][0]["observed"]), (&"up".into(), &"down".into()));
 
     // no order makes a region legal: the pinned site is never led out

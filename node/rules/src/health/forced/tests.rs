@@ -87,7 +87,7 @@ fn a_node_that_was_away_cannot_bring_back_what_was_taken_back() {
     // this node's clock stands still, or was set back: the later order is the later one all the same
     here.order(region(0), None, ("ops", "mended"), &node("n"), 3).unwrap();
     for (target, forced) in away.entries() {
-        assert_eq!(here.merge(target.clone(), forced.clone()), Ok(false));
+        assert_eq!(here.merge(target.clone(), forced.clone(), 1), Ok(false));
     }
     assert_eq!(here.in_force().count(), 0);
     assert_ne!(here.digest(), away.digest());
@@ -104,7 +104,7 @@ fn what_makes_no_sense_is_refused_and_changes_nothing() {
     assert_eq!(order(Some(Force::Up), &"x".repeat(WHO_CHARS_MAX + 1), "a"), ForceFault::Who);
     assert_eq!(order(None, "ops", "a"), ForceFault::NotForced);
     let late = book.order(region(0), Some(Force::Up), ("ops", "a"), &node("n"), u64::MAX);
-    assert_eq!(late, Err(ForceFault::Version));
+    assert_eq!(late, Err(ForceFault::Late));
     assert_eq!((book.digest(), book.changes()), (0, 0));
 }
 
@@ -141,13 +141,13 @@ fn full_books_agree_on_what_was_taken_back_first() {
     for at in 0..all {
         for (book, at) in [(&mut up, at), (&mut down, all - 1 - at)] {
             let (target, forced) = told(at);
-            book.merge(target, forced).unwrap();
+            book.merge(target, forced, 1).unwrap();
         }
     }
     assert_eq!((up.entries().count(), up.digest()), (ENTRIES_MAX, down.digest()));
     // the one that was taken back first is not taken again, however often it is told
     let (target, forced) = told(0);
-    assert_eq!(up.merge(target, forced), Ok(false));
+    assert_eq!(up.merge(target, forced, 1), Ok(false));
 }
 
 fn entry() -> impl Strategy<Value = (Target, Forced)> {
@@ -156,6 +156,38 @@ fn entry() -> impl Strategy<Value = (Target, Forced)> {
         let forced = Forced { force, who: "ops".into(), why, node: node(&from), unix_ms, version };
         (region(at), forced)
     })
+}
+
+/// An entry with the highest version there is could never be exceeded, and one from the end of time was shown as it came.
+#[test]
+fn what_is_later_than_any_clock_is_refused_and_an_unset_clock_refuses_nothing() {
+    const YEAR: u64 = 366 * 24 * 3600 * 1000;
+    let now = 1_800_000_000_000;
+    let told = |version, unix_ms, here| {
+        let force = Some(Force::Down);
+        let forced = Forced { force, who: "ops".into(), why: "a".into(), node: node("n"), unix_ms, version };
+        Book::default().merge(region(0), forced, here)
+    };
+    for late in [now + YEAR + 1, (1 << 53) - 1, u64::MAX] {
+        assert_eq!((told(late, now, now), told(now, late, now)), (Err(ForceFault::Late), Err(ForceFault::Late)));
+    }
+    assert_eq!(told(now + YEAR, now + YEAR, now), Ok(true));
+    // a board without a clock begins in 1970, also when the others are years further
+    assert_eq!(told(now + 9 * YEAR, now, 5), Ok(true));
+    assert_eq!(told(1 << 53, 1, u64::MAX), Err(ForceFault::Late), "numbers must survive JSON");
+    // an order goes above what is known, also where that is ahead of our clock
+    let mut book = Book::default();
+    let ahead = Forced {
+        force: Some(Force::Down),
+        who: "ops".into(),
+        why: "a".into(),
+        node: node("n"),
+        unix_ms: now,
+        version: now + YEAR,
+    };
+    book.merge(region(0), ahead, now).unwrap();
+    let above = book.order(region(0), None, ("ops", "b"), &node("m"), now + 1).unwrap();
+    assert_eq!(above.version, now + YEAR + 1);
 }
 
 proptest! {
@@ -167,11 +199,11 @@ proptest! {
     ) {
         let (mut first, mut second) = (Book::default(), Book::default());
         for (target, forced) in &entries {
-            first.merge(target.clone(), forced.clone()).unwrap();
+            first.merge(target.clone(), forced.clone(), 1).unwrap();
         }
         let turn = if entries.is_empty() { 0 } else { order.index(entries.len()) };
         for (target, forced) in entries.iter().skip(turn).chain(entries.iter().rev()) {
-            second.merge(target.clone(), forced.clone()).unwrap();
+            second.merge(target.clone(), forced.clone(), 1).unwrap();
         }
         prop_assert_eq!(first.digest(), second.digest());
         prop_assert_eq!(first.entries().collect::<Vec<_>>(), second.entries().collect::<Vec<_>>());
@@ -182,7 +214,7 @@ proptest! {
     fn the_later_order_wins(entries in proptest::collection::vec(entry(), 0..12), unix_ms in 0u64..5) {
         let mut book = Book::default();
         for (target, forced) in entries {
-            book.merge(target, forced).unwrap();
+            book.merge(target, forced, 1).unwrap();
         }
         book.order(region(0), Some(Force::Drain), ("ops", "now"), &node("n"), unix_ms).unwrap();
         prop_assert_eq!(book.of(&region(0)).map(|forced| forced.why.as_str()), Some("now"));
