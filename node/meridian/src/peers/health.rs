@@ -529,8 +529,10 @@ fn tell(before: &Fleet, now: &Fleet) {
             let (region, state, was) = (&now.name, now.state.as_str(), before.state.as_str());
             tracing::info!(%region, state, was, votes = now.votes.len(), against, "region");
         }
-        let begins = now.part_percent < before.part_percent && now.state == RegionState::Up;
-        if begins || (before.part_percent < WHOLE_PERCENT && now.part_percent == WHOLE_PERCENT) {
+        let begins = now.part_percent < before.part_percent;
+        let ends = before.part_percent < WHOLE_PERCENT && now.part_percent == WHOLE_PERCENT;
+        // one that is gone again gets no part either
+        if now.state == RegionState::Up && (begins || ends) {
             tracing::info!(region = %now.name, percent = now.part_percent, "has come back: part of its clients");
         }
     }

@@ -40,7 +40,10 @@ pub enum KeyFaultKind {
     /// It is missing, or may not be read.
     #[error("cannot be read: {0}")]
     Read(io::Error),
-    /// It is there already, or cannot be written.
+    /// It is there already.
+    #[error("is there already; expected a file that is not: the zone above may still tell of this key")]
+    Taken,
+    /// It cannot be written.
     #[error("cannot be written: {0}")]
     Write(io::Error),
     /// It is too large for a key.
@@ -87,7 +90,8 @@ impl ZoneKey {
         }
     }
 
-    /// Makes a key and writes it into a file that must not be there yet and that only its owner may read.
+    /// Makes a key and writes it into a file that must not be there yet and that only its owner may read. Its folder is made
+    /// if it is missing.
     ///
     /// # Errors
     /// [`KeyFault`], which names the file.
@@ -96,12 +100,11 @@ impl ZoneKey {
         let made = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).ok();
         let key = made.as_ref().and_then(|made| Self::of(made.serialized_der()));
         let (Some(made), Some(key)) = (made, key) else { return Err(fault(KeyFaultKind::Chance)) };
-        let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-        let written = file.and_then(|mut file| {
-            file.write_all(made.serialize_pem().as_bytes())?;
-            file.sync_all()
-        });
-        written.map_err(|error| fault(KeyFaultKind::Write(error)))?;
+        let written = write_new(path, made.serialize_pem().as_bytes());
+        written.map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => fault(KeyFaultKind::Taken),
+            _ => fault(KeyFaultKind::Write(error)),
+        })?;
         Ok(key)
     }
 
@@ -136,5 +139,31 @@ impl ZoneKey {
     pub(super) fn sign(&self, message: &[u8]) -> Option<Vec<u8>> {
         let signature = self.pair.sign(&SystemRandom::new(), message).ok()?;
         Some(signature.as_ref().to_vec())
+    }
+}
+
+/// Writes a file that must not be there yet, and that only its owner may read.
+fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn a_key_is_made_with_its_folder_and_never_over_another_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("keys/example.com.pem");
+        let tag = ZoneKey::make(&path).unwrap().tag();
+        let said = ZoneKey::make(&path).unwrap_err().to_string();
+        assert!(said.contains("keys/example.com.pem` is there already; expected"), "{said}");
+        assert_eq!(ZoneKey::load(&path).unwrap().tag(), tag);
     }
 }
