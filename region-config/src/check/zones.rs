@@ -29,7 +29,7 @@ pub(super) fn check(root: &Root, gatherer: &mut Gatherer) {
         texts(&section.value, gatherer);
         caa(&section.value, gatherer);
         let keys = &section.value.dnssec_keys;
-        let about = section.value.name.as_ref().map_or_else(String::new, |it| format!("zone `{}`", it.value));
+        let about = about(&section.value);
         // a record is in a zone once (RFC 2181 section 5)
         unique(keys, "key", &about, gatherer);
         if let Some(surplus) = keys.get(DNSSEC_KEYS_MAX) {
@@ -48,10 +48,14 @@ pub(super) fn check(root: &Root, gatherer: &mut Gatherer) {
     }
 }
 
+fn about(zone: &ZoneSection) -> String {
+    zone.name.as_ref().map_or_else(String::new, |it| format!("zone `{}`", it.value))
+}
+
 /// Texts lie in their zone, all of a name together, and no more than fit into a message.
 fn texts(zone: &ZoneSection, gatherer: &mut Gatherer) {
     let Some(apex) = &zone.name else { return };
-    let about = format!("zone `{}`", apex.value);
+    let about = about(zone);
     unique(zone.txt.iter().filter_map(|it| it.value.name.as_ref()), "TXT records of", &about, gatherer);
     for texts in &zone.txt {
         if let Some(name) = texts.value.name.as_ref().filter(|it| !HostName::within(&it.value.0, &apex.value.0)) {
@@ -68,7 +72,7 @@ fn texts(zone: &ZoneSection, gatherer: &mut Gatherer) {
 
 /// A CA passes over what it does not know (RFC 8659 section 4.1): a misspelt tag restricts nobody, or everybody.
 fn caa(zone: &ZoneSection, gatherer: &mut Gatherer) {
-    let about = zone.name.as_ref().map_or_else(String::new, |it| format!("zone `{}`", it.value));
+    let about = about(zone);
     for section in &zone.caa {
         let Some(tag) = section.value.tag.as_ref().filter(|it| !CAA_TAGS.contains(&it.value.0.as_str())) else {
             continue;
@@ -82,7 +86,7 @@ fn caa(zone: &ZoneSection, gatherer: &mut Gatherer) {
 
 fn name_servers(zone: &ZoneSection, gatherer: &mut Gatherer) {
     let Some(apex) = &zone.name else { return };
-    let about = format!("zone `{}`", apex.value);
+    let about = about(zone);
     unique(zone.name_servers.iter().filter_map(|it| it.value.name.as_ref()), "name server", &about, gatherer);
     for server in &zone.name_servers {
         let Some(name) = &server.value.name else { continue };
@@ -98,7 +102,7 @@ fn name_servers(zone: &ZoneSection, gatherer: &mut Gatherer) {
 fn addresses_of_name_servers(root: &Root, gatherer: &mut Gatherer) {
     let mut first: BTreeMap<&str, (BTreeSet<IpAddr>, Place)> = BTreeMap::new();
     for zone in &root.zones {
-        let about = zone.value.name.as_ref().map_or_else(String::new, |it| format!("zone `{}`", it.value));
+        let about = about(&zone.value);
         for server in zone.value.name_servers.iter().filter(|it| !it.value.addresses.is_empty()) {
             let Some(name) = &server.value.name else { continue };
             let addresses: BTreeSet<IpAddr> = server.value.addresses.iter().map(|it| it.value).collect();

@@ -10,7 +10,7 @@ use rustls::{
 };
 use x509_parser::prelude::{ASN1Time, FromDer as _, Validity, X509Certificate};
 
-use super::output::with_causes;
+use super::output::{shortened, with_causes};
 use crate::{
     clock,
     dns::{Terms, signed::ZoneKey},
@@ -128,12 +128,8 @@ impl Found {
     }
 
     fn site_certificate(&mut self, files: &CertificateFiles, sharing: &[&Site]) {
-        let names: Vec<String> = sharing.iter().take(SITES_TOLD).map(|site| format!("site `{}`", site.name)).collect();
-        let more = match sharing.len().saturating_sub(SITES_TOLD) {
-            0 => String::new(),
-            more => format!(" and {more} more"),
-        };
-        let about = format!("{}{more}", names.join(", "));
+        let names: Vec<String> = sharing.iter().map(|site| format!("site `{}`", site.name)).collect();
+        let about = shortened(&names, SITES_TOLD);
         match valid_certificate(files) {
             Ok(validity) => {
                 let ends = ending(&files.certificate, validity.not_after.timestamp());

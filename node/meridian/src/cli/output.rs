@@ -69,6 +69,15 @@ fn width() -> usize {
     columns.unwrap_or(WIDTH).clamp(60, 200)
 }
 
+/// The first of many names, and how many more there are.
+pub(super) fn shortened(names: &[String], most: usize) -> String {
+    let told = names.get(..most).unwrap_or(names).join(", ");
+    match names.len().saturating_sub(most) {
+        0 => told,
+        more => format!("{told} and {more} more"),
+    }
+}
+
 /// An error and its causes, each once.
 pub(super) fn with_causes(error: &dyn Error) -> String {
     let mut text = error.to_string();

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::{
     exit::Exit,
-    output::Output,
+    output::{Output, shortened},
     purge::{about, scope as shown},
     table::printable,
 };
@@ -26,6 +26,8 @@ use crate::{
 
 /// Longest document that is read, in bytes.
 const DOCUMENT_BYTES_MAX: u64 = 4 << 20;
+/// Most things that are named of what was purged.
+const SCOPE_SHOWN: usize = 5;
 
 #[derive(Debug, Args)]
 pub(super) struct Order {
@@ -109,7 +111,11 @@ fn text(signed: &SignedPurge, by: &SealedBy, now_unix_ms: u64) -> String {
             peer.jurisdiction,
             printable(&purge.id)
         ),
-        format!("  what         {} of {}, {mode}", printable(&shortened(&scope)), printable(&about(purge))),
+        format!(
+            "  what         {} of {}, {mode}",
+            printable(&shortened(&scope, SCOPE_SHOWN)),
+            printable(&about(purge))
+        ),
         format!("  taken        {}, by {}", clock::http_date_of(purge.taken_unix_ms), printable(&purge.taken_by)),
         format!("  on disk at   {}", listed(&stored)),
         format!("  in effect at {}", listed(&applied)),
@@ -143,15 +149,6 @@ fn listed(names: &[String]) -> String {
     if names.is_empty() { "-".to_owned() } else { printable(&names.join(", ")) }
 }
 
-/// The first few of many.
-fn shortened(scope: &[String]) -> String {
-    const SHOWN: usize = 5;
-    match scope.get(SHOWN..) {
-        Some(rest) if !rest.is_empty() => format!("{} and {} more", scope[..SHOWN].join(", "), rest.len()),
-        _ => scope.join(", "),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -160,8 +157,8 @@ mod tests {
     #[test]
     fn a_long_list_is_shortened() {
         let scope = |count: usize| (0..count).map(|n| n.to_string()).collect::<Vec<_>>();
-        assert_eq!(shortened(&scope(2)), "0, 1");
-        assert_eq!(shortened(&scope(7)), "0, 1, 2, 3, 4 and 2 more");
+        assert_eq!(shortened(&scope(2), SCOPE_SHOWN), "0, 1");
+        assert_eq!(shortened(&scope(7), SCOPE_SHOWN), "0, 1, 2, 3, 4 and 2 more");
         assert_eq!(shown(&PurgeScope::Everything), "everything");
     }
 }

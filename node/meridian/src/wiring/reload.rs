@@ -88,11 +88,11 @@ impl Running {
     }
 
     /// The geo database that a new config asks for, if that is not the one in use.
-    async fn other_places(&self, config: &Config) -> Result<Option<Arc<geo::Base>>, Hindrance> {
+    async fn other_places(&self, config: &Arc<Config>) -> Result<Option<Arc<geo::Base>>, Hindrance> {
         if self.shared.geo.load().as_ref().is_some_and(|base| base.is_of(&config.node.geo)) {
             return Ok(None);
         }
-        let config = config.clone();
+        let config = Arc::clone(config);
         Ok(tokio::task::spawn_blocking(move || geo_base(&config)).await??)
     }
 
